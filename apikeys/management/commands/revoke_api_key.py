@@ -1,0 +1,28 @@
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from apikeys.models import Actor, ApiKey, Via
+
+
+class Command(BaseCommand):
+    help = "Revokes an API key, from the next request on."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "key",
+            metavar="KEY_OR_SECRET",
+            help="its id, its masked form or its secret; - reads it from standard input, out of the shell's history",
+        )
+        parser.add_argument("--reason", default="")
+
+    def handle(self, **options: Any) -> None:
+        text = sys.stdin.readline() if options["key"] == "-" else options["key"]
+        try:
+            api_key = ApiKey.objects.look_up(text)
+        except ApiKey.DoesNotExist:
+            raise CommandError("There is no such API key.") from None
+        changed = api_key.revoke(by=Actor(via=Via.COMMAND), reason=options["reason"])
+        verb = "Revoked" if changed else "Was revoked already:"
+        self.stdout.write(f"{verb} {api_key.masked} ({api_key.description}) of {api_key.workspace.name}.")

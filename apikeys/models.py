@@ -1,0 +1,296 @@
+"""API keys and the events that tell what was done with them."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, models, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
+
+from apikeys import keys, secrets
+from workspaces.ids import IdField, is_id
+from workspaces.models import Tier, User, Workspace
+from workspaces.validators import single_line
+
+logger = logging.getLogger("onehorizon.apikeys")
+
+DESCRIPTION_MAX_LENGTH = 100
+LAST_USED_RESOLUTION = timedelta(minutes=1)
+
+
+class Via(models.TextChoices):
+    PAGE = "page"
+    API = "api"
+    ADMIN = "admin"
+    COMMAND = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something, through what, and from which address. A command has no person and no address."""
+
+    via: Via
+    user: User | None = None
+    address: str | None = None
+
+
+class ActiveKeyLimitReached(Exception):
+    """The workspace holds as many active keys as it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"This workspace has {limit} active API keys, the most it can have: revoke one first.")
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def active(self) -> ApiKeyQuerySet:
+        """Neither revoked nor expired."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None)
+
+    def revoked(self) -> ApiKeyQuerySet:
+        return self.filter(revoked_at__isnull=False)
+
+    @sensitive_variables("secret")
+    def create_key(
+        self, workspace: Workspace, *, description: str, by: Actor, expires_at: datetime | None = None
+    ) -> tuple[ApiKey, str]:
+        """The one way a key comes to be. Returns it with its secret, which can't be had again.
+
+        Raises `ActiveKeyLimitReached`, and `ValidationError` for a bad description or an expiry in the past.
+        """
+        description = clean_description(description)
+        if expires_at is not None and expires_at <= timezone.now():
+            raise ValidationError({"expires_at": "This is in the past."})
+        key_id, secret = keys.generate()
+        api_key = self.model(
+            workspace=workspace,
+            key_id=key_id,
+            hash=secrets.hash_secret(secret),
+            fingerprint=secrets.fingerprint(secret),
+            description=description,
+            expires_at=expires_at,
+            created_by=by.user,
+        )
+        with transaction.atomic():
+            Workspace.objects.lock(workspace.pk)
+            limit = settings.APIKEYS_MAX_ACTIVE
+            if self.active().filter(workspace=workspace).count() >= limit:
+                raise ActiveKeyLimitReached(limit)
+            api_key.save(force_insert=True)
+            api_key.record("api_key.created", by, description=api_key.description)
+        return api_key, secret
+
+    @sensitive_variables()
+    def authenticate(self, secret: str) -> ApiKey | None:
+        """The active key whose secret this is, or None.
+
+        A malformed string costs arithmetic; an unknown id, a wrong secret, a revoked or an expired key one read.
+        """
+        key_id = keys.parse(secret)
+        if key_id is None:
+            return None
+        api_key = self.active().select_related("workspace__tier").filter(key_id=key_id).first()
+        if api_key is None or not api_key.matches(secret):
+            return None
+        return api_key
+
+    @sensitive_variables()
+    def look_up(self, text: str) -> ApiKey:
+        """The key that a person means by its id, its key id, its masked form, or its whole secret, in any state.
+
+        Raises `DoesNotExist`, also for a secret that only looks like the key's.
+        """
+        text = text.strip()
+        if is_id("key", text):
+            return self.get(pk=text)
+        if keys.KEY_ID_PATTERN.fullmatch(text):
+            return self.get(key_id=text)
+        if masked := keys.MASKED_PATTERN.fullmatch(text):
+            return self.get(key_id=masked["key_id"])
+        api_key = self.get(key_id=keys.parse(text))
+        if not api_key.has_fingerprint_of(text):
+            raise self.model.DoesNotExist
+        return api_key
+
+
+class ApiKey(models.Model):
+    """A credential of a workspace: it acts for the workspace and outlives whoever made it. Never deleted."""
+
+    id = IdField("key")
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="api_keys", db_index=False)
+    key_id = models.CharField(max_length=keys.KEY_ID_LENGTH, unique=True, editable=False)
+    hash = models.CharField(max_length=200, editable=False)
+    fingerprint = models.BinaryField(max_length=secrets.FINGERPRINT_BYTES, editable=False)
+    description = models.CharField(max_length=DESCRIPTION_MAX_LENGTH, validators=[single_line])
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    expires_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+    revoked_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    revoke_reason = models.CharField(max_length=200, blank=True, validators=[single_line])
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    last_used_from = models.GenericIPAddressField(null=True, editable=False)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    kind = "apiKey"  # what GET /me calls this principal
+    person = None
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["-id"]  # newest first
+        indexes = [models.Index(fields=["workspace", "-id"], name="api_key_newest_first")]
+
+    def __str__(self) -> str:
+        return self.masked
+
+    # ---- what it is ----
+
+    @property
+    def masked(self) -> str:
+        return keys.mask(self.key_id)
+
+    @property
+    def status(self) -> str:
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and self.expires_at <= timezone.now():
+            return "expired"
+        return "active"
+
+    # ---- as the principal of a request (workspaces.access.Principal) ----
+
+    @property
+    def quota_subject(self) -> str:
+        return str(self.workspace_id)
+
+    @property
+    def quota_tier(self) -> Tier:
+        return self.workspace.tier
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        return {"key": self.key_id, "workspace": self.workspace_id}
+
+    def workspaces(self) -> models.QuerySet[Workspace]:
+        return Workspace.objects.filter(pk=self.workspace_id)
+
+    def current_workspace(self) -> Workspace:
+        return self.workspace
+
+    def describe(self) -> dict[str, Any]:
+        return {"apiKeyId": self.pk, "maskedKey": self.masked, "description": self.description}
+
+    # ---- checking a secret ----
+
+    def has_fingerprint_of(self, secret: str) -> bool:
+        return hmac.compare_digest(bytes(self.fingerprint), secrets.fingerprint(secret))
+
+    @sensitive_variables()
+    def matches(self, secret: str) -> bool:
+        """Whether this is the key's secret. Brings the hash up to the settings' parameters where it lags."""
+        if not self.has_fingerprint_of(secret) or not secrets.verify(secret, self.hash):
+            return False
+        if secrets.is_outdated(self.hash):
+            self._rehash(secret)
+        return True
+
+    @sensitive_variables()
+    def _rehash(self, secret: str) -> None:
+        stored, fresh = self.hash, secrets.hash_secret(secret)
+        with _bookkeeping("rehash", self):
+            if ApiKey.objects.filter(pk=self.pk, hash=stored).update(hash=fresh):
+                self.hash = fresh
+                secrets.proofs.keep(secret, fresh)
+
+    def record_use(self, address: str | None) -> None:
+        """Notes when and from where the key was used last: at most once a minute, and never at a request's cost."""
+        now = timezone.now()
+        stale = now - LAST_USED_RESOLUTION
+        if self.last_used_at is not None and self.last_used_at > stale:
+            return
+        with _bookkeeping("last use", self):
+            unused = Q(last_used_at=None) | Q(last_used_at__lte=stale)
+            ApiKey.objects.filter(unused, pk=self.pk).update(last_used_at=now, last_used_from=address)
+
+    # ---- verbs ----
+
+    @transaction.atomic
+    def rename(self, description: str, *, by: Actor) -> None:
+        """Raises `ValidationError`."""
+        before, self.description = self.description, clean_description(description)
+        if self.description != before:
+            self.save(update_fields=["description"])
+            self.record("api_key.renamed", by, before=before, after=self.description)
+
+    @transaction.atomic
+    def revoke(self, *, by: Actor, reason: str = "") -> bool:
+        """Ends the key, from the next request on; there is no way back. False where it was revoked already."""
+        revoked_at = timezone.now()
+        changed = ApiKey.objects.filter(pk=self.pk, revoked_at=None).update(
+            revoked_at=revoked_at, revoked_by=by.user, revoke_reason=reason
+        )
+        if changed:
+            self.revoked_at, self.revoked_by, self.revoke_reason = revoked_at, by.user, reason
+            self.record("api_key.revoked", by, reason=reason)
+        return bool(changed)
+
+    def record(self, action: str, by: Actor, **details: str) -> None:
+        AuditEvent.objects.create(
+            workspace_id=self.workspace_id,
+            api_key=self,
+            action=action,
+            actor=by.user,
+            via=by.via,
+            address=by.address,
+            details=details,
+        )
+
+
+@contextmanager
+def _bookkeeping(what: str, api_key: ApiKey) -> Iterator[None]:
+    """For writes that a request can do without: a failure is logged, and undoes nothing but them."""
+    try:
+        with transaction.atomic():
+            yield
+    except DatabaseError:
+        logger.warning("could not save the %s of key %s", what, api_key.key_id, exc_info=True)
+
+
+def clean_description(description: str) -> str:
+    """The description as it is kept. Raises `ValidationError`."""
+    try:
+        cleaned: str = ApiKey._meta.get_field("description").clean(description.strip(), None)
+    except ValidationError as error:
+        raise ValidationError({"description": error}) from None
+    return cleaned
+
+
+class AuditEvent(models.Model):
+    """Who did what to which key, when, from where. Written in the transaction of the change; never changed."""
+
+    id = IdField("evt")
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="audit_events", db_index=False)
+    api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, null=True, related_name="audit_events")
+    action = models.CharField(max_length=50)  # "api_key.revoked"
+    actor = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    via = models.CharField(max_length=7, choices=Via.choices)
+    address = models.GenericIPAddressField(null=True)
+    details = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["workspace", "-id"], name="audit_event_newest_first")]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.api_key or self.workspace}"

@@ -1,0 +1,102 @@
+"""How a secret is kept and checked: a fingerprint, an Argon2id hash, and a proof in memory.
+
+The hash takes tens of milliseconds and megabytes, so nearly nothing may reach it. A string with another fingerprint is
+refused before it; a string that was right once in this process has a proof, and is right again in microseconds.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import threading
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from cachetools import TTLCache
+from django.conf import settings
+
+FINGERPRINT_BYTES = 8
+
+# Argon2 is bound by the processor: more runs at once than processors only cost memory.
+_argon2_runs = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+
+def fingerprint(secret: str) -> bytes:
+    """The first 8 bytes of the SHA-256: enough to refuse a wrong secret, leaving 192 of 256 bits unknown."""
+    return hashlib.sha256(secret.encode()).digest()[:FINGERPRINT_BYTES]
+
+
+def hash_secret(secret: str) -> str:
+    """An Argon2id hash in PHC format, with the parameters that the settings name now."""
+    with _argon2_runs:
+        return _hasher().hash(secret)
+
+
+def is_outdated(stored_hash: str) -> bool:
+    """Whether `stored_hash` was made with other parameters than the settings name now."""
+    return _hasher().check_needs_rehash(stored_hash)
+
+
+def verify(secret: str, stored_hash: str) -> bool:
+    """Whether `secret` made `stored_hash`: by its proof, else by Argon2id, whose success leaves a proof.
+
+    Only call this for a secret whose fingerprint is right.
+    """
+    if proofs.holds(secret, stored_hash):
+        return True
+    with _argon2_runs:
+        # Of many first requests that came at once, those that waited here find the first one's proof.
+        if proofs.holds(secret, stored_hash):
+            return True
+        try:
+            _hasher().verify(stored_hash, secret)
+        except (VerificationError, InvalidHashError):
+            return False
+    proofs.keep(secret, stored_hash)
+    return True
+
+
+def _hasher() -> PasswordHasher:
+    return PasswordHasher(
+        time_cost=settings.APIKEYS_ARGON2_TIME_COST,
+        memory_cost=settings.APIKEYS_ARGON2_MEMORY_COST,
+        parallelism=settings.APIKEYS_ARGON2_PARALLELISM,
+    )
+
+
+class Proofs:
+    """Which stored hash each presented string was verified against, in this process.
+
+    Strings are held as an HMAC under a key that never leaves the process, so nothing here is worth anything outside.
+    A hash that changes in the database has no proof. At most `size` of them, each for `seconds` at most; the least
+    recently used goes first.
+    """
+
+    def __init__(self, size: int, seconds: float) -> None:
+        self._key = secrets.token_bytes(32)
+        self._hashes: TTLCache[bytes, str] = TTLCache(size, seconds)
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._hashes)
+
+    def holds(self, secret: str, stored_hash: str) -> bool:
+        digest = self._digest(secret)
+        with self._lock:
+            return self._hashes.get(digest) == stored_hash
+
+    def keep(self, secret: str, stored_hash: str) -> None:
+        digest = self._digest(secret)
+        with self._lock:
+            self._hashes[digest] = stored_hash
+
+    def clear(self) -> None:
+        with self._lock:
+            self._hashes.clear()
+
+    def _digest(self, secret: str) -> bytes:
+        return hmac.digest(self._key, secret.encode(), "sha256")
+
+
+proofs = Proofs(settings.APIKEYS_PROOFS_MAX, settings.APIKEYS_PROOF_SECONDS)

@@ -1,0 +1,102 @@
+"""The error envelope: `{"code": <status>, "message": "<one sentence>"}`, plus `errors` on 400.
+
+Everything under /api/ fails through here, whatever raised it. Domain exceptions know no HTTP; they are mapped here.
+"""
+
+import logging
+from typing import Any
+
+import orjson
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from apikeys.models import ActiveKeyLimitReached
+from apikeys.throttling import RateLimited
+
+logger = logging.getLogger("onehorizon.errors")
+
+RETRY_AFTER_SECONDS = 5  # what a 503 asks for: service is back within that of the database
+
+
+def envelope(code: int, message: str, errors: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    body: dict[str, Any] = {"code": code, "message": message}
+    if errors:
+        body["errors"] = errors
+    return body
+
+
+def error_response(code: int, message: str) -> HttpResponse:
+    """The envelope where no API view is at work."""
+    return HttpResponse(orjson.dumps(envelope(code, message)), status=code, content_type="application/json")
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """DRF's EXCEPTION_HANDLER; unlike the stock one it answers every exception, so that no HTML can come out."""
+    set_rollback()
+    headers: dict[str, str] = {}
+    errors: dict[str, list[str]] | None = None
+    match error:
+        case exceptions.ValidationError():
+            errors = flatten(error.detail)
+            code, message = 400, "These fields can't be used as sent: " + ", ".join(errors) + "."
+        case exceptions.NotAuthenticated():
+            code, message = 401, "Send an API key as a bearer token in the Authorization header."
+            headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]  # set by APIView
+        case exceptions.AuthenticationFailed():
+            code, message = 401, str(error.detail)
+            headers["WWW-Authenticate"] = f'{error.auth_header}, error="invalid_token"'  # type: ignore[attr-defined]
+        case RateLimited():
+            code, message = 429, str(error)
+            headers["Retry-After"] = str(error.retry_after)
+        case ActiveKeyLimitReached():
+            code, message = 409, str(error)
+        case Http404() | ObjectDoesNotExist():
+            code, message = 404, "There is nothing here, or it is not yours to see."
+        case PermissionDenied():
+            code, message = 403, "This is not yours to do."
+        case RequestDataTooBig():
+            code, message = 413, "The body is too large."
+        case OperationalError() | InterfaceError():
+            logger.exception("the database is away")
+            code, message = 503, "The service can't reach its database for the moment, retry shortly."
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case exceptions.APIException():
+            code, message = error.status_code, str(error.detail)
+        case _:
+            logger.exception("unhandled error in %s", type(context["view"]).__name__)
+            code, message = 500, "Something went wrong on our side."
+    return Response(envelope(code, message, errors), status=code, headers=headers)
+
+
+def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:
+    """DRF's nested errors as one level: `{"contributors.0.userId": ["…"]}`; the body as a whole is `body`."""
+    if isinstance(detail, dict):
+        items = [("" if key == "non_field_errors" else str(key), value) for key, value in detail.items()]
+    elif isinstance(detail, list) and any(isinstance(item, dict | list) for item in detail):
+        items = [(str(index), value) for index, value in enumerate(detail)]
+    else:
+        sentences = detail if isinstance(detail, list) else [detail]
+        return {path or "body": [str(sentence) for sentence in sentences]} if sentences else {}
+    flat: dict[str, list[str]] = {}
+    for key, value in items:
+        flat.update(flatten(value, ".".join(part for part in (path, key) if part)))
+    return flat
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """handler400: what Django refuses before any view, such as a path that isn't UTF-8."""
+    return error_response(400, "The request can't be read.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """handler500: what fails before any view."""
+    return error_response(500, "Something went wrong on our side.")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """handler404."""
+    return error_response(404, "There is nothing here.")

@@ -1,0 +1,183 @@
+"""Settings, from the environment alone. A bad value raises `ImproperlyConfigured` with one sentence."""
+
+import ipaddress
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env, EnvError, validate
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+
+env = Env()
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@env.parser_for("networks")
+def networks(value: str) -> list[IPNetwork]:
+    """Comma-separated addresses or networks: `10.0.0.7, 2001:db8::/32`."""
+    return [ipaddress.ip_network(item.strip()) for item in value.split(",") if item.strip()]
+
+
+def read(kind: str, name: str, default: Any = ..., **options: Any) -> Any:
+    try:
+        return getattr(env, kind)(name, default, **options)
+    except EnvError as error:
+        raise ImproperlyConfigured(str(error)) from None
+    except ValueError as error:
+        raise ImproperlyConfigured(f'Environment variable "{name}" invalid: {error}') from None
+
+
+def listed(name: str, default: list[str]) -> list[str]:
+    return [item.strip() for item in read("list", name, default) if item.strip()]
+
+
+def kept_secret_key(path: Path) -> str:
+    """The development key: made on the first run, then the same for every process of this checkout."""
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(secrets.token_urlsafe(50))
+    try:
+        path.hardlink_to(fresh)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+    return path.read_text()
+
+
+# ---- what this installation is ----
+
+DEBUG: bool = read("bool", "DEBUG", True)
+
+SECRET_KEY: str = read("str", "SECRET_KEY", "")
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured("SECRET_KEY must be set when DEBUG is off.")
+    SECRET_KEY = kept_secret_key(VAR_DIR / "secret_key")
+SECRET_KEY_FALLBACKS = listed("SECRET_KEY_FALLBACKS", [])
+
+ALLOWED_HOSTS = listed("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+if not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("ALLOWED_HOSTS must name this site's hosts when DEBUG is off.")
+CSRF_TRUSTED_ORIGINS = listed("CSRF_TRUSTED_ORIGINS", [])
+if strangers := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
+    raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS takes origins such as https://example.com: {strangers[0]}")
+
+# Whose X-Forwarded-For and X-Forwarded-Proto are believed.
+TRUSTED_PROXIES: list[IPNetwork] = read("networks", "TRUSTED_PROXIES", "")
+
+# ---- API keys ----
+
+APIKEYS_MAX_ACTIVE: int = read("int", "APIKEYS_MAX_ACTIVE", 20, validate=validate.Range(min=1, max=10_000))
+APIKEYS_ARGON2_TIME_COST: int = read("int", "APIKEYS_ARGON2_TIME_COST", 2, validate=validate.Range(1, 100))
+APIKEYS_ARGON2_MEMORY_COST: int = read(  # KiB
+    "int", "APIKEYS_ARGON2_MEMORY_COST", 19_456, validate=validate.Range(8, 4_194_304)
+)
+APIKEYS_ARGON2_PARALLELISM: int = read("int", "APIKEYS_ARGON2_PARALLELISM", 1, validate=validate.Range(1, 64))
+if APIKEYS_ARGON2_MEMORY_COST < 8 * APIKEYS_ARGON2_PARALLELISM:
+    raise ImproperlyConfigured("APIKEYS_ARGON2_MEMORY_COST must be at least 8 KiB for each lane of PARALLELISM.")
+# Proofs of keys that were verified in this process: how many, and for how many seconds each.
+APIKEYS_PROOFS_MAX: int = read("int", "APIKEYS_PROOFS_MAX", 10_000, validate=validate.Range(1, 1_000_000))
+APIKEYS_PROOF_SECONDS: int = read("int", "APIKEYS_PROOF_SECONDS", 3600, validate=validate.Range(1, 86_400))
+# Failed authentications that one client address is answered with 401, a minute; 429 after that.
+APIKEYS_FAILURES_PER_MINUTE: int = read("int", "APIKEYS_FAILURES_PER_MINUTE", 120, validate=validate.Range(1, 100_000))
+
+# ---- Django ----
+
+INSTALLED_APPS = [
+    "onehorizon",
+    "workspaces",
+    "apikeys",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "rest_framework",
+]
+MIDDLEWARE = [
+    "onehorizon.middleware.RequestLogMiddleware",
+    "onehorizon.middleware.ForwardedMiddleware",
+    "onehorizon.middleware.ApiMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "onehorizon.urls"
+WSGI_APPLICATION = "onehorizon.wsgi.application"
+AUTH_USER_MODEL = "workspaces.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": read("dj_db_url", "DATABASE_URL", f"sqlite:///{VAR_DIR / 'onehorizon.sqlite3'}")
+}
+database = DATABASES["default"]
+if database["ENGINE"] == "django.db.backends.sqlite3":
+    Path(database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+    database["CONN_MAX_AGE"] = None
+    database["OPTIONS"] = {
+        # A transaction takes the write lock when it begins: upgrading a read lock fails at once under threads.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode = WAL",
+    }
+    # A file, since tests run threads and processes against it, and memory is a connection's own.
+    database["TEST"] = {"NAME": f"{database['NAME']}.test"}
+elif database["ENGINE"] == "django.db.backends.postgresql":
+    database["CONN_MAX_AGE"] = 0
+    database.setdefault("OPTIONS", {}).update(
+        {"pool": {"min_size": 1, "max_size": 16, "timeout": 5}, "connect_timeout": 5}
+    )
+else:
+    raise ImproperlyConfigured("DATABASE_URL must be a sqlite:// or a postgres:// address.")
+
+if cache_url := read("str", "CACHE_URL", ""):
+    CACHES: dict[str, dict[str, Any]] = {"default": read("dj_cache_url", "CACHE_URL", cache_url)}
+
+if not DEBUG:
+    SECURE_SSL_REDIRECT = True
+    SECURE_HSTS_SECONDS = 365 * 24 * 3600
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+# ForwardedMiddleware drops the header unless a trusted proxy sent it.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["apikeys.authentication.ApiKeyAuthentication"],
+    "DEFAULT_THROTTLE_CLASSES": ["apikeys.throttling.QuotaThrottle"],
+    "DEFAULT_PERMISSION_CLASSES": ["apikeys.permissions.PrincipalRequired"],
+    "DEFAULT_RENDERER_CLASSES": ["onehorizon.formats.OrjsonRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["onehorizon.formats.OrjsonParser"],
+    "DEFAULT_METADATA_CLASS": None,
+    "EXCEPTION_HANDLER": "onehorizon.errors.exception_handler",
+    "URL_FORMAT_OVERRIDE": None,
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"()": "onehorizon.logs.LineFormatter"},
+        "json": {"()": "onehorizon.logs.JsonFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line" if DEBUG else "json"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {
+        "django": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "django.request": {"level": "ERROR"},  # a 4xx has its line from RequestLogMiddleware
+    },
+}

@@ -1,0 +1,180 @@
+"""What the tests share: an API client, servers and scripts as real processes, and a way to move recorded times."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from django.db import connection
+from rest_framework.test import APIClient
+
+from apikeys.models import Actor, ApiKey, Via
+from apikeys.quota import SECOND
+from workspaces.models import Role, User, Workspace
+
+ROOT = Path(__file__).resolve().parent.parent
+BY_TEST = Actor(via=Via.COMMAND)
+
+
+class Api:
+    """The REST API as one caller sees it: `Api(secret).get("/me")`."""
+
+    def __init__(self, secret: str | None = None, **headers: str) -> None:
+        self.client = APIClient(raise_request_exception=False)
+        if secret is not None:
+            headers["Authorization"] = f"Bearer {secret}"
+        self.headers = headers
+
+    def request(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        if body is not None:
+            options |= {"data": json.dumps(body), "content_type": "application/json"}
+        headers = self.headers | options.pop("headers", {})
+        return self.client.generic(method, f"/api/v1{path}", headers=headers, **options)
+
+    def get(self, path: str, **options: Any) -> Any:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> Any:
+        return self.request("POST", path, body, **options)
+
+    def patch(self, path: str, body: Any = None, **options: Any) -> Any:
+        return self.request("PATCH", path, body, **options)
+
+    def delete(self, path: str, **options: Any) -> Any:
+        return self.request("DELETE", path, **options)
+
+
+def make_user(role: str) -> User:
+    return User.objects.create_user(f"{role}@example.com", role.capitalize(), f"{role}-password")
+
+
+def make_workspace(owner: User, slug: str = "acme", **members: User) -> Workspace:
+    workspace = Workspace.objects.create_with_owner(owner, name=slug.capitalize(), slug=slug)
+    for role, user in members.items():
+        workspace.add_member(user, Role(role))
+    return workspace
+
+
+def make_key(workspace: Workspace, description: str = "CI, production", **options: Any) -> tuple[ApiKey, str]:
+    return ApiKey.objects.create_key(workspace, description=description, by=BY_TEST, **options)
+
+
+def advance_quota_clock(subject: str, seconds: float) -> None:
+    """Lets `seconds` pass for a quota: the clock is the database's, so what it has recorded moves back instead."""
+    shift = int(seconds * SECOND)
+    if connection.vendor == "postgresql":
+        shifted = "ARRAY(SELECT t - %s FROM unnest(admissions) WITH ORDINALITY AS a(t, i) ORDER BY i)"
+    else:
+        shifted = "(SELECT json_group_array(value - %s) FROM json_each(admissions))"
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE apikeys_quota SET admissions = {shifted} WHERE subject = %s", [shift, subject])
+
+
+# ---- processes ----
+
+
+def database_url() -> str:
+    """The test database, for another process."""
+    settings = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{settings['NAME']}"
+    host, port = settings["HOST"] or "127.0.0.1", settings["PORT"] or 5432
+    return f"postgres://{settings['USER']}:{settings['PASSWORD']}@{host}:{port}/{settings['NAME']}"
+
+
+def environment(**overrides: str) -> dict[str, str]:
+    """This process's environment with the test database and quick hashing, and `overrides` on top."""
+    return {
+        **os.environ,
+        "DATABASE_URL": database_url(),
+        "APIKEYS_ARGON2_MEMORY_COST": "64",
+        "APIKEYS_ARGON2_TIME_COST": "1",
+        "PYTHONWARNINGS": "default",
+        **overrides,
+    }
+
+
+def manage(*arguments: str, stdin: str = "", **overrides: str) -> subprocess.CompletedProcess[str]:
+    """`manage.py` as an operator runs it."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=environment(**overrides),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(arguments: list[str], log: Path, **overrides: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose output goes to `log`, ended with the block."""
+    with log.open("wb") as output:
+        started = subprocess.Popen(
+            arguments, cwd=ROOT, env=environment(**overrides), stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            yield started
+        finally:
+            started.terminate()
+            try:
+                started.wait(10)
+            except subprocess.TimeoutExpired:
+                started.kill()
+                started.wait()
+
+
+@contextmanager
+def server(log: Path, workers: int = 1, **overrides: str) -> Iterator[str]:
+    """granian over the test database, as in production; yields its address."""
+    port = free_port()
+    arguments = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
+    arguments += ["--port", str(port), "--workers", str(workers), "--blocking-threads", "2"]
+    with process([*arguments, "onehorizon.wsgi:application"], log, **overrides) as started:
+        wait_until_answers(f"http://127.0.0.1:{port}/api/", started, log)
+        yield f"http://127.0.0.1:{port}"
+
+
+def wait_until_answers(address: str, started: subprocess.Popen[bytes], log: Path, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if started.poll() is not None:
+            break
+        try:
+            fetch(address)
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError(f"no answer at {address}:\n{log.read_text()}")
+
+
+def fetch(url: str, secret: str | None = None) -> tuple[int, dict[str, str], bytes]:
+    """A GET over the network: status, headers, body."""
+    request = urllib.request.Request(url)  # noqa: S310, loopback
+    if secret is not None:
+        request.add_header("Authorization", f"Bearer {secret}")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310, loopback
+            return response.status, dict(response.headers), response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, dict(error.headers), error.read()

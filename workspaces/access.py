@@ -1,0 +1,54 @@
+"""Who a request acts for, and which workspace it means."""
+
+from typing import Any, Protocol
+
+from django.db.models import QuerySet
+
+from workspaces.ids import is_id
+from workspaces.models import User, Workspace
+
+
+class Principal(Protocol):
+    """What `request.auth` holds on an API request: an API key, which acts for its workspace.
+
+    Whatever else comes to authenticate requests takes part by having these.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def person(self) -> User | None:
+        """The person behind the request; None for a key, which sees what the whole team sees."""
+
+    @property
+    def quota_subject(self) -> str:
+        """Who shares the quota: the id that admissions are counted under."""
+
+    @property
+    def quota_tier(self) -> Any: ...
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What a log line says of it. Never a secret."""
+
+    def workspaces(self) -> QuerySet[Workspace]:
+        """The workspaces it may reach."""
+
+    def current_workspace(self) -> Workspace:
+        """What `current` means for it."""
+
+    def describe(self) -> dict[str, Any]:
+        """What `GET /me` says of it, besides the workspace and the quota."""
+
+
+def resolve_workspace(principal: Principal, workspace_id: str) -> Workspace:
+    """The workspace that `{workspaceId}` means: an id or `current`.
+
+    Raises `Workspace.DoesNotExist` for one that is absent or not the principal's: they look the same.
+    """
+    if workspace_id == "current":
+        return principal.current_workspace()
+    if not is_id("w", workspace_id):
+        raise Workspace.DoesNotExist
+    return principal.workspaces().get(pk=workspace_id)

@@ -1,0 +1,40 @@
+import re
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from workspaces.models import Tier
+
+
+class Command(BaseCommand):
+    help = "Makes a tier: so many requests per seconds, and so many per a shorter time, the burst."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name", metavar="NAME")
+        parser.add_argument("main", metavar="REQUESTS/SECONDS", help="such as 200/900")
+        parser.add_argument("burst", metavar="REQUESTS/SECONDS", help="such as 40/60")
+
+    def handle(self, **options: Any) -> None:
+        requests, seconds = _limit(options["main"])
+        burst_requests, burst_seconds = _limit(options["burst"])
+        tier = Tier(
+            name=options["name"],
+            requests=requests,
+            seconds=seconds,
+            burst_requests=burst_requests,
+            burst_seconds=burst_seconds,
+        )
+        try:
+            tier.full_clean()
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        tier.save(force_insert=True)
+        self.stdout.write(f"Made {tier}.")
+
+
+def _limit(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if match is None:
+        raise CommandError(f"A limit is REQUESTS/SECONDS, such as 200/900, not {text!r}.")
+    return int(match[1]), int(match[2])

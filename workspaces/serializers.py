@@ -1,0 +1,138 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from workspaces.ids import is_id
+from workspaces.models import (
+    Role,
+    Task,
+    TaskContributionType,
+    TaskKind,
+    TaskScope,
+    TaskStatus,
+    TaskVisibility,
+    Workspace,
+)
+from workspaces.validators import multiple_lines, single_line
+
+MAX_CONTRIBUTORS = 100
+
+
+class TextField(serializers.CharField):
+    """Text that was sent as text: a number or a boolean is a mistake, not a title."""
+
+    default_error_messages = {"invalid": "This must be a string."}
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class InputSerializer(serializers.Serializer[Any]):
+    """Refuses a body that isn't an object in our own words."""
+
+    default_error_messages = {"invalid": "This must be a JSON object."}
+
+
+class WorkspaceSerializer(serializers.ModelSerializer[Workspace]):
+    workspaceId = serializers.CharField(source="id")
+    createdAt = serializers.DateTimeField(source="created_at")
+
+    class Meta:
+        model = Workspace
+        fields = ["workspaceId", "name", "slug", "createdAt"]
+        read_only_fields = fields
+
+
+class MemberSerializer(serializers.Serializer[Any]):
+    userId = serializers.CharField(source="user_id")
+    name = serializers.CharField(source="user.name")
+    email = serializers.CharField(source="user.email")
+    role = serializers.ChoiceField(choices=Role.choices)
+
+
+class ContributorSerializer(InputSerializer):
+    userId = TextField(source="user_id", max_length=40)
+    type = serializers.ChoiceField(choices=TaskContributionType.choices)
+
+
+class TaskSerializer(InputSerializer):
+    """A task, in and out. What is read-only is ignored when sent, so that a fetched task can be sent back."""
+
+    taskId = serializers.CharField(source="id", read_only=True)
+    workspaceId = serializers.CharField(source="workspace_id", read_only=True)
+    title = TextField(max_length=200, validators=[single_line])
+    description = TextField(
+        max_length=20_000,
+        required=False,
+        allow_blank=True,
+        trim_whitespace=False,
+        validators=[multiple_lines],
+    )
+    status = serializers.ChoiceField(choices=TaskStatus.choices, required=False)
+    kind = serializers.ChoiceField(choices=TaskKind.choices, required=False)
+    scope = serializers.ChoiceField(choices=TaskScope.choices, required=False)
+    visibility = serializers.ChoiceField(choices=TaskVisibility.choices, required=False)
+    userId = TextField(source="user_id", max_length=40, required=False, allow_null=True)
+    contributors = ContributorSerializer(  # type: ignore[call-arg]  # max_length goes to the list
+        many=True, required=False, max_length=MAX_CONTRIBUTORS
+    )
+    createdAt = serializers.DateTimeField(source="created_at", read_only=True)
+    updatedAt = serializers.DateTimeField(source="updated_at", read_only=True)
+    completedAt = serializers.DateTimeField(source="completed_at", read_only=True)
+
+    def validate_contributors(self, contributors: list[dict[str, str]]) -> list[tuple[str, str]]:
+        pairs = [(contributor["user_id"], contributor["type"]) for contributor in contributors]
+        if len(set(pairs)) != len(pairs):
+            raise serializers.ValidationError("Someone is named twice with the same type.")
+        return pairs
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        self._require_members(attrs)
+        task: Task | None = self.instance
+        visibility = attrs.get("visibility", task.visibility if task else TaskVisibility.TEAM)
+        owner = attrs.get("user_id", task.user_id if task else None)
+        if visibility == TaskVisibility.PRIVATE and owner is None:
+            raise serializers.ValidationError({"userId": "A private task is seen by its owner alone, so it needs one."})
+        return attrs
+
+    def _require_members(self, attrs: dict[str, Any]) -> None:
+        """Refuses strangers. Someone whom the task names already may stay, member or not: they may have left."""
+        named = {user_id for user_id, _ in attrs.get("contributors", [])}
+        owner = attrs.get("user_id")
+        wanted = {user_id for user_id in named | {owner} if user_id and is_id("u", user_id)}
+        workspace: Workspace = self.context["workspace"]
+        known = set(workspace.memberships.filter(user__in=wanted).values_list("user_id", flat=True))
+        if self.instance is not None:
+            known |= {self.instance.user_id, *(c.user_id for c in self.instance.contributors.all())}
+        errors = {}
+        if owner is not None and owner not in known:
+            errors["userId"] = "This is not a member of the workspace."
+        if named - known:
+            errors["contributors"] = "Everyone named must be a member of the workspace."
+        if errors:
+            raise serializers.ValidationError(errors)
+
+    def create(self, validated_data: dict[str, Any]) -> Task:
+        return Task.objects.create_task(self.context["workspace"], **validated_data)
+
+    def update(self, instance: Task, validated_data: dict[str, Any]) -> Task:
+        instance.update(**validated_data)
+        return instance
+
+
+class TaskQuery(InputSerializer):
+    """The query string of listTasks."""
+
+    status = serializers.ListField(child=serializers.ChoiceField(choices=TaskStatus.choices), required=False)
+    scope = serializers.ListField(child=serializers.ChoiceField(choices=TaskScope.choices), required=False)
+    kind = serializers.ListField(child=serializers.ChoiceField(choices=TaskKind.choices), required=False)
+    userId = serializers.CharField(source="user", max_length=40, required=False)
+    limit = serializers.IntegerField(min_value=1, max_value=200, default=50)
+    cursor = serializers.CharField(max_length=64, required=False)
+
+    def validate_cursor(self, cursor: str) -> str:
+        if not is_id("tsk", cursor):
+            raise serializers.ValidationError("This is not a cursor of ours: send nextCursor as it came.")
+        return cursor

@@ -1,0 +1,85 @@
+from django.utils.functional import cached_property
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from onehorizon.api import ApiView, ApiViewSet
+from workspaces.access import resolve_workspace
+from workspaces.ids import is_id
+from workspaces.models import Task, TaskQuerySet, Workspace
+from workspaces.serializers import MemberSerializer, TaskQuery, TaskSerializer, WorkspaceSerializer
+
+
+class WhoAmIView(ApiView):
+    """The principal of the request: what it is, where it belongs, and what is left of its quota."""
+
+    def get(self, request: Request) -> Response:
+        return Response(
+            {
+                "kind": self.principal.kind,
+                **self.principal.describe(),
+                "workspace": WorkspaceSerializer(self.principal.current_workspace()).data,
+                "quota": request.quota.describe(),  # type: ignore[attr-defined]  # left by the throttle
+            }
+        )
+
+
+class InWorkspaceViewSet(ApiViewSet):
+    """For views below a workspace: `workspace` is the one that the address means, or the answer is 404."""
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        return resolve_workspace(self.principal, self.kwargs["workspace_id"])
+
+
+class WorkspaceViewSet(InWorkspaceViewSet):
+    def list(self, request: Request) -> Response:
+        return Response({"workspaces": WorkspaceSerializer(self.principal.workspaces(), many=True).data})
+
+    def retrieve(self, request: Request, workspace_id: str) -> Response:
+        return Response(WorkspaceSerializer(self.workspace).data)
+
+
+class MemberViewSet(InWorkspaceViewSet):
+    def list(self, request: Request, workspace_id: str) -> Response:
+        members = self.workspace.memberships.select_related("user")
+        return Response({"members": MemberSerializer(members, many=True).data})
+
+
+class TaskViewSet(InWorkspaceViewSet):
+    def get_queryset(self) -> TaskQuerySet:
+        tasks: TaskQuerySet = self.workspace.tasks.visible_to(self.principal.person)
+        return tasks.prefetch_related("contributors")
+
+    def get_object(self) -> Task:
+        task_id = self.kwargs["task_id"]
+        if not is_id("tsk", task_id):
+            raise Task.DoesNotExist
+        return self.get_queryset().get(pk=task_id)
+
+    def list(self, request: Request, workspace_id: str) -> Response:
+        query = TaskQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        tasks, next_cursor = self.get_queryset().page(**query.validated_data)
+        return Response({"tasks": TaskSerializer(tasks, many=True).data, "nextCursor": next_cursor})
+
+    def create(self, request: Request, workspace_id: str) -> Response:
+        serializer = TaskSerializer(data=request.data, context={"workspace": self.workspace})
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return Response(serializer.data, status=status.HTTP_201_CREATED)
+
+    def retrieve(self, request: Request, workspace_id: str, task_id: str) -> Response:
+        return Response(TaskSerializer(self.get_object()).data)
+
+    def partial_update(self, request: Request, workspace_id: str, task_id: str) -> Response:
+        serializer = TaskSerializer(
+            self.get_object(), data=request.data, partial=True, context={"workspace": self.workspace}
+        )
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return Response(serializer.data)
+
+    def destroy(self, request: Request, workspace_id: str, task_id: str) -> Response:
+        self.get_object().delete()
+        return Response(status=status.HTTP_204_NO_CONTENT)
