@@ -21,7 +21,7 @@ class ApiKeyAuthentication(BaseAuthentication):
 
     @sensitive_variables()
     def authenticate(self, request: Request) -> tuple[AnonymousUser, ApiKey] | None:
-        scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+        scheme, _, token = request.headers.get("Authorization", "").strip(" \t").partition(" ")
         if scheme.lower() != "bearer":
             return None
         address = client_address(request)

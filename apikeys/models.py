@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -68,8 +68,8 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         Raises `ActiveKeyLimitReached`, and `ValidationError` for a bad description or an expiry in the past.
         """
         description = clean_description(description)
-        if expires_at is not None and expires_at <= timezone.now():
-            raise ValidationError({"expires_at": "This is in the past."})
+        if expires_at is not None:
+            expires_at = clean_expiry(expires_at)
         key_id, secret = keys.generate()
         api_key = self.model(
             workspace=workspace,
@@ -234,8 +234,11 @@ class ApiKey(models.Model):
 
     @transaction.atomic
     def revoke(self, *, by: Actor, reason: str = "") -> bool:
-        """Ends the key, from the next request on; there is no way back. False where it was revoked already."""
-        revoked_at = timezone.now()
+        """Ends the key, from the next request on; there is no way back. False where it was revoked already.
+
+        Raises `ValidationError` for a reason that can't be kept.
+        """
+        reason, revoked_at = _clean("revoke_reason", "reason", reason), timezone.now()
         changed = ApiKey.objects.filter(pk=self.pk, revoked_at=None).update(
             revoked_at=revoked_at, revoked_by=by.user, revoke_reason=reason
         )
@@ -268,10 +271,27 @@ def _bookkeeping(what: str, api_key: ApiKey) -> Iterator[None]:
 
 def clean_description(description: str) -> str:
     """The description as it is kept. Raises `ValidationError`."""
+    return _clean("description", "description", description)
+
+
+def clean_expiry(expires_at: datetime) -> datetime:
+    """The expiry as it is kept, in UTC. Raises `ValidationError`."""
     try:
-        cleaned: str = ApiKey._meta.get_field("description").clean(description.strip(), None)
+        expires_at = expires_at.astimezone(UTC)
+    except OverflowError:
+        raise ValidationError({"expires_at": "This is after the year 9999."}) from None
+    if expires_at <= timezone.now():
+        raise ValidationError({"expires_at": "This is in the past."})
+    return expires_at
+
+
+def _clean(field: str, name: str, text: str) -> str:
+    """`text` as the model's `field` keeps it. Raises `ValidationError` under `name`."""
+    column = cast("models.CharField[str, str]", ApiKey._meta.get_field(field))
+    try:
+        cleaned: str = column.clean(text.strip(), None)
     except ValidationError as error:
-        raise ValidationError({"description": error}) from None
+        raise ValidationError({name: error}) from None
     return cleaned
 
 

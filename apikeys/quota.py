@@ -113,7 +113,8 @@ _NOW = {
     "sqlite": "(CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)",
 }
 
-# `greatest` and `max` keep the list in order should the clock step back.
+# `greatest` and `max` keep the list in order should the clock step back. SQLite can't slice: it drops up to two
+# times for the one it adds, so a list that was longer than a lowered tier's limit shrinks with each admission.
 _ADMIT = {
     "postgresql": """
         INSERT INTO {table} AS quota (subject, admissions) VALUES (%(subject)s, ARRAY[{now}])
@@ -128,6 +129,7 @@ _ADMIT = {
         ON CONFLICT (subject) DO UPDATE
             SET admissions = json_remove(
                 '[' || max({now}, json_extract(quota.admissions, '$[0]')) || ',' || substr(quota.admissions, 2),
+                '$[' || %(keep)s || ']',
                 '$[' || %(keep)s || ']'
             )
             WHERE coalesce(json_extract(quota.admissions, '$[' || (%(requests)s - 1) || ']') <= {now} - %(span)s, 1)

@@ -52,7 +52,7 @@ def verify(secret: str, stored_hash: str) -> bool:
             _hasher().verify(stored_hash, secret)
         except (VerificationError, InvalidHashError):
             return False
-    proofs.keep(secret, stored_hash)
+        proofs.keep(secret, stored_hash)  # before the next one in the queue looks for it
     return True
 
 

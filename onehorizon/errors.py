@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 import orjson
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, RequestDataTooBig
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
@@ -60,10 +60,14 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
             code, message = 403, "This is not yours to do."
         case RequestDataTooBig():
             code, message = 413, "The body is too large."
+        case SuspiciousOperation():  # more parameters than DATA_UPLOAD_MAX_NUMBER_FIELDS
+            code, message = 400, "The request can't be read."
         case OperationalError() | InterfaceError():
             logger.exception("the database is away")
             code, message = 503, "The service can't reach its database for the moment, retry shortly."
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case exceptions.UnsupportedMediaType():
+            code, message = 415, "Send the body as JSON, with the Content-Type application/json."
         case exceptions.APIException():
             code, message = error.status_code, str(error.detail)
         case _:

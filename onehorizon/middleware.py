@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 
 from onehorizon.client import client_address, sent_by_trusted_proxy
 from onehorizon.errors import error_response
+from onehorizon.logs import redact
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -20,7 +21,8 @@ REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
 class RequestLogMiddleware:
     """One line a request: who called what, from where, how it ended, how long it took. Never a query string.
 
-    A caller's own well-formed X-Request-Id is kept, so that their log and ours can be laid side by side.
+    A caller's own well-formed X-Request-Id is kept, so that their log and ours can be laid side by side; not one that
+    holds a key.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -29,7 +31,7 @@ class RequestLogMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         started = time.perf_counter()
         given = request.headers.get("X-Request-Id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if REQUEST_ID.fullmatch(given) and redact(given) == given else uuid.uuid4().hex
         response = self.get_response(request)
         response["X-Request-Id"] = request_id
         fields: dict[str, object] = {

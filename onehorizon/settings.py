@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from environs import Env, EnvError, validate
+from environs import Env, EnvError, EnvValidationError, validate
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -25,6 +25,9 @@ def networks(value: str) -> list[IPNetwork]:
 def read(kind: str, name: str, default: Any = ..., **options: Any) -> Any:
     try:
         return getattr(env, kind)(name, default, **options)
+    except EnvValidationError as error:
+        why = " ".join(map(str, error.error_messages))
+        raise ImproperlyConfigured(f'Environment variable "{name}" invalid: {why}') from None
     except EnvError as error:
         raise ImproperlyConfigured(str(error)) from None
     except ValueError as error:
@@ -35,9 +38,16 @@ def listed(name: str, default: list[str]) -> list[str]:
     return [item.strip() for item in read("list", name, default) if item.strip()]
 
 
+def make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"The directory {path} can't be made: {error.strerror}.") from None
+
+
 def kept_secret_key(path: Path) -> str:
     """The development key: made on the first run, then the same for every process of this checkout."""
-    path.parent.mkdir(exist_ok=True)
+    make_directory(path.parent)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     fresh.touch(mode=0o600)
     fresh.write_text(secrets.token_urlsafe(50))
@@ -63,7 +73,7 @@ SECRET_KEY_FALLBACKS = listed("SECRET_KEY_FALLBACKS", [])
 
 ALLOWED_HOSTS = listed("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if not ALLOWED_HOSTS:
-    raise ImproperlyConfigured("ALLOWED_HOSTS must name this site's hosts when DEBUG is off.")
+    raise ImproperlyConfigured("ALLOWED_HOSTS must name this site's hosts; it may be left out while DEBUG is on.")
 CSRF_TRUSTED_ORIGINS = listed("CSRF_TRUSTED_ORIGINS", [])
 if strangers := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
     raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS takes origins such as https://example.com: {strangers[0]}")
@@ -80,7 +90,7 @@ APIKEYS_ARGON2_MEMORY_COST: int = read(  # KiB
 )
 APIKEYS_ARGON2_PARALLELISM: int = read("int", "APIKEYS_ARGON2_PARALLELISM", 1, validate=validate.Range(1, 64))
 if APIKEYS_ARGON2_MEMORY_COST < 8 * APIKEYS_ARGON2_PARALLELISM:
-    raise ImproperlyConfigured("APIKEYS_ARGON2_MEMORY_COST must be at least 8 KiB for each lane of PARALLELISM.")
+    raise ImproperlyConfigured("APIKEYS_ARGON2_MEMORY_COST must be at least 8 KiB for each APIKEYS_ARGON2_PARALLELISM.")
 # Proofs of keys that were verified in this process: how many, and for how many seconds each.
 APIKEYS_PROOFS_MAX: int = read("int", "APIKEYS_PROOFS_MAX", 10_000, validate=validate.Range(1, 1_000_000))
 APIKEYS_PROOF_SECONDS: int = read("int", "APIKEYS_PROOF_SECONDS", 3600, validate=validate.Range(1, 86_400))
@@ -123,8 +133,10 @@ DATABASES: dict[str, dict[str, Any]] = {
     "default": read("dj_db_url", "DATABASE_URL", f"sqlite:///{VAR_DIR / 'onehorizon.sqlite3'}")
 }
 database = DATABASES["default"]
+if database["NAME"] in ("", ":memory:"):
+    raise ImproperlyConfigured("DATABASE_URL must name a database, for SQLite a file: memory is a connection's own.")
 if database["ENGINE"] == "django.db.backends.sqlite3":
-    Path(database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+    make_directory(Path(database["NAME"]).parent)
     database["CONN_MAX_AGE"] = None
     database["OPTIONS"] = {
         # A transaction takes the write lock when it begins: upgrading a read lock fails at once under threads.

@@ -4,7 +4,7 @@ from onehorizon.api import UnknownPathView
 
 urlpatterns = [
     path("api/v1/", include("workspaces.api_urls")),
-    re_path(r"^api(/.*)?$", UnknownPathView.as_view()),
+    re_path(r"^api(?s:/.*)?\Z", UnknownPathView.as_view()),
 ]
 
 handler400 = "onehorizon.errors.bad_request"

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import textwrap
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connection
+from django.urls import URLResolver, get_resolver
 from rest_framework.test import APIClient
 
 from apikeys.models import Actor, ApiKey, Via
 from apikeys.quota import SECOND
-from workspaces.models import Role, User, Workspace
+from workspaces.models import Role, Tier, User, Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 BY_TEST = Actor(via=Via.COMMAND)
@@ -178,3 +183,89 @@ def fetch(url: str, secret: str | None = None) -> tuple[int, dict[str, str], byt
     except urllib.error.HTTPError as error:
         with error:
             return error.code, dict(error.headers), error.read()
+
+
+# ---- at once ----
+
+Result = TypeVar("Result")
+
+
+def in_threads(*acts: Callable[[], Result]) -> list[Result | Exception]:
+    """What each act returned or raised, all of them let go at the same moment, each on a connection of its own."""
+    barrier = threading.Barrier(len(acts))
+
+    def run(act: Callable[[], Result]) -> Result | Exception:
+        barrier.wait(30)
+        try:
+            return act()
+        except Exception as error:
+            return error
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(acts)) as threads:
+        return list(threads.map(run, acts))
+
+
+def in_processes(count: int, code: str, **overrides: str) -> list[str]:
+    """What each of `count` Python processes with Django set up printed, all of them let go at the same moment.
+
+    `code` finds its process's number, from 0, in `number`.
+    """
+    setup = (
+        "import os, sys, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'onehorizon.settings'; django.setup(); "
+        "print('ready', flush=True); number = int(sys.stdin.readline())\n"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", setup + textwrap.dedent(code)],
+            cwd=ROOT,
+            env=environment(**overrides),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(count)
+    ]
+    try:
+        for each in started:
+            assert each.stdout is not None
+            first = each.stdout.readline()
+            assert first == "ready\n", first + each.stdout.read()
+        for number, each in enumerate(started):
+            assert each.stdin is not None
+            each.stdin.write(f"{number}\n")
+            each.stdin.flush()
+        outputs = [each.communicate(timeout=60)[0] for each in started]
+    finally:
+        for each in started:
+            each.kill()
+            each.communicate()
+    assert [each.returncode for each in started] == [0] * count, outputs
+    return outputs
+
+
+# ---- what the API consists of ----
+
+
+def api_routes(urlconf: str | None = None) -> dict[str, Callable[..., Any]]:
+    """Every address under /api/, as it stands in the URL patterns, with what answers there."""
+    return {route: view for route, view in _routes(get_resolver(urlconf), "") if re.match(r"\^?api\b", route)}
+
+
+def _routes(resolver: URLResolver, prefix: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for pattern in resolver.url_patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from _routes(pattern, route)
+        else:
+            yield route, pattern.callback
+
+
+def lift_quota(workspace: Workspace) -> None:
+    """For a test that asks more than 40 times a minute."""
+    Tier.objects.get_or_create(
+        name="lifted", defaults={"requests": 10_000, "seconds": 900, "burst_requests": 10_000, "burst_seconds": 60}
+    )
+    Workspace.objects.filter(pk=workspace.pk).update(tier="lifted")

@@ -297,7 +297,12 @@ class Task(models.Model):
 
     @transaction.atomic
     def update(self, *, contributors: Sequence[tuple[str, str]] | None = None, **changes: Any) -> None:
-        """Saves just `changes`, and the contributors as (user id, type) where they are given."""
+        """Saves just `changes`, and the contributors as (user id, type) where they are given.
+
+        The row is locked and read anew, lest `completed_at` follow a status that another request has changed since.
+        Raises `DoesNotExist` where the task was deleted meanwhile.
+        """
+        self.refresh_from_db(from_queryset=Task.objects.select_for_update(no_key=True))
         for name, value in changes.items():
             setattr(self, name, value)
         self.save(update_fields=[*changes, "completed_at", "updated_at"])

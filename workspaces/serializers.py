@@ -29,10 +29,22 @@ class TextField(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class ChoiceField(serializers.ChoiceField):
+    """Names the choices, where DRF would repeat what was sent: it may be a secret in the wrong field."""
+
+    def __init__(self, choices: Any, **kwargs: Any) -> None:
+        super().__init__(choices, **kwargs)
+        self.error_messages["invalid_choice"] = f"This must be one of: {', '.join(self.choices)}."
+
+
 class InputSerializer(serializers.Serializer[Any]):
     """Refuses a body that isn't an object in our own words."""
 
     default_error_messages = {"invalid": "This must be a JSON object."}
+
+    def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
+        """`null` is no object either."""
+        return (False, None) if data is None else super().validate_empty_values(data)
 
 
 class WorkspaceSerializer(serializers.ModelSerializer[Workspace]):
@@ -54,7 +66,15 @@ class MemberSerializer(serializers.Serializer[Any]):
 
 class ContributorSerializer(InputSerializer):
     userId = TextField(source="user_id", max_length=40)
-    type = serializers.ChoiceField(choices=TaskContributionType.choices)
+    type = ChoiceField(choices=TaskContributionType.choices)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """A contributor is named whole, also in a PATCH, which to DRF makes every field below it optional."""
+        contributor = super().to_internal_value(data)
+        missing = [name for name, field in self.fields.items() if field.source not in contributor]
+        if missing:
+            raise serializers.ValidationError(dict.fromkeys(missing, "This field is required."))
+        return contributor
 
 
 class TaskSerializer(InputSerializer):
@@ -70,10 +90,10 @@ class TaskSerializer(InputSerializer):
         trim_whitespace=False,
         validators=[multiple_lines],
     )
-    status = serializers.ChoiceField(choices=TaskStatus.choices, required=False)
-    kind = serializers.ChoiceField(choices=TaskKind.choices, required=False)
-    scope = serializers.ChoiceField(choices=TaskScope.choices, required=False)
-    visibility = serializers.ChoiceField(choices=TaskVisibility.choices, required=False)
+    status = ChoiceField(choices=TaskStatus.choices, required=False)
+    kind = ChoiceField(choices=TaskKind.choices, required=False)
+    scope = ChoiceField(choices=TaskScope.choices, required=False)
+    visibility = ChoiceField(choices=TaskVisibility.choices, required=False)
     userId = TextField(source="user_id", max_length=40, required=False, allow_null=True)
     contributors = ContributorSerializer(  # type: ignore[call-arg]  # max_length goes to the list
         many=True, required=False, max_length=MAX_CONTRIBUTORS
@@ -125,9 +145,9 @@ class TaskSerializer(InputSerializer):
 class TaskQuery(InputSerializer):
     """The query string of listTasks."""
 
-    status = serializers.ListField(child=serializers.ChoiceField(choices=TaskStatus.choices), required=False)
-    scope = serializers.ListField(child=serializers.ChoiceField(choices=TaskScope.choices), required=False)
-    kind = serializers.ListField(child=serializers.ChoiceField(choices=TaskKind.choices), required=False)
+    status = serializers.ListField(child=ChoiceField(choices=TaskStatus.choices), required=False)
+    scope = serializers.ListField(child=ChoiceField(choices=TaskScope.choices), required=False)
+    kind = serializers.ListField(child=ChoiceField(choices=TaskKind.choices), required=False)
     userId = serializers.CharField(source="user", max_length=40, required=False)
     limit = serializers.IntegerField(min_value=1, max_value=200, default=50)
     cursor = serializers.CharField(max_length=64, required=False)

@@ -1,3 +1,4 @@
+from django.db import transaction
 from django.utils.functional import cached_property
 from rest_framework import status
 from rest_framework.request import Request
@@ -51,11 +52,12 @@ class TaskViewSet(InWorkspaceViewSet):
         tasks: TaskQuerySet = self.workspace.tasks.visible_to(self.principal.person)
         return tasks.prefetch_related("contributors")
 
-    def get_object(self) -> Task:
+    def get_object(self, *, locked: bool = False) -> Task:
         task_id = self.kwargs["task_id"]
         if not is_id("tsk", task_id):
             raise Task.DoesNotExist
-        return self.get_queryset().get(pk=task_id)
+        tasks = self.get_queryset()
+        return (tasks.select_for_update(no_key=True) if locked else tasks).get(pk=task_id)
 
     def list(self, request: Request, workspace_id: str) -> Response:
         query = TaskQuery(data=request.query_params)
@@ -72,10 +74,11 @@ class TaskViewSet(InWorkspaceViewSet):
     def retrieve(self, request: Request, workspace_id: str, task_id: str) -> Response:
         return Response(TaskSerializer(self.get_object()).data)
 
+    @transaction.atomic
     def partial_update(self, request: Request, workspace_id: str, task_id: str) -> Response:
-        serializer = TaskSerializer(
-            self.get_object(), data=request.data, partial=True, context={"workspace": self.workspace}
-        )
+        """Under the row's lock, so that what is checked is what is changed, whoever changes the task meanwhile."""
+        task = self.get_object(locked=True)
+        serializer = TaskSerializer(task, data=request.data, partial=True, context={"workspace": self.workspace})
         serializer.is_valid(raise_exception=True)
         serializer.save()
         return Response(serializer.data)

@@ -7,7 +7,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from apikeys.models import ActiveKeyLimitReached, Actor, ApiKey, Via
-from workspaces.management.arguments import workspace_named
+from workspaces.management.arguments import refusal, workspace_named
 
 
 class Command(BaseCommand):
@@ -30,9 +30,7 @@ class Command(BaseCommand):
         except ActiveKeyLimitReached as error:
             raise CommandError(str(error)) from None
         except ValidationError as error:
-            raise CommandError(
-                " ".join(f"{field}: {' '.join(why)}" for field, why in error.message_dict.items())
-            ) from None
+            raise refusal(error) from None
         self.stdout.write(secret)
         self.stderr.write(f"{api_key.pk} in {workspace.name}. The secret is not shown again.")
 

@@ -1,9 +1,11 @@
 import sys
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apikeys.models import Actor, ApiKey, Via
+from workspaces.management.arguments import refusal
 
 
 class Command(BaseCommand):
@@ -23,6 +25,9 @@ class Command(BaseCommand):
             api_key = ApiKey.objects.look_up(text)
         except ApiKey.DoesNotExist:
             raise CommandError("There is no such API key.") from None
-        changed = api_key.revoke(by=Actor(via=Via.COMMAND), reason=options["reason"])
+        try:
+            changed = api_key.revoke(by=Actor(via=Via.COMMAND), reason=options["reason"])
+        except ValidationError as error:
+            raise refusal(error) from None
         verb = "Revoked" if changed else "Was revoked already:"
         self.stdout.write(f"{verb} {api_key.masked} ({api_key.description}) of {api_key.workspace.name}.")

@@ -4,6 +4,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from workspaces.management.arguments import refusal
 from workspaces.models import Tier
 
 
@@ -28,7 +29,7 @@ class Command(BaseCommand):
         try:
             tier.full_clean()
         except ValidationError as error:
-            raise CommandError(" ".join(error.messages)) from None
+            raise refusal(error) from None
         tier.save(force_insert=True)
         self.stdout.write(f"Made {tier}.")
 

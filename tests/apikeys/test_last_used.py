@@ -1,0 +1,176 @@
+"""When and from where a key was used last: to the minute, whatever was asked, and never at a request's cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from apikeys import quota
+from apikeys.models import ApiKey
+from tests.helpers import BY_TEST, Api, make_key
+from workspaces.models import Workspace
+
+pytestmark = pytest.mark.django_db
+
+NOON = datetime(2030, 5, 1, 12, 0, tzinfo=UTC)
+
+
+def last_use(api_key: ApiKey) -> tuple[datetime | None, str | None]:
+    api_key.refresh_from_db()
+    return api_key.last_used_at, api_key.last_used_from
+
+
+@contextmanager
+def at(seconds: float) -> Iterator[None]:
+    with time_machine.travel(NOON + timedelta(seconds=seconds), tick=False):
+        yield
+
+
+def test_a_key_that_was_never_used_says_so(api_key: ApiKey) -> None:
+    assert last_use(api_key) == (None, None)
+
+
+def test_the_first_use_is_noted_with_its_address(api: Api, api_key: ApiKey) -> None:
+    with at(0):
+        api.get("/me", REMOTE_ADDR="203.0.113.7")
+
+    assert last_use(api_key) == (NOON, "203.0.113.7")
+
+
+def test_it_is_written_once_a_minute_at_most(api: Api, api_key: ApiKey) -> None:
+    with at(0):
+        api.get("/me", REMOTE_ADDR="203.0.113.7")
+    with at(59):
+        api.get("/me", REMOTE_ADDR="203.0.113.8")
+    assert last_use(api_key) == (NOON, "203.0.113.7")
+
+    with at(60):
+        api.get("/me", REMOTE_ADDR="203.0.113.9")
+    assert last_use(api_key) == (NOON + timedelta(seconds=60), "203.0.113.9")
+
+
+def test_within_the_minute_a_request_writes_nothing_but_its_quota(api: Api) -> None:
+    with at(0):
+        api.get("/me")
+    with at(30), CaptureQueriesContext(connection) as captured:
+        api.get("/me")
+
+    assert not [query["sql"] for query in captured if query["sql"].startswith("UPDATE")]
+
+
+def test_of_two_requests_at_once_only_one_writes(api_key: ApiKey) -> None:
+    """Both have read the key before either wrote."""
+    seen_by_first, seen_by_second = ApiKey.objects.get(pk=api_key.pk), ApiKey.objects.get(pk=api_key.pk)
+
+    with at(0):
+        seen_by_first.record_use("203.0.113.7")
+    with at(1):
+        seen_by_second.record_use("203.0.113.8")
+
+    assert last_use(api_key) == (NOON, "203.0.113.7")
+
+
+def test_each_key_has_a_last_use_of_its_own(api: Api, api_key: ApiKey, workspace: Workspace) -> None:
+    other, _ = make_key(workspace, "Deploys")
+
+    api.get("/me")
+
+    assert last_use(api_key)[0] is not None
+    assert last_use(other) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "path"),
+    [
+        (200, "GET", "/me"),
+        (200, "GET", "/workspaces"),
+        (200, "GET", "/workspaces/current"),
+        (200, "GET", "/workspaces/current/members"),
+        (200, "GET", "/workspaces/current/tasks"),
+        (400, "POST", "/workspaces/current/tasks"),
+        (404, "GET", "/workspaces/current/tasks/tsk_1"),
+        (404, "PATCH", "/workspaces/current/tasks/tsk_1"),
+        (404, "DELETE", "/workspaces/current/tasks/tsk_1"),
+        (404, "GET", "/workspaces/w_1"),
+        (404, "GET", "/nowhere"),
+        (405, "PUT", "/me"),
+        (405, "OPTIONS", "/me"),
+    ],
+)
+def test_every_route_counts_as_use_whatever_it_answers(
+    status: int, method: str, path: str, api: Api, api_key: ApiKey
+) -> None:
+    assert api.request(method, path).status_code == status
+
+    assert last_use(api_key)[0] is not None
+
+
+def test_a_request_over_quota_counts_as_use(api: Api, api_key: ApiKey, workspace: Workspace) -> None:
+    for _ in range(40):
+        quota.admit(workspace.pk, workspace.tier)
+
+    assert api.get("/me").status_code == 429
+    assert last_use(api_key)[0] is not None
+
+
+def test_a_refused_key_was_not_used(api_key: ApiKey, secret: str) -> None:
+    api_key.revoke(by=BY_TEST)
+
+    assert Api(secret).get("/me").status_code == 401
+    assert Api(secret[:-1]).get("/me").status_code == 401
+    assert last_use(api_key) == (None, None)
+
+
+@pytest.mark.parametrize("address", ["", "unix:", "not an address"])
+def test_a_use_from_no_known_address_is_noted_without_one(address: str, api: Api, api_key: ApiKey) -> None:
+    assert api.get("/me", REMOTE_ADDR=address).status_code == 200
+
+    used_at, used_from = last_use(api_key)
+    assert used_at is not None
+    assert used_from is None
+
+
+def refuse_writes_of_last_use() -> None:
+    """What a full disk or a read-only replica does, for this one column; gone with the test's transaction."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql "
+                "AS $$ BEGIN RAISE EXCEPTION 'disk full'; END $$"
+            )
+            cursor.execute(
+                "CREATE TRIGGER refuse BEFORE UPDATE OF last_used_at ON apikeys_apikey EXECUTE FUNCTION refuse()"
+            )
+        else:
+            cursor.execute(
+                "CREATE TRIGGER refuse BEFORE UPDATE OF last_used_at ON apikeys_apikey "
+                "BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+            )
+
+
+def test_a_use_that_can_not_be_noted_does_not_fail_the_request(
+    api: Api, api_key: ApiKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse_writes_of_last_use()
+
+    made = api.post("/workspaces/current/tasks", {"title": "Ship it"})
+
+    assert made.status_code == 201
+    assert api.get(f"/workspaces/current/tasks/{made.json()['taskId']}").status_code == 200
+    assert last_use(api_key) == (None, None)
+    assert f"could not save the last use of key {api_key.key_id}" in caplog.text
+
+
+def test_the_clock_of_the_web_server_going_back_is_no_error(api: Api, api_key: ApiKey) -> None:
+    ahead = timezone.now() + timedelta(hours=1)
+    ApiKey.objects.filter(pk=api_key.pk).update(last_used_at=ahead)
+
+    assert api.get("/me").status_code == 200
+    assert last_use(api_key)[0] == ahead

@@ -1,0 +1,172 @@
+"""The decision on its own, against brute force: every window slid over every moment."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apikeys.quota import SECOND, Decision, Limit, Window, delay, window
+
+limits_drawn = st.lists(
+    st.builds(Limit, st.just("some"), requests=st.integers(1, 6), seconds=st.integers(1, 12)), min_size=1, max_size=3
+)
+# A quarter of a second's grid meets the edges of windows; arbitrary microseconds fall between them.
+moments = st.one_of(
+    st.integers(0, 160).map(lambda quarters: quarters * SECOND // 4),
+    st.integers(0, 40 * SECOND),
+)
+arrivals_drawn = st.lists(moments, min_size=1, max_size=60).map(sorted)
+
+
+def admissions_of(arrivals: list[int], limits: list[Limit]) -> list[int]:
+    """The admissions, newest first, of one caller who asks at each of `arrivals`."""
+    admissions: list[int] = []
+    for now in arrivals:
+        if delay(admissions, now, limits) <= 0:
+            admissions.insert(0, now)
+            del admissions[max(limit.requests for limit in limits) :]
+    return admissions
+
+
+@given(arrivals_drawn, limits_drawn)
+def test_a_request_is_admitted_exactly_when_every_window_has_room(arrivals: list[int], limits: list[Limit]) -> None:
+    kept: list[int] = []
+    admitted: list[int] = []
+    for now in arrivals:
+        room = all(
+            sum(now - limit.seconds * SECOND < time <= now for time in admitted) < limit.requests for limit in limits
+        )
+        assert (delay(kept, now, limits) <= 0) == room
+        if room:
+            admitted.append(now)
+            kept = [now, *kept][: max(limit.requests for limit in limits)]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), moments), min_size=1, max_size=120), limits_drawn)
+def test_no_span_holds_more_than_its_limit_whoever_else_calls(
+    calls: list[tuple[str, int]], limits: list[Limit]
+) -> None:
+    admissions: dict[str, list[int]] = defaultdict(list)
+    for caller, now in sorted(calls, key=lambda call: call[1]):
+        if delay(admissions[caller], now, limits) <= 0:
+            admissions[caller].insert(0, now)
+
+    for limit in limits:
+        for times in admissions.values():
+            # A span with too many in it has one that starts at an admission and holds as many.
+            for start in times:
+                assert sum(start <= time < start + limit.seconds * SECOND for time in times) <= limit.requests
+
+    for caller, times in admissions.items():
+        alone = admissions_of(sorted(now for other, now in calls if other == caller), limits)
+        assert times[: len(alone)] == alone
+
+
+@given(arrivals_drawn, limits_drawn, moments)
+def test_a_client_that_waits_the_delay_alone_is_admitted_and_not_a_microsecond_sooner(
+    arrivals: list[int], limits: list[Limit], pause: int
+) -> None:
+    admissions = admissions_of(arrivals, limits)
+    now = arrivals[-1] + pause
+    wait = delay(admissions, now, limits)
+
+    if wait > 0:
+        rounded_up = -(-wait // SECOND) * SECOND
+        assert delay(admissions, now + wait - 1, limits) > 0
+        assert delay(admissions, now + wait, limits) <= 0
+        assert delay(admissions, now + rounded_up, limits) <= 0
+
+
+@given(arrivals_drawn, limits_drawn, moments)
+def test_refused_requests_cost_nothing(arrivals: list[int], limits: list[Limit], moment: int) -> None:
+    """A caller who is refused and one who never asked stand alike, however often the first one asked."""
+    admitted: list[int] = []
+    for now in arrivals:
+        if delay(admitted[::-1], now, limits) <= 0:
+            admitted.append(now)
+
+    assert admissions_of(admitted, limits) == admissions_of(arrivals, limits)
+
+
+@given(arrivals_drawn, limits_drawn, moments)
+def test_what_remains_is_what_the_limit_alone_would_still_admit(
+    arrivals: list[int], limits: list[Limit], pause: int
+) -> None:
+    admissions = admissions_of(arrivals, limits)
+    now = arrivals[-1] + pause
+    for limit in limits:
+        admitted_now = 0
+        probe = list(admissions)
+        while delay(probe, now, [limit]) <= 0:
+            probe.insert(0, now)
+            admitted_now += 1
+        assert window(admissions, now, limit).remaining == admitted_now
+
+
+@given(arrivals_drawn, limits_drawn, moments)
+def test_reset_is_when_more_remains_and_no_whole_second_sooner(
+    arrivals: list[int], limits: list[Limit], pause: int
+) -> None:
+    admissions = admissions_of(arrivals, limits)
+    now = arrivals[-1] + pause
+    for limit in limits:
+        current = window(admissions, now, limit)
+        if current.remaining == limit.requests:
+            assert current.reset == 0
+            continue
+        later = window(admissions, now + current.reset * SECOND, limit)
+        sooner = window(admissions, now + (current.reset - 1) * SECOND, limit)
+        assert 1 <= current.reset <= limit.seconds
+        assert later.remaining > current.remaining
+        assert sooner.remaining == current.remaining
+
+
+@given(arrivals_drawn, limits_drawn, st.integers(1, 6), moments)
+def test_after_a_limit_was_lowered_the_delay_and_the_reset_are_still_true(
+    arrivals: list[int], limits: list[Limit], requests: int, pause: int
+) -> None:
+    admissions = admissions_of(arrivals, limits)
+    lowered = Limit("lowered", requests, 10)
+    now = arrivals[-1] + pause
+    wait, current = delay(admissions, now, [lowered]), window(admissions, now, lowered)
+
+    assert (current.remaining == 0) == (wait > 0)
+    if wait > 0:
+        assert current.reset == -(-wait // SECOND)
+        assert window(admissions, now + wait, lowered).remaining >= 1
+        assert delay(admissions, now + wait, [lowered]) <= 0
+
+
+def test_an_unused_quota_is_whole_and_has_nothing_to_wait_for() -> None:
+    limit = Limit("standard", 200, 900)
+
+    assert delay([], 0, [limit]) == 0
+    assert window([], 0, limit) == Window(limit, remaining=200, reset=0)
+
+
+def test_an_admission_leaves_its_window_to_the_microsecond() -> None:
+    limit = Limit("burst", 1, 60)
+
+    assert delay([0], 60 * SECOND - 1, [limit]) == 1
+    assert delay([0], 60 * SECOND, [limit]) == 0
+    assert window([0], 60 * SECOND - 1, limit) == Window(limit, remaining=0, reset=1)
+    assert window([0], 60 * SECOND, limit) == Window(limit, remaining=1, reset=0)
+
+
+def test_a_decision_says_itself_in_the_fields_of_the_draft() -> None:
+    windows = (Window(Limit("standard", 200, 900), 187, 812), Window(Limit("burst", 40, 60), 39, 60))
+    decision = Decision("standard", admitted=True, retry_after=0, windows=windows)
+
+    assert decision.headers() == {
+        "RateLimit-Policy": '"standard";q=200;w=900, "burst";q=40;w=60',
+        "RateLimit": '"standard";r=187;t=812, "burst";r=39;t=60',
+    }
+    assert decision.describe() == {
+        "tier": "standard",
+        "limits": [
+            {"name": "standard", "requests": 200, "seconds": 900, "remaining": 187, "resetAfter": 812},
+            {"name": "burst", "requests": 40, "seconds": 60, "remaining": 39, "resetAfter": 60},
+        ],
+    }

@@ -1,0 +1,335 @@
+"""The SQL statement against the decision, on the real database; and under threads and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apikeys import quota
+from apikeys.models import ApiKey
+from apikeys.quota import SECOND, Limit
+from tests.helpers import (
+    Api,
+    advance_quota_clock,
+    fetch,
+    in_processes,
+    in_threads,
+    make_key,
+    make_user,
+    make_workspace,
+    server,
+)
+from workspaces.models import Tier, Workspace
+
+in_one_transaction = pytest.mark.django_db
+committed = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+STANDARD = Tier(name="standard", requests=200, seconds=900, burst_requests=40, burst_seconds=60)
+
+
+def tier(requests: int, seconds: int, burst_requests: int, burst_seconds: int) -> Tier:
+    return Tier(
+        name="drawn",
+        requests=requests,
+        seconds=seconds,
+        burst_requests=burst_requests,
+        burst_seconds=burst_seconds,
+    )
+
+
+# Windows and waits are multiples of ten seconds, so that the moments an example takes to run change nothing.
+tiers_drawn = st.builds(
+    tier,
+    st.integers(1, 6),
+    st.integers(3, 9).map(lambda tens: tens * 10),
+    st.integers(1, 6),
+    st.integers(1, 3).map(lambda tens: tens * 10),
+)
+waits_drawn = st.lists(st.integers(0, 4).map(lambda tens: tens * 10), min_size=1, max_size=25)
+
+
+def stored(subject: str) -> Sequence[int]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT admissions FROM apikeys_quota WHERE subject = %s", [subject])
+        row = cursor.fetchone()
+    return quota._times(row[0] if row else None)
+
+
+def new_subject() -> str:
+    return f"w_{uuid4().hex}"
+
+
+# ---- the same decision ----
+
+
+@in_one_transaction
+@settings(max_examples=60, deadline=None)
+@given(tiers_drawn, waits_drawn)
+def test_the_statement_decides_as_the_pure_functions_do(drawn: Tier, waits: list[int]) -> None:
+    subject, limits = new_subject(), quota.limits_of(drawn)
+    kept: list[int] = []
+    now = 0
+    for wait in waits:
+        now += wait * SECOND
+        advance_quota_clock(subject, wait)
+        expected_delay = quota.delay(kept, now, limits)
+
+        decision = quota.admit(subject, drawn)
+
+        assert decision.admitted == (expected_delay <= 0)
+        if decision.admitted:
+            kept = [now, *kept][: max(limit.requests for limit in limits)]
+            assert decision.retry_after == 0
+        else:
+            assert expected_delay // SECOND - 9 <= decision.retry_after <= expected_delay // SECOND
+        for actual, limit in zip(decision.windows, limits, strict=True):
+            expected = quota.window(kept, now, limit)
+            assert (actual.limit, actual.remaining) == (limit, expected.remaining)
+            assert expected.reset - 9 <= actual.reset <= expected.reset
+        assert len(stored(subject)) == len(kept)
+
+
+@in_one_transaction
+@settings(max_examples=30, deadline=None)
+@given(tiers_drawn, st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([0, 0, 10, 20])), max_size=40))
+def test_callers_do_not_touch_each_others_quota(drawn: Tier, calls: list[tuple[str, int]]) -> None:
+    subjects = {caller: new_subject() for caller in "abc"}
+    admitted: dict[str, list[int]] = {caller: [] for caller in "abc"}
+    now = 0
+    for caller, wait in calls:
+        now += wait
+        for subject in subjects.values():
+            advance_quota_clock(subject, wait)
+        if quota.admit(subjects[caller], drawn).admitted:
+            admitted[caller].append(now)
+        else:
+            assert any(
+                sum(now - limit.seconds < time for time in admitted[caller]) >= limit.requests
+                for limit in quota.limits_of(drawn)
+            )
+    for limit in quota.limits_of(drawn):
+        for times in admitted.values():
+            for start in times:
+                assert sum(start <= time < start + limit.seconds for time in times) <= limit.requests
+
+
+@in_one_transaction
+def test_refused_requests_leave_no_trace() -> None:
+    subject = new_subject()
+    for _ in range(40):
+        quota.admit(subject, STANDARD)
+    before = stored(subject)
+
+    assert not any(quota.admit(subject, STANDARD).admitted for _ in range(20))
+    assert stored(subject) == before
+
+
+@in_one_transaction
+def test_the_delay_of_a_full_burst_is_true_to_the_second() -> None:
+    subject = new_subject()
+    for _ in range(40):
+        quota.admit(subject, STANDARD)
+    told = quota.admit(subject, STANDARD).retry_after
+
+    advance_quota_clock(subject, told - 1.5)
+    early = quota.admit(subject, STANDARD)
+    advance_quota_clock(subject, 1.5)
+
+    assert told in (59, 60)
+    assert not early.admitted
+    assert early.retry_after in (1, 2)
+    assert quota.admit(subject, STANDARD).admitted
+
+
+@in_one_transaction
+def test_two_hundred_in_fifteen_minutes_and_then_not_until_the_first_is_out() -> None:
+    subject = new_subject()
+    for _ in range(5):
+        assert all(quota.admit(subject, STANDARD).admitted for _ in range(40))
+        advance_quota_clock(subject, 100)
+    refused = quota.admit(subject, STANDARD)
+
+    advance_quota_clock(subject, 405)
+
+    assert (refused.admitted, [window.remaining for window in refused.windows]) == (False, [0, 40])
+    assert 398 <= refused.retry_after <= 400
+    assert sum(quota.admit(subject, STANDARD).admitted for _ in range(50)) == 40
+
+
+# ---- what is kept ----
+
+
+@in_one_transaction
+def test_admissions_are_kept_newest_first_and_no_more_of_them_than_the_largest_limit() -> None:
+    subject, small = new_subject(), tier(3, 30, 5, 10)
+    for _ in range(12):
+        quota.admit(subject, small)
+        advance_quota_clock(subject, 10)
+
+    times = stored(subject)
+
+    assert list(times) == sorted(times, reverse=True)
+    assert len(times) == 5
+
+
+@in_one_transaction
+def test_the_list_keeps_its_order_when_the_clock_steps_back() -> None:
+    subject, small = new_subject(), tier(5, 30, 5, 10)
+    quota.admit(subject, small)
+    advance_quota_clock(subject, -5)
+
+    quota.admit(subject, small)
+
+    times = stored(subject)
+    assert times[0] == times[1]
+
+
+@in_one_transaction
+def test_a_lowered_limit_holds_from_the_next_request_on() -> None:
+    subject = new_subject()
+    assert all(quota.admit(subject, STANDARD).admitted for _ in range(10))
+
+    refused = quota.admit(subject, tier(8, 900, 8, 60))
+
+    assert not refused.admitted
+    assert 895 <= refused.retry_after <= 900
+    assert [window.remaining for window in refused.windows] == [0, 0]
+
+
+@in_one_transaction
+def test_a_raised_limit_holds_from_the_next_request_on() -> None:
+    subject = new_subject()
+    for _ in range(41):
+        quota.admit(subject, STANDARD)
+
+    admitted = [quota.admit(subject, tier(400, 900, 50, 60)).admitted for _ in range(11)]
+
+    assert admitted == [True] * 10 + [False]
+
+
+@in_one_transaction
+def test_the_list_shrinks_with_its_tier() -> None:
+    subject = new_subject()
+    for _ in range(40):
+        quota.admit(subject, STANDARD)
+    small = tier(4, 30, 2, 10)
+    for _ in range(40):
+        advance_quota_clock(subject, 60)
+        assert quota.admit(subject, small).admitted
+
+    assert len(stored(subject)) == 4
+
+
+@in_one_transaction
+def test_moving_a_workspace_to_a_tier_is_felt_by_its_key_at_once(api: Api, workspace: Workspace) -> None:
+    slow = Tier.objects.create(name="slow", requests=3, seconds=900, burst_requests=2, burst_seconds=60)
+    assert [api.get("/me").status_code for _ in range(3)] == [200] * 3
+
+    workspace.tier = slow
+    workspace.save(update_fields=["tier"])
+    lowered = api.get("/me")
+    workspace.tier = Tier.objects.get(name="standard")
+    workspace.save(update_fields=["tier"])
+
+    assert lowered.status_code == 429
+    assert lowered.json()["message"].startswith("slow rate limit exceeded, retry in ")
+    assert api.get("/me").status_code == 200
+
+
+@in_one_transaction
+def test_standing_counts_nothing() -> None:
+    subject = new_subject()
+    assert [window.remaining for window in quota.standing(subject, STANDARD).windows] == [200, 40]
+    quota.admit(subject, STANDARD)
+    before = stored(subject)
+
+    for _ in range(50):
+        standing = quota.standing(subject, STANDARD)
+
+    assert [window.remaining for window in standing.windows] == [199, 39]
+    assert [window.limit for window in standing.windows] == [Limit("standard", 200, 900), Limit("burst", 40, 60)]
+    assert stored(subject) == before
+
+
+@in_one_transaction
+def test_clear_gives_the_whole_quota_back_to_one_alone() -> None:
+    subject, other = new_subject(), new_subject()
+    for _ in range(40):
+        quota.admit(subject, STANDARD)
+        quota.admit(other, STANDARD)
+
+    quota.clear(subject)
+
+    assert quota.admit(subject, STANDARD).admitted
+    assert not quota.admit(other, STANDARD).admitted
+
+
+# ---- at once ----
+
+
+@committed
+def test_threads_at_once_are_admitted_exactly_forty_times() -> None:
+    subject = new_subject()
+
+    def ask_ten_times() -> int:
+        return sum(quota.admit(subject, STANDARD).admitted for _ in range(10))
+
+    assert sum(map(counted, in_threads(*[ask_ten_times] * 12))) == 40
+
+
+def counted(result: int | Exception) -> int:
+    assert isinstance(result, int), result
+    return result
+
+
+@committed
+def test_eight_processes_at_once_are_admitted_exactly_forty_times() -> None:
+    subject = new_subject()
+
+    outputs = in_processes(
+        8,
+        f"""
+        from apikeys import quota
+        from workspaces.models import Tier
+        standard = Tier.objects.get(name="standard")
+        print(sum(quota.admit({subject!r}, standard).admitted for _ in range(15)))
+        """,
+    )
+
+    assert sum(map(int, outputs)) == 40
+    times = stored(subject)
+    assert len(times) == 40
+    assert list(times) == sorted(times, reverse=True)
+
+
+@pytest.fixture
+def keys_of_one_workspace(transactional_db: None) -> list[tuple[ApiKey, str]]:
+    workspace = make_workspace(make_user("owner"))
+    return [make_key(workspace, f"Service {number}") for number in range(4)]
+
+
+@committed
+def test_a_server_of_two_workers_admits_exactly_forty_and_never_says_the_database_is_locked(
+    keys_of_one_workspace: list[tuple[ApiKey, str]], tmp_path: Path
+) -> None:
+    log = tmp_path / "server.log"
+    secrets = [secret for _, secret in keys_of_one_workspace] * 30
+    with server(log, workers=2) as address, ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda secret: fetch(f"{address}/api/v1/me", secret), secrets))
+
+    statuses = [status for status, _, _ in answers]
+    assert (statuses.count(200), statuses.count(429)) == (40, 80)
+    assert sorted(
+        int(headers["ratelimit"].partition('"burst";r=')[2].partition(";")[0])
+        for status, headers, _ in answers
+        if status == 200
+    ) == list(range(40))
+    assert "locked" not in log.read_text()
+    assert "ERROR" not in log.read_text()

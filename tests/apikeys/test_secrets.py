@@ -1,0 +1,298 @@
+"""Argon2 runs when it must: once for a key in a process, never for a warm one, and few at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from argon2 import PasswordHasher, extract_parameters
+from django.db import connection
+
+from apikeys import keys, secrets
+from apikeys.models import ApiKey
+from apikeys.secrets import Proofs
+from onehorizon.logs import LineFormatter
+from tests.helpers import Api, in_threads
+
+PROCESSORS = os.cpu_count() or 1
+
+
+class Argon2Runs:
+    """What the argon2 library was asked to compute: how often, and how many at a time."""
+
+    def __init__(self) -> None:
+        self.count = self.most_at_once = self._now = 0
+        self.seconds = 0.0  # how much longer each run takes than it has to
+        self._lock = threading.Lock()
+
+    def watch(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*arguments: Any) -> Any:
+            with self._lock:
+                self.count += 1
+                self._now += 1
+                self.most_at_once = max(self.most_at_once, self._now)
+            try:
+                time.sleep(self.seconds)
+                return run(*arguments)
+            finally:
+                with self._lock:
+                    self._now -= 1
+
+        return watched
+
+
+@pytest.fixture
+def argon2_runs(monkeypatch: pytest.MonkeyPatch) -> Argon2Runs:
+    runs = Argon2Runs()
+    monkeypatch.setattr(PasswordHasher, "hash", runs.watch(PasswordHasher.hash))
+    monkeypatch.setattr(PasswordHasher, "verify", runs.watch(PasswordHasher.verify))
+    return runs
+
+
+# ---- when Argon2 runs ----
+
+
+@pytest.mark.django_db
+def test_a_warm_request_does_not_run_argon2(api: Api, argon2_runs: Argon2Runs) -> None:
+    assert api.get("/me").status_code == 200
+    assert argon2_runs.count == 1
+
+    assert [api.get("/me").status_code for _ in range(10)] == [200] * 10
+    assert argon2_runs.count == 1
+
+
+@pytest.mark.django_db
+def test_an_invented_secret_for_a_real_key_id_never_reaches_argon2(
+    api_key: ApiKey, secret: str, argon2_runs: Argon2Runs
+) -> None:
+    for _ in range(50):
+        body = f"one_{api_key.key_id}_" + keys.generate().secret[17:-6]
+        assert ApiKey.objects.authenticate(body + keys.checksum(body)) is None
+    assert ApiKey.objects.authenticate(keys.generate().secret) is None
+    assert ApiKey.objects.authenticate(secret[:-1]) is None
+
+    assert argon2_runs.count == 0
+    assert len(secrets.proofs) == 0
+
+
+@pytest.mark.django_db
+def test_a_right_fingerprint_alone_is_not_enough(api_key: ApiKey, secret: str, argon2_runs: Argon2Runs) -> None:
+    ApiKey.objects.update(hash=secrets.hash_secret(keys.generate().secret))
+
+    assert ApiKey.objects.authenticate(secret) is None
+    assert ApiKey.objects.authenticate(secret) is None
+    assert len(secrets.proofs) == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("stored", ["", "!", "not a hash", "$argon2id$v=19$m=64,t=1,p=1$c2FsdA"])
+def test_a_stored_hash_that_is_none_lets_nobody_in(api: Api, api_key: ApiKey, stored: str) -> None:
+    assert api.get("/me").status_code == 200
+
+    ApiKey.objects.update(hash=stored)
+
+    assert api.get("/me").status_code == 401
+
+
+@pytest.mark.django_db
+def test_a_proof_holds_for_the_hash_it_was_made_with_and_no_other(
+    api_key: ApiKey, secret: str, argon2_runs: Argon2Runs
+) -> None:
+    assert ApiKey.objects.authenticate(secret) == api_key
+
+    ApiKey.objects.update(hash=secrets.hash_secret(secret))
+    argon2_runs.count = 0
+    assert ApiKey.objects.authenticate(secret) == api_key
+    assert argon2_runs.count == 1
+
+    ApiKey.objects.update(hash=secrets.hash_secret(keys.generate().secret))
+    assert ApiKey.objects.authenticate(secret) is None
+
+
+def test_many_first_uses_at_once_run_argon2_no_more_often_than_there_are_processors(argon2_runs: Argon2Runs) -> None:
+    secret = keys.generate().secret
+    stored = secrets.hash_secret(secret)
+    argon2_runs.count, argon2_runs.seconds = 0, 0.05
+
+    outcomes = in_threads(*[lambda: secrets.verify(secret, stored)] * 30)
+
+    assert outcomes == [True] * 30
+    assert 1 <= argon2_runs.count <= PROCESSORS
+
+
+def test_no_more_argon2_runs_at_once_than_there_are_processors(argon2_runs: Argon2Runs) -> None:
+    made = [keys.generate().secret for _ in range(10)]
+    hashes = {secret: secrets.hash_secret(secret) for secret in made}
+    argon2_runs.count, argon2_runs.seconds = 0, 0.02
+
+    verifying = [lambda secret=secret: secrets.verify(secret, hashes[secret]) for secret in made]
+    hashing = [lambda secret=secret: bool(secrets.hash_secret(secret)) for secret in made]
+    outcomes = in_threads(*verifying, *hashing)
+
+    assert outcomes == [True] * 20
+    assert (argon2_runs.count, argon2_runs.most_at_once) == (20, PROCESSORS)
+
+
+def test_a_wrong_secret_leaves_no_proof_and_frees_its_place(argon2_runs: Argon2Runs) -> None:
+    secret = keys.generate().secret
+    stored = secrets.hash_secret(secret)
+
+    for _ in range(PROCESSORS * 3):
+        assert not secrets.verify(keys.generate().secret, stored)
+
+    assert len(secrets.proofs) == 0
+    assert secrets.verify(secret, stored)
+    assert len(secrets.proofs) == 1
+
+
+# ---- when the parameters change ----
+
+
+def stored_hash() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT hash FROM apikeys_apikey")
+        return str(cursor.fetchone()[0])
+
+
+@pytest.mark.django_db
+def test_a_hash_is_made_anew_with_the_settings_parameters_when_its_key_is_used(
+    api: Api, secret: str, settings: Any, argon2_runs: Argon2Runs
+) -> None:
+    assert api.get("/me").status_code == 200
+    settings.APIKEYS_ARGON2_TIME_COST = 2
+    argon2_runs.count = 0
+
+    assert [api.get("/me").status_code for _ in range(5)] == [200] * 5
+
+    assert extract_parameters(stored_hash()).time_cost == 2
+    assert argon2_runs.count == 1
+    assert PasswordHasher().verify(stored_hash(), secret)
+
+
+@pytest.mark.django_db
+def test_a_cold_process_verifies_an_old_hash_and_makes_it_anew(
+    api_key: ApiKey, secret: str, settings: Any, argon2_runs: Argon2Runs
+) -> None:
+    settings.APIKEYS_ARGON2_MEMORY_COST = 128
+
+    assert [ApiKey.objects.authenticate(secret) for _ in range(3)] == [api_key] * 3
+
+    assert extract_parameters(stored_hash()).memory_cost == 128
+    assert argon2_runs.count == 2
+
+
+@pytest.mark.django_db
+def test_the_key_works_on_in_a_process_that_has_yet_to_learn_of_the_new_parameters(
+    api_key: ApiKey, secret: str, settings: Any
+) -> None:
+    assert ApiKey.objects.authenticate(secret) == api_key
+    settings.APIKEYS_ARGON2_TIME_COST = 2
+    assert ApiKey.objects.authenticate(secret) == api_key
+
+    settings.APIKEYS_ARGON2_TIME_COST = 1
+
+    assert ApiKey.objects.authenticate(secret) == api_key
+    assert Api(secret).get("/me").status_code == 200
+
+
+@pytest.mark.django_db
+def test_of_two_that_make_a_hash_anew_the_second_leaves_the_firsts(secret: str, api_key: ApiKey, settings: Any) -> None:
+    settings.APIKEYS_ARGON2_TIME_COST = 2
+    first, second = ApiKey.objects.get(), ApiKey.objects.get()
+
+    assert first.matches(secret)
+    fresh = stored_hash()
+
+    assert second.matches(secret)
+    assert stored_hash() == fresh
+    assert ApiKey.objects.get().matches(secret)
+
+
+@pytest.mark.django_db
+def test_a_hash_that_can_not_be_made_anew_costs_its_request_nothing(
+    api: Api, api_key: ApiKey, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(execute: Any, sql: str, *arguments: Any) -> Any:
+        return execute(sql.replace('SET "hash"', 'SET "no_such_column"'), *arguments)
+
+    before = stored_hash()
+    settings.APIKEYS_ARGON2_TIME_COST = 2
+
+    with connection.execute_wrapper(refuse):
+        assert api.get("/me").status_code == 200
+
+    assert stored_hash() == before
+    assert f"could not save the rehash of key {api_key.key_id}" in caplog.text
+    logged = "\n".join(map(LineFormatter().format, caplog.records))
+    assert "no_such_column" in logged
+    assert "$v=19" not in logged
+
+
+# ---- proofs ----
+
+
+def test_there_are_never_more_proofs_than_their_number_and_the_least_recently_used_goes_first() -> None:
+    proofs = Proofs(size=3, seconds=60)
+    for secret in ("a", "b", "c"):
+        proofs.keep(secret, "hash")
+    assert proofs.holds("a", "hash")
+
+    proofs.keep("d", "hash")
+
+    assert len(proofs) == 3
+    assert [proofs.holds(secret, "hash") for secret in "abcd"] == [True, False, True, True]
+
+
+def test_a_proof_ends_with_its_time_however_often_it_was_used() -> None:
+    proofs = Proofs(size=3, seconds=0.2)
+    proofs.keep("secret", "hash")
+    deadline = time.monotonic() + 0.2
+
+    while time.monotonic() < deadline - 0.05:
+        assert proofs.holds("secret", "hash")
+        time.sleep(0.01)
+    time.sleep(0.1)
+
+    assert not proofs.holds("secret", "hash")
+    assert len(proofs) == 0
+
+
+def test_a_proof_is_of_one_secret_and_one_hash() -> None:
+    proofs = Proofs(size=3, seconds=60)
+    proofs.keep("secret", "hash")
+
+    assert proofs.holds("secret", "hash")
+    assert not proofs.holds("secret", "another hash")
+    assert not proofs.holds("another secret", "hash")
+    assert not proofs.holds("secret", "")
+    proofs.clear()
+    assert not proofs.holds("secret", "hash")
+
+
+def test_a_proof_is_worth_nothing_in_another_process_or_to_who_reads_this_one() -> None:
+    here, there = Proofs(size=3, seconds=60), Proofs(size=3, seconds=60)
+    secret = keys.generate().secret
+    here.keep(secret, "hash")
+    there.keep(secret, "hash")
+
+    assert set(here._hashes).isdisjoint(there._hashes)
+    assert secret not in repr(vars(here))
+
+
+def test_proofs_stay_bounded_and_true_under_many_threads() -> None:
+    proofs = Proofs(size=50, seconds=60)
+
+    def hammer(number: int) -> int:
+        wrong = 0
+        for turn in range(400):
+            secret = f"{(number * 31 + turn) % 120}"
+            proofs.keep(secret, f"hash of {secret}")
+            wrong += proofs.holds(secret, "another hash") or len(proofs) > 50
+        return wrong
+
+    assert in_threads(*[lambda number=number: hammer(number) for number in range(8)]) == [0] * 8
+    assert len(proofs) == 50

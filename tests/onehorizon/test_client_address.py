@@ -1,0 +1,195 @@
+"""Where a request came from: what a trusted proxy says, and nobody else; and the limit on failures that hangs on it."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+
+from apikeys.models import ApiKey
+from tests.helpers import BY_TEST, Api
+
+pytestmark = pytest.mark.django_db
+
+PROXY = "10.0.0.7"
+CLIENT = "203.0.113.7"
+
+
+@pytest.fixture
+def _behind_proxies(settings: Any) -> None:
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network(each) for each in ("10.0.0.0/8", "2001:db8:ffff::/48")]
+
+
+def seen(api: Api, api_key: ApiKey, peer: str, forwarded: str | None) -> str | None:
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+    assert api.get("/me", headers=headers, REMOTE_ADDR=peer).status_code == 200
+    api_key.refresh_from_db()
+    assert api_key.last_used_at is not None
+    return api_key.last_used_from
+
+
+@pytest.mark.parametrize("forwarded", [None, "", CLIENT, f"{CLIENT}, 10.0.0.8", "garbage"])
+def test_without_trusted_proxies_the_peer_is_the_client(forwarded: str | None, api: Api, api_key: ApiKey) -> None:
+    assert seen(api, api_key, PROXY, forwarded) == PROXY
+
+
+@pytest.mark.usefixtures("_behind_proxies")
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        # as it should be
+        (PROXY, CLIENT, CLIENT),
+        (PROXY, f"  {CLIENT}  ", CLIENT),
+        (PROXY, f"{CLIENT}, 10.1.1.1", CLIENT),
+        (PROXY, f"{CLIENT},10.1.1.1,10.2.2.2", CLIENT),
+        ("2001:db8:ffff::1", "2001:db8:1::7", "2001:db8:1::7"),
+        (PROXY, "2001:DB8:1:0::7", "2001:db8:1::7"),
+        # mapped
+        ("::ffff:10.0.0.7", CLIENT, CLIENT),
+        (PROXY, f"::ffff:{CLIENT}", CLIENT),
+        (f"::ffff:{CLIENT}", None, CLIENT),
+        # forged: a client's own claim stands before what the proxy added
+        (PROXY, f"198.51.100.1, {CLIENT}", CLIENT),
+        (PROXY, f"10.9.9.9, {CLIENT}", CLIENT),
+        (PROXY, f"127.0.0.1, {CLIENT}, 10.1.1.1", CLIENT),
+        (PROXY, f"garbage, {CLIENT}", CLIENT),
+        (PROXY, "198.51.100.1, " * 500 + CLIENT, CLIENT),
+        # from no trusted peer: nothing in it counts
+        (CLIENT, "198.51.100.1", CLIENT),
+        (CLIENT, f"198.51.100.1, {PROXY}", CLIENT),
+        ("2001:db8:1::7", "198.51.100.1", "2001:db8:1::7"),
+        ("11.0.0.7", "198.51.100.1", "11.0.0.7"),
+        # garbage: as far as the chain can be read
+        (PROXY, None, PROXY),
+        (PROXY, "", PROXY),
+        (PROXY, ",", PROXY),
+        (PROXY, "unknown", PROXY),
+        (PROXY, "203.0.113.7:443", PROXY),
+        (PROXY, "[2001:db8::1]:443", PROXY),
+        (PROXY, "203.0.113.256", PROXY),
+        (PROXY, "203.0.113", PROXY),
+        (PROXY, "3405803783", PROXY),
+        (PROXY, "203.0.113.7\0", PROXY),
+        (PROXY, "'; DROP TABLE apikeys_apikey; --", PROXY),
+        (PROXY, f"{CLIENT}, nonsense", PROXY),
+        (PROXY, f"{CLIENT}, nonsense, 10.1.1.1", "10.1.1.1"),
+        (PROXY, "10.3.3.3, 10.2.2.2", "10.3.3.3"),
+    ],
+)
+def test_behind_trusted_proxies_the_client_is_the_last_hop_that_is_none(
+    peer: str, forwarded: str | None, client: str, api: Api, api_key: ApiKey
+) -> None:
+    assert seen(api, api_key, peer, forwarded) == client
+
+
+@pytest.mark.usefixtures("_behind_proxies")
+def test_a_zone_is_no_part_of_an_address_that_is_kept(api: Api, api_key: ApiKey) -> None:
+    assert seen(api, api_key, "fe80::1%eth0", None) == "fe80::1"
+
+
+# ---- the limit on failed authentications ----
+
+
+@pytest.fixture
+def _three_failures(settings: Any) -> None:
+    settings.APIKEYS_FAILURES_PER_MINUTE = 3
+
+
+def fail(address: str, times: int = 1, forwarded: str = "") -> list[int]:
+    wrong = Api("one_wrong", **{"X-Forwarded-For": forwarded})
+    return [wrong.get("/me", REMOTE_ADDR=address).status_code for _ in range(times)]
+
+
+@pytest.mark.usefixtures("_three_failures")
+def test_after_so_many_failures_an_address_is_told_to_wait() -> None:
+    assert fail(CLIENT, 3) == [401] * 3
+
+    limited = Api("one_wrong").get("/me", REMOTE_ADDR=CLIENT)
+
+    seconds = int(limited["Retry-After"])
+    assert 55 <= seconds <= 60
+    assert limited.status_code == 429
+    assert limited.json() == {
+        "code": 429,
+        "message": f"too many failed authentications, retry in {seconds} seconds",
+    }
+    assert not limited.has_header("WWW-Authenticate")
+
+
+def test_the_limit_is_a_hundred_and_twenty_a_minute_unless_set_otherwise() -> None:
+    assert fail(CLIENT, 121) == [401] * 120 + [429]
+
+
+@pytest.mark.usefixtures("_three_failures")
+def test_the_limit_tells_nothing_of_the_key(api_key: ApiKey, secret: str) -> None:
+    fail(CLIENT, 3)
+    api_key.revoke(by=BY_TEST)
+
+    answers = [Api(text).get("/me", REMOTE_ADDR=CLIENT) for text in ("one_wrong", secret, secret[:-1], "")]
+
+    assert [answer.status_code for answer in answers] == [429] * 4
+    assert len({answer.json()["message"].partition(", retry")[0] for answer in answers}) == 1
+
+
+@pytest.mark.usefixtures("_three_failures")
+def test_another_address_is_not_affected() -> None:
+    assert fail(CLIENT, 4) == [401, 401, 401, 429]
+    assert fail("203.0.113.8") == [401]
+
+
+@pytest.mark.usefixtures("_three_failures")
+def test_a_right_key_from_the_same_address_is_not_affected(api: Api) -> None:
+    fail(CLIENT, 4)
+
+    assert [api.get("/me", REMOTE_ADDR=CLIENT).status_code for _ in range(5)] == [200] * 5
+    assert fail(CLIENT) == [429]
+
+
+@pytest.mark.usefixtures("_three_failures")
+def test_who_sends_no_key_is_not_counted() -> None:
+    assert [Api().get("/me", REMOTE_ADDR=CLIENT).status_code for _ in range(5)] == [401] * 5
+    assert fail(CLIENT) == [401]
+
+
+@pytest.mark.usefixtures("_three_failures")
+def test_a_success_is_not_counted(api: Api) -> None:
+    for _ in range(5):
+        api.get("/me", REMOTE_ADDR=CLIENT)
+
+    assert fail(CLIENT, 4) == [401, 401, 401, 429]
+
+
+@pytest.mark.usefixtures("_three_failures")
+def test_an_ipv6_client_is_its_64() -> None:
+    addresses = [f"2001:db8:1:2::{number}" for number in range(1, 4)]
+
+    assert [fail(address) for address in addresses] == [[401]] * 3
+    assert fail("2001:db8:1:2:ffff:ffff:ffff:ffff") == [429]
+    assert fail("2001:db8:1:3::1") == [401]
+
+
+@pytest.mark.usefixtures("_three_failures")
+def test_an_ipv4_client_is_the_same_when_mapped() -> None:
+    fail(CLIENT, 3)
+
+    assert fail(f"::ffff:{CLIENT}") == [429]
+    assert fail("::ffff:203.0.113.8") == [401]
+
+
+@pytest.mark.usefixtures("_three_failures", "_behind_proxies")
+def test_clients_behind_one_proxy_are_limited_each_for_themselves() -> None:
+    assert fail(PROXY, 4, forwarded=CLIENT) == [401, 401, 401, 429]
+    assert fail(PROXY, forwarded="203.0.113.8") == [401]
+
+
+@pytest.mark.usefixtures("_three_failures", "_behind_proxies")
+def test_a_forged_hop_does_not_escape_the_limit() -> None:
+    forged = [fail(PROXY, forwarded=f"198.51.100.{number}, {CLIENT}") for number in range(4)]
+
+    assert forged == [[401], [401], [401], [429]]
+
+
+@pytest.mark.usefixtures("_three_failures")
+def test_a_client_without_an_address_is_limited_too() -> None:
+    assert fail("", 4) == [401, 401, 401, 429]

@@ -1,0 +1,382 @@
+"""Whatever fails under /api/ fails in the envelope: never HTML, never a stack, whatever DEBUG is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apikeys import keys, quota
+from onehorizon.api import ApiView
+from tests.helpers import Api, fetch, free_port, server
+from workspaces.models import Workspace
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+
+TASKS = "/workspaces/current/tasks"
+POLICY = '"standard";q=200;w=900, "burst";q=40;w=60'
+MIB = 1024 * 1024
+
+
+class FailingView(ApiView):
+    permission_classes = [AllowAny]
+
+    def get(self, request: Request) -> Response:
+        raise ZeroDivisionError(f"with {request.headers.get('Authorization')}")
+
+
+class UnrenderableView(ApiView):
+    permission_classes = [AllowAny]
+
+    def get(self, request: Request) -> Response:
+        return Response({"value": object()})
+
+
+def failing_function(request: HttpRequest) -> HttpResponse:
+    raise ZeroDivisionError
+
+
+urlpatterns = [
+    path("api/v1/failing", FailingView.as_view()),
+    path("api/v1/unrenderable", UnrenderableView.as_view()),
+    path("api/v1/failing-function", failing_function),
+    path("", include("onehorizon.urls")),
+]
+handler400 = "onehorizon.errors.bad_request"
+handler404 = "onehorizon.errors.not_found"
+handler500 = "onehorizon.errors.server_error"
+
+
+@pytest.fixture(params=[True, False], ids=["DEBUG on", "DEBUG off"])
+def debug(request: pytest.FixtureRequest, settings: Any) -> bool:
+    settings.DEBUG = request.param
+    return settings.DEBUG is True
+
+
+def assert_envelope(response: Any, status: int) -> None:
+    assert response.status_code == status
+    assert response["Content-Type"] == "application/json"
+    body = response.json()
+    assert set(body) - {"errors"} == {"code", "message"}
+    assert body["code"] == status
+    assert re.fullmatch(r"[^\n<>]+", body["message"])
+    assert ("errors" in body) <= (status == 400)
+
+
+def raw(data: bytes, content_type: str = "application/json") -> dict[str, Any]:
+    return {"data": data, "content_type": content_type}
+
+
+# ---- addresses ----
+
+
+@pytest.mark.usefixtures("debug")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/nowhere",
+        "/",
+        "",
+        "/me/",
+        "/../v2/me",
+        "/../../api/",
+        "/%00",
+        "/me%00",
+        "/%0A",
+        "/a%0Ab",
+        "/%0D%0ASet-Cookie:x=y",
+        "/%FF",
+        "/%ED%A0%80",
+        "/%",
+        "/%zz",
+        "/%E0%A4",
+        "/workspaces/%2F/tasks",
+        "/workspaces//tasks",
+        "/workspaces/current/tasks/%2e%2e",
+        "/workspaces/w_%F0%9F%90%8C",
+        "/" + "a" * 5000,
+        "/<script>alert(1)</script>",
+    ],
+)
+def test_an_address_where_nothing_is_is_404_with_a_key_and_without(address: str, api: Api) -> None:
+    assert_envelope(api.get(address), 404)
+    without = Api().get(address)
+    assert_envelope(
+        without, 401 if address.startswith("/workspaces/") and "//" not in address and "%2F" not in address else 404
+    )
+
+
+@pytest.mark.usefixtures("debug")
+@pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
+def test_a_method_that_is_not_offered_is_405(method: str, api: Api) -> None:
+    assert_envelope(api.request(method, "/me"), 405)
+
+
+# ---- what is asked for and what is sent ----
+
+
+@pytest.mark.usefixtures("debug")
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "text/*", "nonsense"])
+def test_another_format_than_json_is_406(accept: str, api: Api) -> None:
+    assert_envelope(api.get("/me", headers={"Accept": accept}), 406)
+
+
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/*", "application/json", "text/html,application/xhtml+xml,*/*;q=0.8"]
+)
+def test_whoever_takes_json_gets_it(accept: str, api: Api) -> None:
+    assert api.get("/me", headers={"Accept": accept}).status_code == 200
+
+
+def test_the_format_is_not_chosen_in_the_query(api: Api) -> None:
+    assert api.get("/me?format=html").json()["kind"] == "apiKey"
+    assert_envelope(api.get("/me.json"), 404)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/plain",
+        "text/json",
+        "application/xml",
+        "application/jsonp",
+        "nonsense",
+        "",
+    ],
+)
+def test_a_body_of_another_type_than_json_is_415(content_type: str, api: Api) -> None:
+    assert_envelope(api.request("POST", TASKS, **raw(b'{"title":"Ship it"}', content_type)), 415)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
+def test_json_is_json_however_it_is_spelled(content_type: str, api: Api) -> None:
+    assert api.request("POST", TASKS, **raw(b'{"title":"Ship it"}', content_type)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"title":',
+        b'{"title":"Ship it"',
+        b'{"title":"Ship it",}',
+        b'{"title":"Ship it"}}',
+        b'{"title":"Ship it"} {"title":"Ship it"}',
+        b"{'title':'Ship it'}",
+        b"{title:1}",
+        b"title",
+        b" ",
+        b"\n",
+        b'{"title":NaN}',
+        b'{"title":Infinity}',
+        b'{"title":-Infinity}',
+        b'{"title":01}',
+        b'{"title":"\\ud800"}',
+        b'{"title":"\\x41"}',
+        b'{"title":"a\nb"}',
+        b'{"title":"a\0b"}',
+        b'{"title":"\xff"}',
+        b'{"title":"\xed\xa0\x80"}',
+        b'// a comment\n{"title":"Ship it"}',
+        "\ufeff".encode() + b'{"title":"Ship it"}',
+        '{"title":"Ship it"}'.encode("utf-16"),
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"title":' * 20_000,
+        b"\x00",
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+def test_malformed_json_is_400(body: bytes, api: Api) -> None:
+    response = api.request("POST", TASKS, **raw(body))
+
+    assert_envelope(response, 400)
+    assert response.json()["message"] == "The body is not well-formed JSON."
+
+
+def test_a_body_over_one_mebibyte_is_413(api: Api) -> None:
+    around = len(b'{"title":""}')
+
+    assert_envelope(api.request("POST", TASKS, **raw(b'{"title":"' + b"a" * (MIB - around) + b'"}')), 400)
+    assert_envelope(api.request("POST", TASKS, **raw(b'{"title":"' + b"a" * (MIB - around + 1) + b'"}')), 413)
+    assert_envelope(api.request("POST", TASKS, **raw(b" " * 3 * MIB)), 413)
+
+
+@pytest.mark.usefixtures("debug")
+def test_more_parameters_than_anyone_needs_are_400(api: Api) -> None:
+    assert_envelope(api.get(f"{TASKS}?" + "status=open&" * 1001), 400)
+
+
+# ---- hosts ----
+
+
+@pytest.mark.usefixtures("debug")
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "a b", "[", "testserver:port", "a\nb"])
+def test_an_unknown_host_is_told_so_in_the_envelope(host: str, api: Api) -> None:
+    response = api.get("/me", headers={"Host": host})
+
+    assert_envelope(response, 400)
+    assert response.json()["message"] == "This host name is not served here."
+
+
+# ---- failures on our side ----
+
+
+@pytest.mark.usefixtures("debug")
+@pytest.mark.parametrize("address", ["/failing", "/unrenderable", "/failing-function"])
+def test_a_failure_is_a_500_that_tells_nothing(
+    address: str, api: Api, secret: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = api.get(address)
+
+    assert_envelope(response, 500)
+    assert response.json()["message"] == "Something went wrong on our side."
+    assert secret.encode() not in response.content
+    assert "unhandled error" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_a_failed_request_counted_on_the_quota(api: Api) -> None:
+    response = api.get("/failing")
+
+    assert response["RateLimit-Policy"] == POLICY
+    assert response["RateLimit"].startswith('"standard";r=199;')
+
+
+@pytest.mark.parametrize("database", ["postgres", "sqlite"])
+def test_while_the_database_is_away_requests_are_503(database: str, tmp_path: Path) -> None:
+    nothing_there = {
+        "postgres": f"postgres://nobody@127.0.0.1:{free_port()}/nothing",
+        "sqlite": f"sqlite:///{tmp_path}",  # a directory
+    }
+    log = tmp_path / "server.log"
+    secret = keys.generate().secret
+
+    with server(log, DATABASE_URL=nothing_there[database]) as address:
+        status, headers, body = fetch(f"{address}/api/v1/me", secret)
+        malformed, _, _ = fetch(f"{address}/api/v1/me", secret[:-1])
+
+    assert status == 503
+    assert json.loads(body) == {
+        "code": 503,
+        "message": "The service can't reach its database for the moment, retry shortly.",
+    }
+    names = {name.lower(): value for name, value in headers.items()}
+    assert names["retry-after"] == "5"
+    assert names["content-type"] == "application/json"
+    assert names["cache-control"] == "no-store"
+    assert names["x-request-id"]
+    assert malformed == 401  # arithmetic needs no database
+    assert "the database is away" in log.read_text()
+    assert secret[17:] not in log.read_text()
+
+
+# ---- what every answer has ----
+
+EVERY_ANSWER: dict[int, tuple[str, str, dict[str, Any]]] = {
+    200: ("GET", "/me", {}),
+    201: ("POST", TASKS, raw(b'{"title":"Ship it"}')),
+    400: ("POST", TASKS, raw(b"{")),
+    401: ("GET", "/me", {"headers": {"Authorization": "Bearer one_"}}),
+    404: ("GET", "/nowhere", {}),
+    405: ("PUT", "/me", {}),
+    406: ("GET", "/me", {"headers": {"Accept": "text/html"}}),
+    413: ("POST", TASKS, raw(b" " * (MIB + 1))),
+    415: ("POST", TASKS, raw(b"title=Ship", "application/x-www-form-urlencoded")),
+    500: ("GET", "/failing", {}),
+}
+answers = pytest.mark.parametrize(
+    ("status", "method", "address", "options"),
+    [(status, *asked) for status, asked in EVERY_ANSWER.items()],
+    ids=[str(status) for status in EVERY_ANSWER],
+)
+
+
+@answers
+def test_every_answer_is_kept_by_no_cache_and_can_be_found_in_the_log(
+    status: int, method: str, address: str, options: dict[str, Any], api: Api
+) -> None:
+    response = api.request(method, address, **options)
+
+    assert response.status_code == status
+    assert response["Cache-Control"] == "no-store"
+    assert re.fullmatch(r"[0-9a-f]{32}", response["X-Request-Id"])
+    assert "Set-Cookie" not in response
+
+
+@answers
+def test_every_answer_to_a_key_says_how_its_quota_stands(
+    status: int, method: str, address: str, options: dict[str, Any], api: Api
+) -> None:
+    response = api.request(method, address, **options)
+
+    if status == 401:
+        assert not response.has_header("RateLimit-Policy")
+        assert not response.has_header("RateLimit")
+    else:
+        assert response["RateLimit-Policy"] == POLICY
+        assert response["RateLimit"] == '"standard";r=199;t=900, "burst";r=39;t=60'
+
+
+def test_a_deletion_and_a_429_have_all_of_it_too(api: Api, workspace: Workspace) -> None:
+    made = api.post(TASKS, {"title": "Ship it"}).json()
+    deleted = api.delete(f"{TASKS}/{made['taskId']}")
+    for _ in range(38):
+        quota.admit(workspace.pk, workspace.tier)
+    limited = api.get("/me")
+
+    assert (deleted.status_code, limited.status_code) == (204, 429)
+    assert_envelope(limited, 429)
+    for response in (deleted, limited):
+        assert response["Cache-Control"] == "no-store"
+        assert response["X-Request-Id"]
+        assert response["RateLimit-Policy"] == POLICY
+
+
+def test_an_unknown_host_has_them_too(api: Api) -> None:
+    response = api.get("/me", headers={"Host": "evil.example"})
+
+    assert response["Cache-Control"] == "no-store"
+    assert response["X-Request-Id"]
+
+
+# ---- X-Request-Id ----
+
+
+@pytest.mark.parametrize(
+    "given", ["abcdefgh", "7b4f4e4e-1b0f-4a52-9d5b-0a5d7c2d7a10", "A_b-C_d-1", "0" * 64, "01jbx5w3f8q9r2t4v6y8z0a1c3"]
+)
+def test_a_well_formed_request_id_is_kept(given: str, api: Api) -> None:
+    assert api.get("/me", headers={"X-Request-Id": given})["X-Request-Id"] == given
+    assert api.get("/nowhere", headers={"X-Request-Id": given})["X-Request-Id"] == given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "short12",
+        "0" * 65,
+        "with a space",
+        "line\nbreak-in-it",
+        "abcdefgh\n",
+        "ünicode-id",
+        "semi;colon",
+        "x" * 9000,
+    ],
+)
+def test_any_other_request_id_is_replaced(given: str, api: Api) -> None:
+    assert re.fullmatch(r"[0-9a-f]{32}", api.get("/me", headers={"X-Request-Id": given})["X-Request-Id"])
+
+
+def test_no_two_requests_are_given_the_same_id(api: Api) -> None:
+    assert len({api.get("/me")["X-Request-Id"] for _ in range(20)}) == 20

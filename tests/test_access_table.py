@@ -1,0 +1,197 @@
+"""Table 2: who asks for what, and how it is answered."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.helpers import BY_TEST, Api, api_routes, lift_quota, make_key
+from workspaces.ids import new_id
+from workspaces.models import Task, User, Workspace
+
+pytestmark = pytest.mark.django_db
+
+TASKS = "/workspaces/{workspace}/tasks"
+TASK = "/workspaces/{workspace}/tasks/{task}"
+CURRENT_TASKS = "/workspaces/current/tasks"
+CURRENT_TASK = "/workspaces/current/tasks/{task}"
+A_TASK = {"title": "Ship"}
+
+# `key` is a key of the workspace that the address names, `stranger` one of another workspace.
+# fmt: off
+TABLE = [
+    # method    path                                body     key  stranger revoked nobody
+    ("GET",    "/me",                               None,    200, 200,     401,    401),
+    ("GET",    "/workspaces",                       None,    200, 200,     401,    401),
+    ("GET",    "/workspaces/{workspace}",           None,    200, 404,     401,    401),
+    ("GET",    "/workspaces/current",               None,    200, 200,     401,    401),
+    ("GET",    "/workspaces/{workspace}/members",   None,    200, 404,     401,    401),
+    ("GET",    "/workspaces/current/members",       None,    200, 200,     401,    401),
+    ("GET",    TASKS,                               None,    200, 404,     401,    401),
+    ("GET",    CURRENT_TASKS,                       None,    200, 200,     401,    401),
+    ("POST",   TASKS,                               A_TASK,  201, 404,     401,    401),
+    ("POST",   CURRENT_TASKS,                       A_TASK,  201, 201,     401,    401),
+    ("GET",    TASK,                                None,    200, 404,     401,    401),
+    ("GET",    CURRENT_TASK,                        None,    200, 404,     401,    401),
+    ("PATCH",  TASK,                                A_TASK,  200, 404,     401,    401),
+    ("PATCH",  CURRENT_TASK,                        A_TASK,  200, 404,     401,    401),
+    ("DELETE", TASK,                                None,    204, 404,     401,    401),
+    ("DELETE", CURRENT_TASK,                        None,    204, 404,     401,    401),
+]
+# fmt: on
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+PATHS = sorted({path for _, path, *_ in TABLE})
+OFFERED = {(method, path) for method, path, *_ in TABLE} | {("HEAD", path) for path in PATHS}
+UNOFFERED = [(method, path) for path in PATHS for method in METHODS if (method, path) not in OFFERED]
+
+
+@dataclass(frozen=True)
+class Cast:
+    ids: dict[str, str]
+    key: Api
+    stranger: Api
+    revoked: Api
+    nobody: Api
+
+
+@pytest.fixture
+def task(workspace: Workspace, member: User) -> Task:
+    return Task.objects.create_task(workspace, title="Billing page", user=member)
+
+
+@pytest.fixture
+def cast(api: Api, workspace: Workspace, elsewhere: Workspace, task: Task) -> Cast:
+    revoked, revoked_secret = make_key(workspace, "Revoked")
+    revoked.revoke(by=BY_TEST)
+    ids = {"workspace": workspace.pk, "task": task.pk}
+    return Cast(ids, api, Api(make_key(elsewhere)[1]), Api(revoked_secret), Api())
+
+
+@pytest.mark.parametrize(("method", "path", "body", "key", "stranger", "revoked", "nobody"), TABLE)
+def test_who_may_do_what(
+    method: str, path: str, body: Any, key: int, stranger: int, revoked: int, nobody: int, cast: Cast
+) -> None:
+    """The key comes last: what it deletes, the others could not be refused."""
+    asking = {"nobody": cast.nobody, "revoked": cast.revoked, "stranger": cast.stranger, "key": cast.key}
+
+    answers = {who: api.request(method, path.format(**cast.ids), body).status_code for who, api in asking.items()}
+
+    assert answers == {"nobody": nobody, "revoked": revoked, "stranger": stranger, "key": key}
+
+
+def test_the_table_has_every_route() -> None:
+    """A route that is new has no row, and fails here until it has one."""
+    in_table = {re.sub(r"\{\w+\}|current", "<>", path) for path in PATHS}
+    routes = {re.sub(r"<[^>]*>", "<>", route.removeprefix("api/v1")) for route in api_routes() if "^" not in route}
+
+    assert in_table == routes
+
+
+@pytest.mark.parametrize(("method", "path"), UNOFFERED)
+def test_what_a_route_does_not_offer_is_405_to_a_key_and_401_to_others(method: str, path: str, cast: Cast) -> None:
+    path = path.format(**cast.ids)
+
+    refused = cast.key.request(method, path)
+
+    assert refused.status_code == 405
+    assert refused["Allow"]
+    assert method not in refused["Allow"].split(", ") or method == "OPTIONS"
+    assert cast.nobody.request(method, path).status_code == 401
+    assert cast.revoked.request(method, path).status_code == 401
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_is_get_without_the_body(path: str, cast: Cast) -> None:
+    offered = ("GET", path) in OFFERED
+
+    response = cast.key.request("HEAD", path.format(**cast.ids))
+
+    assert response.status_code == (200 if offered else 405)
+    assert response.content == b""
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [row[:3] for row in TABLE if "{workspace}" in row[1]])
+def test_another_workspace_looks_exactly_like_an_absent_one(method: str, path: str, body: Any, cast: Cast) -> None:
+    theirs = cast.stranger.request(method, path.format(**cast.ids), body)
+    absent = cast.stranger.request(method, path.format(workspace=new_id("w"), task=new_id("tsk")), body)
+    shapeless = cast.stranger.request(method, path.format(workspace="demo", task="1"), body)
+
+    assert theirs.status_code == absent.status_code == shapeless.status_code == 404
+    assert theirs.content == absent.content == shapeless.content
+    assert list(theirs.headers) == list(absent.headers) == list(shapeless.headers)
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [row[:3] for row in TABLE if row[1] == CURRENT_TASK])
+def test_another_workspaces_task_looks_exactly_like_an_absent_one(
+    method: str, path: str, body: Any, cast: Cast
+) -> None:
+    theirs = cast.stranger.request(method, path.format(**cast.ids), body)
+    absent = cast.stranger.request(method, path.format(task=new_id("tsk")), body)
+    shapeless = cast.stranger.request(method, path.format(task="1"), body)
+
+    assert theirs.status_code == absent.status_code == shapeless.status_code == 404
+    assert theirs.content == absent.content == shapeless.content
+
+
+def test_bad_input_to_another_workspace_is_not_even_read(cast: Cast) -> None:
+    response = cast.stranger.patch(TASK.format(**cast.ids), {"title": ""})
+
+    assert response.status_code == 404
+
+
+def test_a_stranger_changes_nothing(cast: Cast, task: Task, elsewhere: Workspace) -> None:
+    before = Task.objects.values().get(pk=task.pk)
+    lift_quota(elsewhere)
+
+    for method, path, body, *_ in TABLE:
+        cast.stranger.request(method, path.format(**cast.ids), body)
+
+    assert Task.objects.values().get(pk=task.pk) == before
+    assert list(Task.objects.filter(workspace=cast.ids["workspace"])) == [task]
+
+
+def test_a_task_reached_through_another_workspaces_address_is_absent(
+    api: Api, task: Task, elsewhere: Workspace
+) -> None:
+    """Both halves of an address must fit: the key's own task does not open under a workspace it may not see."""
+    assert api.get(f"/workspaces/{elsewhere.pk}/tasks/{task.pk}").status_code == 404
+    assert api.get(f"/workspaces/{elsewhere.pk}/tasks").status_code == 404
+
+
+def test_a_key_sees_its_one_workspace_and_nothing_of_others(
+    cast: Cast, workspace: Workspace, elsewhere: Workspace
+) -> None:
+    listed = [w["workspaceId"] for w in cast.key.get("/workspaces").json()["workspaces"]]
+    listed_to_stranger = [w["workspaceId"] for w in cast.stranger.get("/workspaces").json()["workspaces"]]
+
+    assert listed == [workspace.pk]
+    assert listed_to_stranger == [elsewhere.pk]
+
+
+def test_current_is_the_workspace_of_the_key(cast: Cast, workspace: Workspace, elsewhere: Workspace) -> None:
+    assert cast.key.get("/workspaces/current").json() == cast.key.get(f"/workspaces/{workspace.pk}").json()
+    assert cast.key.get("/workspaces/current").json()["workspaceId"] == workspace.pk
+    assert cast.stranger.get("/workspaces/current").json()["workspaceId"] == elsewhere.pk
+
+
+def test_members_are_those_of_the_workspace_with_their_roles(api: Api, owner: User, admin: User, member: User) -> None:
+    members = api.get("/workspaces/current/members").json()["members"]
+
+    assert members == [
+        {"userId": owner.pk, "name": "Owner", "email": "owner@example.com", "role": "owner"},
+        {"userId": admin.pk, "name": "Admin", "email": "admin@example.com", "role": "admin"},
+        {"userId": member.pk, "name": "Member", "email": "member@example.com", "role": "member"},
+    ]
+
+
+@pytest.mark.parametrize("word", ["Current", "CURRENT", "current ", "me", "acme", "0", "%00", "w_", "..", "*"])
+def test_no_other_word_means_a_workspace(word: str, api: Api) -> None:
+    assert api.get(f"/workspaces/{word}/tasks").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/me/", "/workspaces/", "/workspaces/current/", "/workspaces/current/tasks/"])
+def test_an_address_with_a_slash_after_it_is_another_address(path: str, api: Api) -> None:
+    assert api.get(path).status_code == 404

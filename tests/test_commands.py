@@ -1,0 +1,331 @@
+"""The commands of operators, as they run them: real processes, and what each prints where."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.utils import timezone
+
+from apikeys import keys
+from apikeys.models import ApiKey, AuditEvent
+from onehorizon import demo
+from tests.helpers import BY_TEST, Api, advance_quota_clock, make_key, make_user, make_workspace, manage
+from workspaces.models import Role, Tier, User, Workspace
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture
+def acme(transactional_db: None) -> Workspace:
+    return make_workspace(make_user("owner"))
+
+
+@pytest.fixture
+def full(acme: Workspace) -> Workspace:
+    for number in range(20):
+        make_key(acme, f"Service {number}")
+    return acme
+
+
+def refusal(*arguments: str, **options: str) -> str:
+    """The one sentence that a command refuses with."""
+    with pytest.raises(CommandError) as refused:
+        call_command(*arguments, **options)
+    assert refused.value.returncode == 1
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("create_api_key", "acme", "--description", " "),
+        ("revoke_api_key", "\udcff"),
+        ("list_api_keys", "nowhere"),
+        ("create_tier", "small", "0/900", "40/60"),
+        ("set_tier", "\udcff", "standard"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_that_refuses_says_why_in_one_line_and_exits_with_1(
+    acme: Workspace, arguments: tuple[str, ...]
+) -> None:
+    refused = manage(*arguments)
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("CommandError: ")
+    assert refused.stderr.count("\n") == 1
+
+
+# ---- create_api_key ----
+
+
+def test_create_api_key_prints_the_secret_and_nothing_else(acme: Workspace) -> None:
+    made = manage("create_api_key", "acme", "--description", " CI, production ")
+
+    secret = made.stdout.removesuffix("\n")
+    api_key = ApiKey.objects.get()
+    assert (made.returncode, keys.parse(secret)) == (0, api_key.key_id)
+    assert made.stderr == f"{api_key.pk} in Acme. The secret is not shown again.\n"
+    assert (api_key.description, api_key.workspace, api_key.created_by) == ("CI, production", acme, None)
+    assert (api_key.expires_at, Api(secret).get("/me").status_code) == (None, 200)
+    event = AuditEvent.objects.get()
+    assert (event.action, event.via, event.actor, event.address) == ("api_key.created", "command", None, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("2031-01-31", datetime(2031, 1, 31, tzinfo=UTC)),
+        ("2031-01-31T12:30", datetime(2031, 1, 31, 12, 30, tzinfo=UTC)),
+        ("2031-01-31T12:30:00Z", datetime(2031, 1, 31, 12, 30, tzinfo=UTC)),
+        ("2031-01-31T12:30:00+02:00", datetime(2031, 1, 31, 10, 30, tzinfo=UTC)),
+    ],
+)
+def test_create_api_key_takes_an_expiry_in_utc_unless_it_says_otherwise(
+    acme: Workspace, given: str, kept: datetime
+) -> None:
+    call_command("create_api_key", acme.pk, description="CI", expires_at=given)
+
+    assert ApiKey.objects.get().expires_at == kept
+
+
+def test_create_api_key_refuses_in_one_sentence(acme: Workspace) -> None:
+    def make(workspace: str = "acme", description: str = "CI", **options: str) -> str:
+        return refusal("create_api_key", workspace, description=description, **options)
+
+    assert make("nowhere") == "There is no workspace with the id or slug 'nowhere'."
+    assert make("\udcff") == r"There is no workspace with the id or slug '\udcff'."
+    assert make(description=" ") == "description: This field cannot be blank."
+    assert "at most 100 characters (it has 101)" in make(description="a" * 101)
+    assert make(description="a\nb") == "description: Control characters can't be used here."
+    assert make(expires_at="2020-01-01") == "expires at: This is in the past."
+    assert not ApiKey.objects.exists()
+
+
+@pytest.mark.parametrize("time", ["tomorrow", "", "2031-02-30", "2031-01-31T25:00", "9999-12-31T23:59:59-14:00"])
+def test_create_api_key_refuses_a_time_that_is_none(acme: Workspace, time: str) -> None:
+    with pytest.raises(CommandError, match=r"--expires-at takes a time such as|after the year 9999"):
+        call_command("create_api_key", "acme", description="CI", expires_at=time)
+
+    assert not ApiKey.objects.exists()
+
+
+def test_create_api_key_refuses_a_twenty_first_in_one_sentence(full: Workspace) -> None:
+    told = refusal("create_api_key", "acme", description="One more")
+
+    assert told == "This workspace has 20 active API keys, the most it can have: revoke one first."
+
+
+# ---- revoke_api_key ----
+
+
+def test_revoke_api_key_takes_whatever_an_operator_has_of_a_key(acme: Workspace) -> None:
+    made = [make_key(acme, f"Service {number}") for number in range(5)]
+    ways = [made[0][0].pk, made[1][0].key_id, made[2][0].masked, made[3][1]]
+
+    for way in ways:
+        call_command("revoke_api_key", way)
+    piped = manage("revoke_api_key", "-", "--reason", "Leaked in a build log", stdin=f"{made[4][1]}\n")
+
+    last = ApiKey.objects.get(pk=made[4][0].pk)
+    assert piped.stdout == f"Revoked {last.masked} (Service 4) of Acme.\n"
+    assert last.revoke_reason == "Leaked in a build log"
+    assert acme.api_keys.active().count() == 0
+    assert [Api(secret).get("/me").status_code for _, secret in made] == [401] * 5
+    assert {event.via for event in AuditEvent.objects.filter(action="api_key.revoked")} == {"command"}
+
+
+def test_revoke_api_key_twice_says_so_and_changes_nothing(acme: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    api_key, secret = make_key(acme)
+    call_command("revoke_api_key", secret, reason="Leaked")
+    capsys.readouterr()
+
+    call_command("revoke_api_key", secret, reason="Again")
+
+    assert capsys.readouterr().out == f"Was revoked already: {api_key.masked} (CI, production) of Acme.\n"
+    api_key.refresh_from_db()
+    assert api_key.revoke_reason == "Leaked"
+    assert api_key.audit_events.filter(action="api_key.revoked").count() == 1
+
+
+def test_revoke_api_key_refuses_in_one_sentence(acme: Workspace) -> None:
+    api_key, secret = make_key(acme)
+    unknown = "There is no such API key."
+
+    assert refusal("revoke_api_key", keys.generate().secret) == unknown
+    assert refusal("revoke_api_key", secret[:-1]) == unknown
+    assert refusal("revoke_api_key", "\udcff") == unknown
+    assert "at most 200 characters" in refusal("revoke_api_key", secret, reason="a" * 201)
+    api_key.refresh_from_db()
+    assert api_key.status == "active"
+
+
+# ---- list_api_keys ----
+
+
+def test_list_api_keys_shows_every_key_newest_first_and_no_secret(
+    acme: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    used, used_secret = make_key(acme, "Used")
+    revoked, revoked_secret = make_key(acme, "Revoked")
+    expired, _ = make_key(acme, "Expired", expires_at=datetime(2031, 1, 1, tzinfo=UTC))
+    revoked.revoke(by=BY_TEST)
+    ApiKey.objects.filter(pk=expired.pk).update(expires_at=timezone.now())
+    Api(used_secret).get("/me")
+
+    capsys.readouterr()
+
+    call_command("list_api_keys", "acme")
+
+    listed = capsys.readouterr().out
+    lines = listed.splitlines()
+    assert len(lines) == 4
+    for line, api_key, status in zip(
+        lines[1:], (expired, revoked, used), ("expired", "revoked", "active"), strict=True
+    ):
+        assert line.split()[:3] == [api_key.pk, api_key.masked, status]
+        assert line.endswith(f"  {api_key.description}")
+    assert "never" in lines[1]
+    assert "never" not in lines[3]
+    for secret in (used_secret, revoked_secret):
+        assert secret[17:] not in listed
+    assert "argon2" not in listed
+
+
+def test_list_api_keys_of_no_workspace_is_refused(acme: Workspace) -> None:
+    assert refusal("list_api_keys", "w_" + "0" * 26).startswith("There is no workspace with the id or slug 'w_00")
+
+
+# ---- tiers ----
+
+
+def test_a_new_tier_holds_from_the_workspaces_next_request_on(acme: Workspace) -> None:
+    api = Api(make_key(acme)[1])
+    assert [api.get("/me").status_code for _ in range(5)] == [200] * 5
+
+    call_command("create_tier", "small", "4/900", "3/60")
+    moved = manage("set_tier", "acme", "small")
+
+    advance_quota_clock(acme.pk, 10)
+    refused = api.get("/me")
+    assert (moved.returncode, moved.stdout) == (0, "Acme is on small 4/900 3/60.\n")
+    assert refused.status_code == 429
+    assert refused.json()["message"].startswith("small rate limit exceeded, retry in 8")
+    assert refused["RateLimit-Policy"] == '"small";q=4;w=900, "burst";q=3;w=60'
+
+    call_command("set_tier", acme.pk, "standard")
+    assert api.get("/me").status_code == 200
+
+
+BAD_TIERS = {
+    ("small", "0/900", "40/60"): "requests: Ensure this value is greater than or equal to 1.",
+    ("small", "200/900", "0/60"): "burst requests: Ensure this value is greater than or equal to 1.",
+    ("small", "200/0", "40/60"): "seconds: Ensure this value is greater than or equal to 1.",
+    ("small", "200/900", "40/0"): "burst seconds: Ensure this value is greater than or equal to 1.",
+    ("small", "10001/900", "40/60"): "requests: Ensure this value is less than or equal to 10000.",
+    ("small", "200/900", "10001/60"): "burst requests: Ensure this value is less than or equal to 10000.",
+    ("small", "200/900", "40/901"): "The burst's window can't be longer than the main one.",
+    ("small", "-1/900", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '-1/900'.",
+    ("small", "200", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '200'.",
+    ("small", "200/900/1", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '200/900/1'.",
+    ("small", "2e2/900", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '2e2/900'.",
+    ("small", "٢/900", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '٢/900'.",
+    ("small", "200/9999999999", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '200/9999999999'.",
+    ("standard", "200/900", "40/60"): "name: Tier with this Name already exists.",
+    ("burst", "200/900", "40/60"): "name: “burst” is the name of every tier's short window.",
+    ("a/b", "200/900", "40/60"): "name: Lower-case letters, digits and hyphens, a letter first.",
+    ("Small", "200/900", "40/60"): "name: Lower-case letters, digits and hyphens, a letter first.",
+    ("small\n", "200/900", "40/60"): "name: Lower-case letters, digits and hyphens, a letter first.",
+    ("", "200/900", "40/60"): "name: This field cannot be blank.",
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), BAD_TIERS.items(), ids=" ".join)
+def test_a_tier_that_makes_no_sense_is_refused(arguments: tuple[str, str, str], sentence: str) -> None:
+    assert refusal("create_tier", "--", *arguments) == sentence
+    assert list(Tier.objects.values_list("name", "requests")) == [("standard", 200)]
+
+
+def test_set_tier_refuses_in_one_sentence(acme: Workspace) -> None:
+    assert refusal("set_tier", "acme", "small") == "There is no tier 'small'. There are: standard."
+    assert refusal("set_tier", "nowhere", "standard").startswith("There is no workspace")
+
+
+# ---- seed_demo ----
+
+
+def test_seed_demo_prints_one_json_object_whose_parts_work(transactional_db: None) -> None:
+    first = json.loads(manage("seed_demo", "--json").stdout)
+    second = json.loads(manage("seed_demo", "--json").stdout)
+
+    assert list(first) == ["workspaceId", "apiKey", "users"]
+    assert [list(user) for user in first["users"]] == [["email", "password", "role"]] * 4
+    assert [user["role"] for user in first["users"]] == ["owner", "admin", "member", "outsider"]
+    assert (first["workspaceId"], first["users"]) == (second["workspaceId"], second["users"])
+    assert first["apiKey"] != second["apiKey"]
+
+    workspace = Workspace.objects.get(pk=first["workspaceId"])
+    for secret in (first["apiKey"], second["apiKey"]):
+        tasks = Api(secret).get("/workspaces/current/tasks").json()["tasks"]
+        assert {task["workspaceId"] for task in tasks} == {workspace.pk}
+        assert len(tasks) == len(demo.TASKS)
+    roles = {membership.user.email: membership.role for membership in workspace.memberships.select_related("user")}
+    for user in first["users"]:
+        person = User.objects.get(email=user["email"])
+        assert roles.get(person.email, "outsider") == user["role"]
+    outsider = User.objects.get(email=first["users"][3]["email"])
+    assert [membership.role for membership in outsider.memberships.all()] == [Role.OWNER]
+    assert Workspace.objects.count() == 2
+
+
+def test_seed_demos_passwords_are_the_peoples_even_if_they_had_others(transactional_db: None) -> None:
+    seeded = demo.seed()
+    owner = User.objects.get(email="owner@example.com")
+    owner.set_password("another")
+    owner.save()
+
+    assert demo.seed().users == seeded.users
+    for user in seeded.users:
+        assert User.objects.get(email=user["email"]).check_password(user["password"])
+
+
+def test_seed_demo_without_json_is_for_reading(transactional_db: None, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("seed_demo")
+
+    shown = capsys.readouterr().out
+    assert shown.startswith("workspace  w_")
+    assert "API key    one_" in shown
+    assert "owner      owner@example.com" in shown
+
+
+@pytest.fixture
+def demo_workspace(transactional_db: None) -> Workspace:
+    return demo.seed().workspace
+
+
+def test_seed_demo_keeps_at_most_twenty_keys_and_revokes_its_oldest(demo_workspace: Workspace) -> None:
+    service, _ = make_key(demo_workspace, "Somebody's own")
+    made = [demo.seed().secret for _ in range(25)]
+
+    working = [secret for secret in made if ApiKey.objects.authenticate(secret)]
+    assert working == made[-19:]
+    assert demo_workspace.api_keys.active().count() == 20
+    service.refresh_from_db()
+    assert service.status == "active"
+
+
+def test_seed_demo_touches_no_other_key_to_make_room(demo_workspace: Workspace) -> None:
+    for number, api_key in enumerate(demo_workspace.api_keys.all()):
+        api_key.rename(f"Somebody's own {number}", by=BY_TEST)
+    for number in range(19):
+        make_key(demo_workspace, f"Service {number}")
+
+    told = refusal("seed_demo", "--json")
+
+    assert told == "This workspace has 20 active API keys, the most it can have: revoke one first."
+    assert demo_workspace.api_keys.active().count() == 20

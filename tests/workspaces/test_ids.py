@@ -1,0 +1,90 @@
+"""Ids name what they are of and sort by creation."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+import time_machine
+
+from tests.helpers import in_threads, make_user
+from workspaces import ids
+from workspaces.ids import is_id, new_id
+from workspaces.models import Task, Workspace
+
+
+def test_an_id_is_its_prefix_and_26_characters_of_base32() -> None:
+    assert re.fullmatch(r"tsk_[0-9a-hjkmnp-tv-z]{26}", new_id("tsk"))
+
+
+def test_each_id_is_greater_than_the_one_before() -> None:
+    made = [new_id("tsk") for _ in range(20_000)]
+
+    assert made == sorted(set(made))
+
+
+def test_ids_keep_their_order_when_the_clock_stands_still_or_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "_last", 0)  # and what it was again afterwards: no other test's ids are from the future
+    with time_machine.travel(2_000_000_000, tick=False):
+        standing = [new_id("tsk") for _ in range(100)]
+    with time_machine.travel(1_000_000_000, tick=False):
+        back = [new_id("tsk") for _ in range(100)]
+
+    assert standing + back == sorted({*standing, *back})
+
+
+def test_ids_of_different_milliseconds_sort_by_their_time() -> None:
+    first = new_id("tsk")
+    time.sleep(0.002)
+
+    assert first[: len("tsk_") + 10] < new_id("tsk")[: len("tsk_") + 10]
+
+
+def test_threads_never_make_the_same_id_and_each_sees_its_own_grow() -> None:
+    outcomes = in_threads(*[lambda: [new_id("tsk") for _ in range(2_000)]] * 8)
+
+    made = [each for outcome in outcomes if isinstance(outcome, list) for each in outcome]
+    assert len(set(made)) == 16_000
+    assert all(outcome == sorted(outcome) for outcome in outcomes if isinstance(outcome, list))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "w_",
+        "w_01m2x7",
+        "w_" + "0" * 25,
+        "w_" + "0" * 27,
+        "w_" + "0" * 25 + "u",
+        "w_" + "0" * 25 + "I",
+        "w_" + "0" * 25 + "\n",
+        "w_" + "0" * 26 + "\n",
+        "w_" + "0" * 25 + "٣",
+        "w_" + "0" * 25 + "\0",
+        "W_" + "0" * 26,
+        "w" + "0" * 26,
+        "u_" + "0" * 26,
+        " w_" + "0" * 26,
+        "current",
+    ],
+)
+def test_anything_else_is_no_id(text: str) -> None:
+    assert not is_id("w", text)
+
+
+def test_what_was_made_is_an_id_of_its_prefix_and_of_no_other() -> None:
+    assert is_id("w", new_id("w"))
+    assert is_id("w", "w_" + "0" * 26)
+    assert not is_id("u", new_id("w"))
+    assert not is_id("w", new_id("tsk"))
+
+
+@pytest.mark.django_db
+def test_the_database_sorts_by_creation_too() -> None:
+    workspace = Workspace.objects.create_with_owner(make_user("owner"), name="Acme", slug="acme")
+    made = [Task.objects.create_task(workspace, title=f"Task {number}").pk for number in range(50)]
+
+    assert list(Task.objects.order_by("id").values_list("id", flat=True)) == made
+    assert list(Task.objects.values_list("id", flat=True)) == made[::-1]

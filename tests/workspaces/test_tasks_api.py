@@ -1,0 +1,691 @@
+"""A workspace's tasks over REST: make, fetch, filter, change, delete, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from tests.helpers import Api, lift_quota, make_user
+from workspaces.ids import new_id
+from workspaces.models import Task, TaskKind, TaskScope, TaskStatus, TaskVisibility, User, Workspace
+
+pytestmark = pytest.mark.django_db
+
+TASKS = "/workspaces/current/tasks"
+FIELDS = {
+    "taskId",
+    "workspaceId",
+    "title",
+    "description",
+    "status",
+    "kind",
+    "scope",
+    "visibility",
+    "userId",
+    "contributors",
+    "createdAt",
+    "updatedAt",
+    "completedAt",
+}
+
+
+@pytest.fixture
+def task(workspace: Workspace, member: User, admin: User) -> Task:
+    return Task.objects.create_task(
+        workspace,
+        title="Billing page",
+        description="In the new design.",
+        user=member,
+        contributors=[(member.pk, "assignee"), (admin.pk, "reviewer")],
+    )
+
+
+def address(task: Task) -> str:
+    return f"{TASKS}/{task.pk}"
+
+
+def titles(response: Any) -> list[str]:
+    assert response.status_code == 200, response.content
+    return [task["title"] for task in response.json()["tasks"]]
+
+
+# ---- create, fetch, delete ----
+
+
+def test_a_task_needs_a_title_and_has_defaults_for_the_rest(api: Api, workspace: Workspace) -> None:
+    before = timezone.now()
+    response = api.post(TASKS, {"title": "Ship it"})
+    task = response.json()
+
+    assert response.status_code == 201
+    assert set(task) == FIELDS
+    assert task["taskId"].startswith("tsk_")
+    assert before - timedelta(seconds=1) <= (parse_datetime(task["createdAt"]) or before) <= timezone.now()
+    assert task["createdAt"].endswith("Z")
+    assert task | {"taskId": "", "createdAt": "", "updatedAt": ""} == {
+        "taskId": "",
+        "workspaceId": workspace.pk,
+        "title": "Ship it",
+        "description": "",
+        "status": "open",
+        "kind": "task",
+        "scope": "todo",
+        "visibility": "team",
+        "userId": None,
+        "contributors": [],
+        "createdAt": "",
+        "updatedAt": "",
+        "completedAt": None,
+    }
+
+
+def test_a_task_takes_every_field_that_is_its_to_take(api: Api, member: User, admin: User) -> None:
+    sent = {
+        "title": "CSV export drops the last row",
+        "description": "Since Tuesday.\n\n\t- and only there",
+        "status": "in_progress",
+        "kind": "bug",
+        "scope": "ongoing",
+        "visibility": "team",
+        "userId": member.pk,
+        "contributors": [{"userId": member.pk, "type": "assignee"}, {"userId": admin.pk, "type": "reviewer"}],
+    }
+
+    made = api.post(TASKS, sent).json()
+
+    assert {name: made[name] for name in sent} == sent
+    assert api.get(f"{TASKS}/{made['taskId']}").json() == made
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("status", status) for status in TaskStatus.values),
+        *(("kind", kind) for kind in TaskKind.values),
+        *(("scope", scope) for scope in TaskScope.values),
+        ("visibility", TaskVisibility.TEAM.value),
+    ],
+)
+def test_every_documented_word_is_accepted(field: str, value: str, api: Api, task: Task) -> None:
+    assert api.post(TASKS, {"title": "Ship it", field: value}).json()[field] == value
+    assert api.patch(address(task), {field: value}).json()[field] == value
+
+
+def test_the_words_are_the_documented_ones() -> None:
+    statuses = "idea open planned in_progress review blocked completed cancelled"
+
+    assert TaskStatus.values == statuses.split()
+    assert TaskKind.values == ["task", "bug"]
+    assert TaskScope.values == ["todo", "initiative", "ongoing"]
+    assert TaskVisibility.values == ["team", "private"]
+
+
+def test_a_fetched_task_is_the_listed_one(api: Api, task: Task) -> None:
+    assert api.get(TASKS).json() == {"tasks": [api.get(address(task)).json()], "nextCursor": None}
+
+
+def test_a_deleted_task_is_gone(api: Api, task: Task) -> None:
+    deleted = api.delete(address(task))
+
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    assert api.get(address(task)).status_code == 404
+    assert api.delete(address(task)).status_code == 404
+    assert titles(api.get(TASKS)) == []
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "a",
+        "Straße, naïve, Ωμέγα",
+        "日本語のタスク",
+        "👩‍👩‍👧 family",
+        "x" * 200,
+        "🐌" * 200,
+        "<b>&amp;'\"\\</b>",
+        "null",
+        "0",
+    ],
+)
+def test_a_title_comes_back_as_it_was_sent(title: str, api: Api) -> None:
+    made = api.post(TASKS, {"title": title})
+
+    assert made.status_code == 201
+    assert api.get(f"{TASKS}/{made.json()['taskId']}").json()["title"] == title
+
+
+def test_a_title_is_trimmed_and_a_description_is_not(api: Api) -> None:
+    made = api.post(TASKS, {"title": "  Ship it  ", "description": "  code\n"}).json()
+
+    assert (made["title"], made["description"]) == ("Ship it", "  code\n")
+
+
+def test_the_answer_is_json_in_utf_8(api: Api) -> None:
+    response = api.post(TASKS, {"title": "Ωμέγα"})
+
+    assert response["Content-Type"] == "application/json"
+    assert '"title":"Ωμέγα"'.encode() in response.content
+
+
+# ---- change ----
+
+
+def test_a_change_leaves_the_fields_it_does_not_name(api: Api, task: Task) -> None:
+    before = api.get(address(task)).json()
+
+    after = api.patch(address(task), {"status": "review"}).json()
+
+    assert after["updatedAt"] > before["updatedAt"]
+    assert after == before | {"status": "review", "updatedAt": after["updatedAt"]}
+    assert api.get(address(task)).json() == after
+
+
+def test_a_change_of_nothing_is_accepted(api: Api, task: Task) -> None:
+    before = api.get(address(task)).json()
+
+    after = api.patch(address(task), {})
+
+    assert after.status_code == 200
+    assert after.json() == before | {"updatedAt": after.json()["updatedAt"]}
+
+
+def test_a_title_can_be_changed_and_a_description_emptied(api: Api, task: Task) -> None:
+    api.patch(address(task), {"title": "Invoices", "description": ""})
+
+    task.refresh_from_db()
+    assert (task.title, task.description) == ("Invoices", "")
+
+
+def test_an_owner_can_be_set_and_taken_away(api: Api, task: Task, owner: User) -> None:
+    assert api.patch(address(task), {"userId": owner.pk}).json()["userId"] == owner.pk
+    assert api.patch(address(task), {"userId": None}).json()["userId"] is None
+    assert api.get(address(task)).json()["userId"] is None
+
+
+def test_contributors_are_replaced_as_a_whole_and_the_answer_shows_it(
+    api: Api, task: Task, owner: User, member: User
+) -> None:
+    wanted = [{"userId": owner.pk, "type": "reviewer"}, {"userId": member.pk, "type": "reviewer"}]
+
+    assert api.patch(address(task), {"contributors": wanted}).json()["contributors"] == wanted
+    assert api.get(address(task)).json()["contributors"] == wanted
+    assert api.patch(address(task), {"contributors": []}).json()["contributors"] == []
+    assert api.get(address(task)).json()["contributors"] == []
+
+
+def test_someone_can_be_assignee_and_reviewer_at_once(api: Api, member: User) -> None:
+    both = [{"userId": member.pk, "type": "assignee"}, {"userId": member.pk, "type": "reviewer"}]
+
+    assert api.post(TASKS, {"title": "Ship it", "contributors": both}).json()["contributors"] == both
+
+
+def test_a_fetched_task_can_be_sent_back(api: Api, task: Task) -> None:
+    fetched = api.get(address(task)).json()
+
+    sent_back = api.patch(address(task), fetched)
+
+    assert sent_back.status_code == 200
+    assert sent_back.json() == fetched | {"updatedAt": sent_back.json()["updatedAt"]}
+
+
+def test_a_fetched_task_can_be_sent_back_after_its_people_have_left(
+    api: Api, task: Task, workspace: Workspace, member: User, admin: User
+) -> None:
+    for user in (member, admin):
+        workspace.memberships.get(user=user).leave()
+    fetched = api.get(address(task)).json()
+
+    sent_back = api.patch(address(task), fetched)
+
+    assert sent_back.status_code == 200
+    assert (sent_back.json()["userId"], sent_back.json()["contributors"]) == (member.pk, fetched["contributors"])
+
+
+def test_whoever_has_left_can_not_be_named_anew(api: Api, task: Task, workspace: Workspace, member: User) -> None:
+    other = Task.objects.create_task(workspace, title="Another")
+    workspace.memberships.get(user=member).leave()
+
+    assert api.patch(address(other), {"userId": member.pk}).status_code == 400
+    assert api.post(TASKS, {"title": "Ship it", "userId": member.pk}).status_code == 400
+
+
+def test_read_only_fields_are_ignored(api: Api, task: Task, elsewhere: Workspace) -> None:
+    before = api.get(address(task)).json()
+    read_only = {
+        "taskId": new_id("tsk"),
+        "workspaceId": elsewhere.pk,
+        "createdAt": "2001-01-01T00:00:00Z",
+        "updatedAt": "never",
+        "completedAt": 7,
+    }
+
+    changed = api.patch(address(task), read_only)
+    made = api.post(TASKS, read_only | {"title": "Ship it"})
+
+    assert changed.status_code == 200
+    assert changed.json() == before | {"updatedAt": changed.json()["updatedAt"]}
+    assert made.status_code == 201
+    assert made.json()["taskId"] != read_only["taskId"]
+    assert made.json()["workspaceId"] == before["workspaceId"]
+    assert made.json()["completedAt"] is None
+
+
+def test_a_field_that_is_none_of_a_tasks_is_ignored(api: Api) -> None:
+    assert api.post(TASKS, {"title": "Ship it", "colour": "red", "id": 1, "workspace": "w"}).status_code == 201
+
+
+def test_changes_of_different_fields_at_once_do_not_undo_each_other(api: Api, task: Task) -> None:
+    """The second request has read the task before the first one wrote, and writes after it."""
+    seen_by_second = Task.objects.get(pk=task.pk)
+
+    api.patch(address(task), {"status": "blocked", "userId": None})
+    seen_by_second.update(title="Invoices")
+
+    after = api.get(address(task)).json()
+    assert (after["status"], after["userId"], after["title"]) == ("blocked", None, "Invoices")
+
+
+def test_a_title_that_changes_while_a_task_is_completed_leaves_it_completed(api: Api, task: Task) -> None:
+    seen_by_second = Task.objects.get(pk=task.pk)
+
+    completed = api.patch(address(task), {"status": "completed"}).json()
+    seen_by_second.update(title="Invoices")
+
+    after = api.get(address(task)).json()
+    assert (after["status"], after["completedAt"]) == ("completed", completed["completedAt"])
+
+
+def test_a_title_that_changes_while_a_task_is_reopened_leaves_it_open(api: Api, task: Task) -> None:
+    task.update(status="completed")
+    seen_by_second = Task.objects.get(pk=task.pk)
+
+    api.patch(address(task), {"status": "open"})
+    seen_by_second.update(title="Invoices")
+
+    after = api.get(address(task)).json()
+    assert (after["status"], after["completedAt"]) == ("open", None)
+
+
+def test_a_change_of_a_task_that_is_deleted_meanwhile_finds_nothing(api: Api, task: Task) -> None:
+    """`Task.DoesNotExist` is what the API answers with 404."""
+    seen_before = Task.objects.get(pk=task.pk)
+
+    api.delete(address(task))
+
+    with pytest.raises(Task.DoesNotExist):
+        seen_before.update(title="Invoices")
+
+
+# ---- completion ----
+
+
+def test_completing_a_task_sets_the_time_and_reopening_clears_it(api: Api, task: Task) -> None:
+    before = timezone.now()
+
+    completed = api.patch(address(task), {"status": "completed"}).json()["completedAt"]
+
+    assert before <= (parse_datetime(completed) or before) <= timezone.now()
+    assert api.patch(address(task), {"status": "review"}).json()["completedAt"] is None
+    assert api.get(address(task)).json()["completedAt"] is None
+
+
+def test_the_time_of_completion_stays_through_later_changes(api: Api, task: Task) -> None:
+    with time_machine.travel("2030-05-01T12:00:00Z", tick=False):
+        completed = api.patch(address(task), {"status": "completed"}).json()
+    with time_machine.travel("2030-05-02T12:00:00Z", tick=False):
+        renamed = api.patch(address(task), {"title": "Invoices", "status": "completed"}).json()
+
+    assert completed["completedAt"] == "2030-05-01T12:00:00Z"
+    assert (renamed["completedAt"], renamed["updatedAt"]) == ("2030-05-01T12:00:00Z", "2030-05-02T12:00:00Z")
+
+
+def test_a_task_can_be_born_completed(api: Api) -> None:
+    assert api.post(TASKS, {"title": "Ship it", "status": "completed"}).json()["completedAt"] is not None
+
+
+def test_a_cancelled_task_is_not_completed(api: Api, task: Task) -> None:
+    assert api.patch(address(task), {"status": "cancelled"}).json()["completedAt"] is None
+
+
+# ---- filters ----
+
+
+@pytest.fixture
+def board(workspace: Workspace, member: User, owner: User) -> None:
+    """Newest first: e d c b a."""
+    for title, status, kind, scope, user in (
+        ("a", "open", "task", "todo", member),
+        ("b", "open", "bug", "todo", owner),
+        ("c", "planned", "task", "initiative", member),
+        ("d", "completed", "bug", "ongoing", None),
+        ("e", "planned", "bug", "todo", member),
+    ):
+        Task.objects.create_task(workspace, title=title, status=status, kind=kind, scope=scope, user=user)
+
+
+@pytest.mark.usefixtures("board")
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", "edcba"),
+        ("?all=true", "edcba"),
+        ("?unknown=1", "edcba"),
+        ("?status=open", "ba"),
+        ("?status=open&status=completed", "dba"),
+        ("?status=open&status=open", "ba"),
+        ("?status=review", ""),
+        ("?kind=bug", "edb"),
+        ("?kind=bug&kind=task", "edcba"),
+        ("?scope=initiative&scope=ongoing", "dc"),
+        ("?scope=todo", "eba"),
+        ("?userId={member}", "eca"),
+        ("?userId={owner}", "b"),
+        ("?userId={stranger}", ""),
+        ("?userId=nobody", ""),
+        ("?status=planned&kind=bug", "e"),
+        ("?status=planned&userId={member}", "ec"),
+        ("?status=open&status=planned&kind=task&scope=todo&userId={member}", "a"),
+        ("?status=planned&limit=1", "e"),
+        ("?limit=200", "edcba"),
+        ("?limit=1", "e"),
+        ("?limit=5", "edcba"),
+    ],
+)
+def test_filters(query: str, expected: str, api: Api, member: User, owner: User) -> None:
+    asked = query.format(member=member.pk, owner=owner.pk, stranger=new_id("u"))
+
+    assert "".join(titles(api.get(TASKS + asked))) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("status=done", "status"),
+        ("status=open&status=done", "status"),
+        ("status=open,planned", "status"),
+        ("status=", "status"),
+        ("status=OPEN", "status"),
+        ("kind=epic", "kind"),
+        ("scope=all", "scope"),
+        ("userId=" + "u" * 41, "userId"),
+        ("userId=%00", "userId"),
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=ten", "limit"),
+        ("limit=1.5", "limit"),
+        ("limit=1e2", "limit"),
+        ("limit=%00", "limit"),
+        ("limit=" + "9" * 400, "limit"),
+        ("limit=" + "9" * 2000, "limit"),
+        ("limit=Infinity", "limit"),
+        ("limit=NaN", "limit"),
+    ],
+)
+def test_a_bad_query_is_refused_by_its_field(query: str, field: str, api: Api) -> None:
+    response = api.get(f"{TASKS}?{query}")
+
+    assert response.status_code == 400
+    assert list({name.partition(".")[0] for name in response.json()["errors"]}) == [field]
+
+
+def test_a_list_without_a_limit_has_fifty_tasks(api: Api, workspace: Workspace) -> None:
+    Task.objects.bulk_create(Task(workspace=workspace, title=str(number)) for number in range(51))
+
+    assert len(titles(api.get(TASKS))) == 50
+
+
+def test_a_list_has_two_hundred_tasks_at_most(api: Api, workspace: Workspace) -> None:
+    Task.objects.bulk_create(Task(workspace=workspace, title=str(number)) for number in range(201))
+
+    assert len(titles(api.get(f"{TASKS}?limit=200"))) == 200
+    assert len(titles(api.get(f"{TASKS}?all=true"))) == 50
+
+
+def test_a_list_costs_the_same_number_of_queries_however_long(
+    api: Api, workspace: Workspace, member: User, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(30):
+        Task.objects.create_task(
+            workspace, title=str(number), user=member, contributors=[(member.pk, "assignee"), (member.pk, "reviewer")]
+        )
+    api.get(TASKS)
+
+    with django_assert_max_num_queries(4):  # the key, its quota, the tasks, their contributors
+        assert len(titles(api.get(TASKS))) == 30
+
+
+# ---- bad input ----
+
+LONG_LIST = [{"userId": "u", "type": "assignee"}] * 101
+
+BAD_FIELDS: list[tuple[str, Any, str]] = [
+    ("title", "", "title"),
+    ("title", "   ", "title"),
+    ("title", None, "title"),
+    ("title", 7, "title"),
+    ("title", True, "title"),
+    ("title", 1.5, "title"),
+    ("title", ["Ship it"], "title"),
+    ("title", {"text": "Ship it"}, "title"),
+    ("title", "x" * 201, "title"),
+    ("title", "two\nlines", "title"),
+    ("title", "a\ttab", "title"),
+    ("title", "NUL \0", "title"),
+    ("title", "escape \x1b[31m", "title"),
+    ("title", "delete \x7f", "title"),
+    ("title", "C1 \x9b", "title"),
+    ("title", "turned \u202e over", "title"),
+    ("title", "isolated \u2067", "title"),
+    ("title", "line \u2028 separator", "title"),
+    ("description", None, "description"),
+    ("description", 7, "description"),
+    ("description", [], "description"),
+    ("description", "x" * 20_001, "description"),
+    ("description", "NUL \0", "description"),
+    ("description", "escape \x1b[31m", "description"),
+    ("description", "turned \u202e over", "description"),
+    ("status", "done", "status"),
+    ("status", "", "status"),
+    ("status", None, "status"),
+    ("status", 1, "status"),
+    ("status", True, "status"),
+    ("status", ["open"], "status"),
+    ("status", {"open": 1}, "status"),
+    ("status", "Open", "status"),
+    ("status", " open", "status"),
+    ("status", "NUL \0", "status"),
+    ("kind", "epic", "kind"),
+    ("kind", None, "kind"),
+    ("scope", "all", "scope"),
+    ("scope", [], "scope"),
+    ("visibility", "public", "visibility"),
+    ("visibility", None, "visibility"),
+    ("userId", "", "userId"),
+    ("userId", "nobody", "userId"),
+    ("userId", "u_00000000000000000000000000", "userId"),
+    ("userId", "member@example.com", "userId"),
+    ("userId", 7, "userId"),
+    ("userId", True, "userId"),
+    ("userId", ["u"], "userId"),
+    ("userId", {"userId": "u"}, "userId"),
+    ("userId", "u" * 1000, "userId"),
+    ("userId", "u_\0", "userId"),
+    ("contributors", None, "contributors"),
+    ("contributors", "u", "contributors"),
+    ("contributors", 7, "contributors"),
+    ("contributors", {}, "contributors"),
+    ("contributors", ["u"], "contributors.0"),
+    ("contributors", [None], "contributors.0"),
+    ("contributors", [[]], "contributors.0"),
+    ("contributors", [{}], "contributors.0.type"),
+    ("contributors", [{}], "contributors.0.userId"),
+    ("contributors", [{"userId": 7, "type": "assignee"}], "contributors.0.userId"),
+    ("contributors", [{"userId": "u", "type": "boss"}], "contributors.0.type"),
+    ("contributors", [{"userId": "u", "type": None}], "contributors.0.type"),
+    ("contributors", [{"userId": "nobody", "type": "assignee"}], "contributors"),
+    ("contributors", [{"userId": "u_00000000000000000000000000", "type": "reviewer"}], "contributors"),
+    ("contributors", LONG_LIST, "contributors"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "blamed"), BAD_FIELDS, ids=lambda value: repr(value)[:30])
+def test_a_bad_field_is_named_and_nothing_is_saved(
+    field: str, value: Any, blamed: str, api: Api, task: Task, workspace: Workspace
+) -> None:
+    before = Task.objects.values().get(pk=task.pk)
+
+    for response in (
+        api.post(TASKS, {"title": "Ship it"} | {field: value}),
+        api.patch(address(task), {field: value}),
+    ):
+        body = response.json()
+        assert response.status_code == 400
+        assert set(body) == {"code", "message", "errors"}
+        assert body["code"] == 400
+        assert blamed in body["errors"]
+        assert blamed in body["message"]
+        assert all(sentence.endswith(".") for sentences in body["errors"].values() for sentence in sentences)
+
+    assert Task.objects.values().get() == before
+
+
+def test_someone_named_twice_with_the_same_type_is_refused(api: Api, member: User) -> None:
+    twice = [{"userId": member.pk, "type": "assignee"}] * 2
+
+    response = api.post(TASKS, {"title": "Ship it", "contributors": twice})
+
+    assert response.json()["errors"] == {"contributors": ["Someone is named twice with the same type."]}
+
+
+def test_members_of_another_workspace_are_as_unknown_as_nobody(
+    api: Api, task: Task, outsider: User, elsewhere: Workspace
+) -> None:
+    for field, known, nobody in (
+        ("userId", outsider.pk, new_id("u")),
+        (
+            "contributors",
+            [{"userId": outsider.pk, "type": "assignee"}],
+            [{"userId": new_id("u"), "type": "assignee"}],
+        ),
+    ):
+        assert api.patch(address(task), {field: known}).status_code == 400
+        assert api.patch(address(task), {field: known}).content == api.patch(address(task), {field: nobody}).content
+
+
+def test_every_bad_field_is_named_at_once(api: Api) -> None:
+    response = api.post(TASKS, {"title": "", "status": "done", "contributors": [{"type": "boss"}]})
+
+    assert set(response.json()["errors"]) == {"title", "status", "contributors.0.userId", "contributors.0.type"}
+
+
+@pytest.mark.parametrize("body", [[], ["title"], "title", 7, True, None, [{"title": "Ship it"}]])
+def test_a_body_that_is_no_object_is_refused(body: Any, api: Api, task: Task) -> None:
+    raw = {"data": json.dumps(body), "content_type": "application/json"}
+
+    for response in (api.request("POST", TASKS, **raw), api.request("PATCH", address(task), **raw)):
+        assert response.status_code == 400
+        assert response.json() == {
+            "code": 400,
+            "message": "These fields can't be used as sent: body.",
+            "errors": {"body": ["This must be a JSON object."]},
+        }
+
+
+def test_a_body_that_is_missing_lacks_a_title(api: Api) -> None:
+    response = api.request("POST", TASKS)
+
+    assert response.status_code == 400
+    assert set(response.json()["errors"]) == {"title"}
+
+
+@pytest.mark.parametrize("field", ["status", "kind", "scope", "visibility", "userId"])
+def test_a_secret_sent_in_the_wrong_field_is_not_echoed(field: str, api: Api, secret: str) -> None:
+    for value in (secret, [secret], {secret: secret}):
+        response = api.post(TASKS, {"title": "Ship it", field: value})
+
+        assert response.status_code == 400
+        assert secret.encode() not in response.content
+
+
+@pytest.mark.parametrize("parameter", ["status", "kind", "scope", "limit", "cursor", "userId"])
+def test_a_secret_sent_in_the_query_is_not_echoed(parameter: str, api: Api, secret: str) -> None:
+    assert secret.encode() not in api.get(f"{TASKS}?{parameter}={secret}").content
+
+
+# ---- private ----
+
+
+def test_a_private_task_is_seen_by_no_key(api: Api, workspace: Workspace, member: User) -> None:
+    private = Task.objects.create_task(workspace, title="Salary review", user=member, visibility="private")
+
+    assert titles(api.get(TASKS)) == []
+    assert titles(api.get(f"{TASKS}?userId={member.pk}")) == []
+    for response in (
+        api.get(address(private)),
+        api.patch(address(private), {"title": "Ours"}),
+        api.delete(address(private)),
+    ):
+        assert response.status_code == 404
+        assert response.content == api.get(f"{TASKS}/{new_id('tsk')}").content
+    assert Task.objects.get().title == "Salary review"
+
+
+def test_private_tasks_leave_no_gap_in_a_page(api: Api, workspace: Workspace, member: User) -> None:
+    for number in range(6):
+        visibility = "private" if number % 2 else "team"
+        Task.objects.create_task(workspace, title=str(number), user=member, visibility=visibility)
+
+    assert titles(api.get(f"{TASKS}?limit=3")) == ["4", "2", "0"]
+    assert api.get(f"{TASKS}?limit=3").json()["nextCursor"] is None
+
+
+def test_a_private_task_needs_an_owner(api: Api, task: Task, member: User) -> None:
+    ownerless = api.post(TASKS, {"title": "Salary review", "visibility": "private"})
+    task.update(user_id=None)
+
+    assert ownerless.status_code == 400
+    assert set(ownerless.json()["errors"]) == {"userId"}
+    assert api.patch(address(task), {"visibility": "private"}).status_code == 400
+    assert api.patch(address(task), {"visibility": "private", "userId": None}).status_code == 400
+    assert api.patch(address(task), {"visibility": "private", "userId": member.pk}).status_code == 200
+
+
+def test_a_key_that_makes_a_task_private_does_not_see_it_again(api: Api, task: Task) -> None:
+    assert api.patch(address(task), {"visibility": "private"}).json()["visibility"] == "private"
+
+    assert api.get(address(task)).status_code == 404
+
+
+def test_a_person_sees_their_own_private_tasks_and_nobody_elses(
+    workspace: Workspace, member: User, admin: User
+) -> None:
+    private = Task.objects.create_task(workspace, title="Salary review", user=member, visibility="private")
+
+    assert list(Task.objects.visible_to(member)) == [private]
+    assert list(Task.objects.visible_to(admin)) == []
+    assert list(Task.objects.visible_to(None)) == []
+
+
+def test_a_task_outlives_its_owners_account(api: Api, task: Task, workspace: Workspace) -> None:
+    passing = make_user("passing")
+    task.update(user_id=passing.pk, contributors=[(passing.pk, "assignee")])
+
+    passing.delete()
+
+    left = api.get(address(task)).json()
+    assert (left["userId"], left["contributors"]) == (None, [])
+
+
+def test_tasks_sort_newest_first(api: Api, workspace: Workspace) -> None:
+    lift_quota(workspace)
+    for number in range(12):
+        api.post(TASKS, {"title": str(number)})
+
+    assert titles(api.get(TASKS)) == [str(number) for number in range(11, -1, -1)]

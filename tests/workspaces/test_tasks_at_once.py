@@ -1,0 +1,28 @@
+"""Requests that change one task at the same time."""
+
+from functools import partial
+
+import pytest
+
+from tests.helpers import Api, in_threads, lift_quota
+from workspaces.models import Task, User, Workspace
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_no_two_changes_at_once_leave_a_private_task_without_an_owner(
+    secret: str, workspace: Workspace, member: User
+) -> None:
+    lift_quota(workspace)
+    task = Task.objects.create_task(workspace, title="Salary review", user=member)
+    path = f"/workspaces/current/tasks/{task.pk}"
+    for _ in range(10):
+        Task.objects.filter(pk=task.pk).update(visibility="team", user=member)
+
+        answers = in_threads(
+            partial(Api(secret).patch, path, {"visibility": "private"}),
+            partial(Api(secret).patch, path, {"userId": None}),
+        )
+
+        task.refresh_from_db()
+        assert task.visibility == "team" or task.user_id == member.pk
+        assert 200 in [getattr(answer, "status_code", None) for answer in answers]
