@@ -7,6 +7,7 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apikeys import quota
 from apikeys.quota import SECOND, Decision, Limit, Window, delay, window
 
 limits_drawn = st.lists(
@@ -170,3 +171,8 @@ def test_a_decision_says_itself_in_the_fields_of_the_draft() -> None:
             {"name": "burst", "requests": 40, "seconds": 60, "remaining": 39, "resetAfter": 60},
         ],
     }
+
+
+def test_admissions_read_alike_from_either_database() -> None:
+    assert quota._times("[2,1]") == quota._times([2, 1]) == [2, 1]
+    assert quota._times(None) == []
