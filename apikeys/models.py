@@ -51,6 +51,14 @@ class ActiveKeyLimitReached(Exception):
         super().__init__(f"This workspace has {limit} active API keys, the most it can have: revoke one first.")
 
 
+class CreatedAlready(Exception):
+    """The same request to create a key came before; `api_key` is what it made. Its secret can't be had again."""
+
+    def __init__(self, api_key: ApiKey) -> None:
+        super().__init__(f"{api_key.masked} was created by this request before.")
+        self.api_key = api_key
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def active(self) -> ApiKeyQuerySet:
         """Neither revoked nor expired."""
@@ -59,13 +67,33 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def revoked(self) -> ApiKeyQuerySet:
         return self.filter(revoked_at__isnull=False)
 
+    def expired(self) -> ApiKeyQuerySet:
+        return self.filter(expires_at__lte=timezone.now(), revoked_at=None)
+
+    def having_status(self, status: str) -> ApiKeyQuerySet:
+        """`active`, `revoked`, `expired`, or `all`."""
+        narrowed = {"active": self.active, "revoked": self.revoked, "expired": self.expired, "all": self.all}
+        return narrowed[status]()
+
+    def matching(self, text: str) -> ApiKeyQuerySet:
+        """Whose description has `text` in it, or whose key id or masked form it is a part of."""
+        key_id = text.removeprefix(f"{keys.MARK}_").rstrip("_….*")
+        return self.filter(Q(description__icontains=text) | Q(key_id__startswith=key_id)) if key_id else self.none()
+
     @sensitive_variables("secret")
     def create_key(
-        self, workspace: Workspace, *, description: str, by: Actor, expires_at: datetime | None = None
+        self,
+        workspace: Workspace,
+        *,
+        description: str,
+        by: Actor,
+        expires_at: datetime | None = None,
+        idempotency_key: str | None = None,
     ) -> tuple[ApiKey, str]:
         """The one way a key comes to be. Returns it with its secret, which can't be had again.
 
-        Raises `ActiveKeyLimitReached`, and `ValidationError` for a bad description or an expiry in the past.
+        Raises `ActiveKeyLimitReached`, `CreatedAlready` where the workspace has a key of this `idempotency_key`, and
+        `ValidationError` for a bad description or an expiry in the past.
         """
         description = clean_description(description)
         if expires_at is not None:
@@ -79,9 +107,14 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             description=description,
             expires_at=expires_at,
             created_by=by.user,
+            idempotency_key=idempotency_key,
         )
         with transaction.atomic():
             Workspace.objects.lock(workspace.pk)
+            if idempotency_key is not None:
+                earlier = self.filter(workspace=workspace, idempotency_key=idempotency_key).first()
+                if earlier is not None:
+                    raise CreatedAlready(earlier)
             limit = settings.APIKEYS_MAX_ACTIVE
             if self.active().filter(workspace=workspace).count() >= limit:
                 raise ActiveKeyLimitReached(limit)
@@ -116,10 +149,17 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             return self.get(key_id=text)
         if masked := keys.MASKED_PATTERN.fullmatch(text):
             return self.get(key_id=masked["key_id"])
-        api_key = self.get(key_id=keys.parse(text))
-        if not api_key.has_fingerprint_of(text):
+        api_key = self.holding(text)
+        if api_key is None:
             raise self.model.DoesNotExist
         return api_key
+
+    @sensitive_variables()
+    def holding(self, secret: str) -> ApiKey | None:
+        """The key, in any state, whose secret this is by its fingerprint: for finding it, not for letting it in."""
+        key_id = keys.parse(secret)
+        api_key = self.filter(key_id=key_id).first() if key_id else None
+        return api_key if api_key and api_key.has_fingerprint_of(secret) else None
 
 
 class ApiKey(models.Model):
@@ -138,6 +178,7 @@ class ApiKey(models.Model):
     revoked_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     revoke_reason = models.CharField(max_length=200, blank=True, validators=[single_line])
     last_used_at = models.DateTimeField(null=True, editable=False)
+    idempotency_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001, "" would be a value
     last_used_from = models.GenericIPAddressField(null=True, editable=False)
 
     objects = ApiKeyQuerySet.as_manager()
@@ -149,6 +190,7 @@ class ApiKey(models.Model):
         verbose_name = "API key"
         ordering = ["-id"]  # newest first
         indexes = [models.Index(fields=["workspace", "-id"], name="api_key_newest_first")]
+        constraints = [models.UniqueConstraint(fields=["workspace", "idempotency_key"], name="api_key_created_once")]
 
     def __str__(self) -> str:
         return self.masked
@@ -181,7 +223,7 @@ class ApiKey(models.Model):
     def log_fields(self) -> dict[str, str]:
         return {"key": self.key_id, "workspace": self.workspace_id}
 
-    def workspaces(self) -> models.QuerySet[Workspace]:
+    def reachable_workspaces(self) -> models.QuerySet[Workspace]:
         return Workspace.objects.filter(pk=self.workspace_id)
 
     def current_workspace(self) -> Workspace:
@@ -314,3 +356,15 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.api_key or self.workspace}"
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for a key's history."""
+        match self.action, self.details:
+            case "api_key.created", {"description": description}:
+                return f"Created as “{description}”"
+            case "api_key.renamed", {"before": before, "after": after}:
+                return f"Renamed from “{before}” to “{after}”"
+            case "api_key.revoked", {"reason": reason}:
+                return f"Revoked: “{reason}”" if reason else "Revoked"
+        return self.action

@@ -13,15 +13,8 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from apikeys import quota
+from onehorizon.ratelimits import RateLimited
 from workspaces.access import Principal
-
-
-class RateLimited(Exception):
-    """Too much of something; `retry_after`, in whole seconds, is when there is room again."""
-
-    def __init__(self, what: str, retry_after: int) -> None:
-        super().__init__(f"{what}, retry in {retry_after} second{'' if retry_after == 1 else 's'}")
-        self.retry_after = retry_after
 
 
 class QuotaThrottle(BaseThrottle):

@@ -1,21 +1,27 @@
-"""The error envelope: `{"code": <status>, "message": "<one sentence>"}`, plus `errors` on 400.
+"""How failures look. Domain exceptions know no HTTP; they are mapped here.
 
-Everything under /api/ fails through here, whatever raised it. Domain exceptions know no HTTP; they are mapped here.
+Under /api/ it is the envelope, whatever raised it: `{"code": <status>, "message": "<one sentence>"}`, plus `errors` on
+400. Elsewhere it is a page in the product's dress.
 """
 
 import logging
+from datetime import timedelta
 from typing import Any
 
 import orjson
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils import timezone
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from apikeys.models import ActiveKeyLimitReached
-from apikeys.throttling import RateLimited
+from onehorizon.ratelimits import RateLimited
+from workspaces.models import NoneChosen
 
 logger = logging.getLogger("onehorizon.errors")
 
@@ -54,6 +60,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
             headers["Retry-After"] = str(error.retry_after)
         case ActiveKeyLimitReached():
             code, message = 409, str(error)
+        case NoneChosen():
+            code, message = 400, str(error)
         case Http404() | ObjectDoesNotExist():
             code, message = 404, "There is nothing here, or it is not yours to see."
         case PermissionDenied():
@@ -91,16 +99,63 @@ def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:
     return flat
 
 
+# ---- what fails outside an API view: at a page, or before any view ----
+
+
+def page_for(request: HttpRequest, error: Exception) -> HttpResponse | None:
+    """The page for an exception that a view raised; None for one that is a fault of ours, or Django's own to word."""
+    match error:
+        case Http404() | ObjectDoesNotExist():
+            return not_found(request, error)
+        case RateLimited():
+            again = timezone.now() + timedelta(seconds=error.retry_after)
+            response = render(request, "429.html", {"again": again}, status=429)
+            response["Retry-After"] = str(error.retry_after)
+            return response
+        case OperationalError() | InterfaceError():
+            logger.exception("the database is away")
+            return _static_page(503, "503.html")
+    return None
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path == "/api" or request.path.startswith("/api/")
+
+
+def _static_page(status: int, template: str) -> HttpResponse:
+    """Without the request, whose person would have to be asked of a database that may be away."""
+    response = HttpResponse(render_to_string(template), status=status)
+    if status == 503:
+        response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """handler400: what Django refuses before any view, such as a path that isn't UTF-8."""
-    return error_response(400, "The request can't be read.")
+    """handler400: what Django refuses before any view, such as a host that isn't ours."""
+    if _is_api(request):
+        return error_response(400, "The request can't be read.")
+    return _static_page(400, "400.html")
 
 
-def server_error(request: HttpRequest) -> HttpResponse:
-    """handler500: what fails before any view."""
-    return error_response(500, "Something went wrong on our side.")
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """handler403."""
+    return render(request, "403.html", status=403)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """CSRF_FAILURE_VIEW."""
+    return render(request, "403_csrf.html", status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """handler404."""
-    return error_response(404, "There is nothing here.")
+    if _is_api(request):
+        return error_response(404, "There is nothing at this address.")
+    return render(request, "404.html", status=404)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """handler500."""
+    if _is_api(request):
+        return error_response(500, "Something went wrong on our side.")
+    return _static_page(500, "500.html")

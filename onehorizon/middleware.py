@@ -4,11 +4,12 @@ import time
 import uuid
 from collections.abc import Callable
 
+from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 
 from onehorizon.client import client_address, sent_by_trusted_proxy
-from onehorizon.errors import error_response
+from onehorizon.errors import error_response, page_for
 from onehorizon.logs import redact
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -34,6 +35,8 @@ class RequestLogMiddleware:
         request_id = given if REQUEST_ID.fullmatch(given) and redact(given) == given else uuid.uuid4().hex
         response = self.get_response(request)
         response["X-Request-Id"] = request_id
+        if request.path.startswith(settings.STATIC_URL):
+            return response
         fields: dict[str, object] = {
             "method": request.method,
             "path": request.path,
@@ -93,3 +96,18 @@ class ApiMiddleware:
             return None
         logger.exception("unhandled error", exc_info=exception)
         return error_response(500, "Something went wrong on our side.")
+
+
+class PageMiddleware:
+    """What holds for every page: nothing of it is kept by a cache, and its failures wear the product's dress."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        return page_for(request, exception)

@@ -1,12 +1,17 @@
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
 from onehorizon.api import UnknownPathView
 
 urlpatterns = [
     path("api/v1/", include("workspaces.api_urls")),
     re_path(r"^api(?s:/.*)?\Z", UnknownPathView.as_view()),
+    path("", RedirectView.as_view(pattern_name="current-api-keys"), name="home"),
+    path("", include("workspaces.urls")),
+    path("", include("apikeys.urls")),
 ]
 
 handler400 = "onehorizon.errors.bad_request"
+handler403 = "onehorizon.errors.permission_denied"
 handler404 = "onehorizon.errors.not_found"
 handler500 = "onehorizon.errors.server_error"

@@ -8,7 +8,15 @@ from workspaces.ids import is_id
 from workspaces.models import User, Workspace
 
 
-class Principal(Protocol):
+class HasWorkspaces(Protocol):
+    def reachable_workspaces(self) -> QuerySet[Workspace]:
+        """The workspaces it may reach."""
+
+    def current_workspace(self) -> Workspace:
+        """What `current` means for it."""
+
+
+class Principal(HasWorkspaces, Protocol):
     """What `request.auth` holds on an API request: an API key, which acts for its workspace.
 
     Whatever else comes to authenticate requests takes part by having these.
@@ -32,18 +40,12 @@ class Principal(Protocol):
     def log_fields(self) -> dict[str, str]:
         """What a log line says of it. Never a secret."""
 
-    def workspaces(self) -> QuerySet[Workspace]:
-        """The workspaces it may reach."""
-
-    def current_workspace(self) -> Workspace:
-        """What `current` means for it."""
-
     def describe(self) -> dict[str, Any]:
         """What `GET /me` says of it, besides the workspace and the quota."""
 
 
-def resolve_workspace(principal: Principal, workspace_id: str) -> Workspace:
-    """The workspace that `{workspaceId}` means: an id or `current`.
+def resolve_workspace(principal: HasWorkspaces, workspace_id: str) -> Workspace:
+    """The workspace that `{workspaceId}` means, for API and page alike: an id or `current`.
 
     Raises `Workspace.DoesNotExist` for one that is absent or not the principal's: they look the same.
     """
@@ -51,4 +53,4 @@ def resolve_workspace(principal: Principal, workspace_id: str) -> Workspace:
         return principal.current_workspace()
     if not is_id("w", workspace_id):
         raise Workspace.DoesNotExist
-    return principal.workspaces().get(pk=workspace_id)
+    return principal.reachable_workspaces().get(pk=workspace_id)

@@ -34,7 +34,7 @@ def is_id(prefix: str, text: str) -> bool:
     return text.startswith(f"{prefix}_") and _SHAPE.fullmatch(text, len(prefix) + 1) is not None
 
 
-class IdField(models.CharField):  # type: ignore[type-arg]  # not generic at run time
+class IdField(models.CharField[str, str]):
     """A primary key made by `new_id`."""
 
     def __init__(self, prefix: str, **kwargs: Any) -> None:

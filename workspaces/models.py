@@ -37,6 +37,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     name = models.CharField(max_length=100, validators=[single_line])
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField("may use the admin", default=False)
+    chosen_workspace = models.ForeignKey(
+        "Workspace", on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects: ClassVar[UserManager] = UserManager()
@@ -51,9 +54,33 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.email
 
+    def reachable_workspaces(self) -> models.QuerySet[Workspace]:
+        return self.workspaces.all()
+
+    def current_workspace(self) -> Workspace:
+        """The one chosen last, or the only one. Raises `NoneChosen`."""
+        reachable = list(self.reachable_workspaces())
+        chosen = [workspace for workspace in reachable if workspace.pk == self.chosen_workspace_id] or reachable
+        if len(chosen) != 1:
+            raise NoneChosen(reachable)
+        return chosen[0]
+
+    def choose(self, workspace: Workspace) -> None:
+        self.chosen_workspace = workspace
+        self.save(update_fields=["chosen_workspace"])
+
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         self.email = self.email.strip().lower()
         super().clean_fields(exclude)
+
+
+class NoneChosen(Exception):
+    """`current` means nothing yet to a person of several workspaces, or of none."""
+
+    def __init__(self, workspaces: Sequence[Workspace]) -> None:
+        names = ", ".join(f"{workspace.name} ({workspace.pk})" for workspace in workspaces)
+        super().__init__(f"Choose one of your workspaces: {names}." if names else "You are in no workspace yet.")
+        self.workspaces = workspaces
 
 
 class Tier(models.Model):
@@ -129,6 +156,11 @@ class Workspace(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def key_managers(self) -> models.QuerySet[Membership]:
+        """The owners, then the admins, oldest first."""
+        managing = self.memberships.filter(role__in=KEY_MANAGERS).select_related("user")
+        return managing.order_by(models.Case(models.When(role=Role.OWNER, then=0), default=1), "id")
+
     def add_member(self, user: User, role: Role) -> Membership:
         return self.memberships.create(user=user, role=role)
 
@@ -137,6 +169,9 @@ class Role(models.TextChoices):
     OWNER = "owner"
     ADMIN = "admin"
     MEMBER = "member"
+
+
+KEY_MANAGERS = (Role.OWNER, Role.ADMIN)
 
 
 class LastOwner(Exception):
@@ -172,7 +207,7 @@ class Membership(models.Model):
 
     @property
     def can_manage_keys(self) -> bool:
-        return self.role in (Role.OWNER, Role.ADMIN)
+        return self.role in KEY_MANAGERS
 
     @transaction.atomic
     def change_role(self, role: Role) -> None:

@@ -35,7 +35,7 @@ class InWorkspaceViewSet(ApiViewSet):
 
 class WorkspaceViewSet(InWorkspaceViewSet):
     def list(self, request: Request) -> Response:
-        return Response({"workspaces": WorkspaceSerializer(self.principal.workspaces(), many=True).data})
+        return Response({"workspaces": WorkspaceSerializer(self.principal.reachable_workspaces(), many=True).data})
 
     def retrieve(self, request: Request, workspace_id: str) -> Response:
         return Response(WorkspaceSerializer(self.workspace).data)

@@ -1,0 +1,227 @@
+"""Settings → Developer → API Keys."""
+
+from typing import Any, cast
+
+from django.conf import settings
+from django.contrib.auth.mixins import AccessMixin, LoginRequiredMixin
+from django.core.paginator import Page, Paginator
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.utils.functional import cached_property
+from django.views import View
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.generic import FormView, TemplateView
+
+from apikeys import quota
+from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, like_a_secret
+from apikeys.models import ActiveKeyLimitReached, Actor, ApiKey, ApiKeyQuerySet, CreatedAlready, Via
+from onehorizon.client import client_address
+from onehorizon.ratelimits import limit_form
+from workspaces.access import resolve_workspace
+from workspaces.ids import is_id
+from workspaces.models import NoneChosen, User, Workspace
+
+STATUSES = {"active": "Active", "expired": "Expired", "revoked": "Revoked", "all": "All"}
+KEYS_ON_A_PAGE = 50
+
+
+class CurrentWorkspaceView(LoginRequiredMixin, View):
+    """The short address, which goes to the chosen workspace's."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        try:
+            workspace = cast(User, request.user).current_workspace()
+        except NoneChosen:
+            return redirect("workspaces")
+        return redirect("api-keys", workspace.pk)
+
+
+class ManagesKeysMixin(AccessMixin):
+    """For who manages the workspace's keys. A member is told who does (403); to others there is nothing here (404).
+
+    The role is read on every request: who lost it a second ago changes nothing any more.
+    """
+
+    request: HttpRequest
+    kwargs: dict[str, Any]
+    workspace: Workspace
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return self.handle_no_permission()
+        user = request.user
+        self.workspace = resolve_workspace(user, kwargs["workspace_id"])
+        if not self.workspace.memberships.get(user=user).can_manage_keys:
+            return render(request, "apikeys/managers_only.html", {"workspace": self.workspace}, status=403)
+        return super().dispatch(request, *args, **kwargs)  # type: ignore[misc, no-any-return]  # the view's
+
+    @property
+    def keys(self) -> ApiKeyQuerySet:
+        return self.workspace.api_keys.select_related("created_by", "revoked_by")
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(Via.PAGE, cast(User, self.request.user), client_address(self.request))
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(  # type: ignore[misc, no-any-return]  # the view's
+            workspace=self.workspace,
+            active_count=self.workspace.api_keys.active().count(),
+            active_limit=settings.APIKEYS_MAX_ACTIVE,
+            **kwargs,
+        )
+
+
+class KeyListView(ManagesKeysMixin, TemplateView):
+    template_name = "apikeys/list.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        asked = self.request.GET
+        text = asked.get("q", "").replace("\x00", "")
+        status = asked.get("status", "all" if text else "active")
+        status = status if status in STATUSES else "active"
+        found = self.keys.having_status(status)
+        page: Page[ApiKey] = Paginator(found.matching(text) if text else found, KEYS_ON_A_PAGE).get_page(
+            asked.get("page")
+        )
+        return super().get_context_data(
+            page=page,
+            q=text,
+            status=status,
+            statuses=STATUSES,
+            any_keys=bool(page) or self.keys.exists(),
+            searched_secret="secret" in asked,
+            secret_of=self.keys.filter(pk=asked["secret"]).first() if is_id("key", asked.get("secret", "")) else None,
+            quota=quota.standing(self.workspace.pk, self.workspace.tier),
+            **kwargs,
+        )
+
+
+class QuotaView(ManagesKeysMixin, TemplateView):
+    """The quota as it stands, for the list's script to swap in."""
+
+    template_name = "apikeys/_quota.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(quota=quota.standing(self.workspace.pk, self.workspace.tier), **kwargs)
+
+
+class FindKeyView(ManagesKeysMixin, FormView[FindForm]):
+    """Search. By POST, since what is pasted may be a secret: it goes into no address, no log, and nowhere else."""
+
+    form_class = FindForm
+    http_method_names = ["post"]
+
+    @method_decorator(sensitive_post_parameters())
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        limit_form(request, "find-key", str(request.user.pk), "60/m")
+        return super().post(request, *args, **kwargs)
+
+    @sensitive_variables()
+    def form_valid(self, form: FindForm) -> HttpResponse:
+        text = form.cleaned_data["text"]
+        query = {"q": text} if text else {}
+        if like_a_secret(text):
+            api_key = self.keys.holding(text)
+            query = {"secret": api_key.pk if api_key else "unknown"}
+        return redirect(reverse("api-keys", args=[self.workspace.pk], query=query))
+
+    def form_invalid(self, form: FindForm) -> HttpResponse:
+        return redirect("api-keys", self.workspace.pk)
+
+
+class AddKeyView(ManagesKeysMixin, FormView[AddKeyForm]):
+    """The form; and, in the answer that creates the key and in no other, the secret."""
+
+    template_name = "apikeys/add.html"
+    form_class = AddKeyForm
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        limit_form(request, "add-key", str(request.user.pk), "60/5m")
+        return super().post(request, *args, **kwargs)
+
+    @sensitive_variables("secret")
+    def form_valid(self, form: AddKeyForm) -> HttpResponse:
+        try:
+            api_key, secret = ApiKey.objects.create_key(
+                self.workspace,
+                description=form.cleaned_data["description"],
+                expires_at=form.expires_at,
+                by=self.actor,
+                idempotency_key=form.cleaned_data["once"],
+            )
+        except CreatedAlready as again:
+            return redirect(reverse("api-key", args=[self.workspace.pk, again.api_key.pk], query={"again": 1}))
+        except ActiveKeyLimitReached as error:
+            form.add_error(None, str(error))
+            return self.form_invalid(form)
+        context = self.get_context_data(form=form, api_key=api_key, secret=secret, site=_site(self.request))
+        return render(self.request, "apikeys/secret.html", context)
+
+
+class OneKeyMixin(ManagesKeysMixin):
+    @cached_property
+    def api_key(self) -> ApiKey:
+        api_key_id = self.kwargs["api_key_id"]
+        if not is_id("key", api_key_id):
+            raise ApiKey.DoesNotExist
+        return self.keys.get(pk=api_key_id)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        kwargs = {"revoke_form": RevokeForm(), "rename_form": DescriptionForm(initial=self._described())} | kwargs
+        events = self.api_key.audit_events.select_related("actor")
+        return super().get_context_data(
+            api_key=self.api_key, events=events, created_again="again" in self.request.GET, **kwargs
+        )
+
+    def _described(self) -> dict[str, str]:
+        return {"description": self.api_key.description}
+
+    def get_success_url(self) -> str:
+        return reverse("api-key", args=[self.workspace.pk, self.api_key.pk])
+
+
+class KeyView(OneKeyMixin, TemplateView):
+    template_name = "apikeys/key.html"
+
+
+class RenameKeyView(OneKeyMixin, FormView[DescriptionForm]):
+    template_name = "apikeys/key.html"
+    form_class = DescriptionForm
+    http_method_names = ["post"]
+
+    def form_valid(self, form: DescriptionForm) -> HttpResponse:
+        self.api_key.rename(form.cleaned_data["description"], by=self.actor)
+        return super().form_valid(form)
+
+    def form_invalid(self, form: DescriptionForm) -> HttpResponse:
+        return self.render_to_response(self.get_context_data(rename_form=form))
+
+
+class RevokeKeyView(OneKeyMixin, FormView[RevokeForm]):
+    """The confirmation, and what it confirms."""
+
+    template_name = "apikeys/revoke.html"
+    form_class = RevokeForm
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if self.api_key.revoked_at is not None:
+            return redirect(self.get_success_url())
+        return super().get(request, *args, **kwargs)
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        limit_form(request, "revoke-key", str(request.user.pk), "120/5m")
+        return super().post(request, *args, **kwargs)
+
+    def form_valid(self, form: RevokeForm) -> HttpResponse:
+        self.api_key.revoke(by=self.actor, reason=form.cleaned_data["reason"])
+        return super().form_valid(form)
+
+    def form_invalid(self, form: RevokeForm) -> HttpResponse:
+        return self.render_to_response(self.get_context_data(revoke_form=form))
+
+
+def _site(request: HttpRequest) -> str:
+    return request.build_absolute_uri("/").rstrip("/")

@@ -1,0 +1,61 @@
+"""Times as people read them: relative, with the exact one at hand. JavaScript puts both in the reader's zone."""
+
+from datetime import datetime
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+_UNITS = [("year", 365 * 86_400), ("month", 30 * 86_400), ("day", 86_400), ("hour", 3600), ("minute", 60)]
+
+
+def relative(time: datetime, now: datetime) -> str:
+    """`4 minutes ago`, `in 3 months`, `just now`."""
+    seconds = int((time - now).total_seconds())
+    for unit, length in _UNITS:
+        count = abs(seconds) // length
+        if count:
+            words = f"{count} {unit}{'' if count == 1 else 's'}"
+            return f"in {words}" if seconds > 0 else f"{words} ago"
+    return "in a moment" if seconds > 0 else "just now"
+
+
+def exact(time: datetime) -> str:
+    return f"{time.astimezone(timezone.get_default_timezone()):%-d %b %Y, %H:%M} UTC"
+
+
+@register.simple_tag
+def moment(time: datetime) -> SafeString:
+    """`<time>`, relative, with the exact time as its title."""
+    return format_html(
+        '<time datetime="{}" title="{}" data-moment="relative">{}</time>',
+        time.isoformat(timespec="seconds"),
+        exact(time),
+        relative(time, timezone.now()),
+    )
+
+
+@register.simple_tag
+def exact_moment(time: datetime) -> SafeString:
+    """`<time>`, to the minute."""
+    return format_html(
+        '<time datetime="{}" data-moment="exact">{}</time>', time.isoformat(timespec="seconds"), exact(time)
+    )
+
+
+@register.filter
+def span(seconds: int) -> str:
+    """`15 minutes`, `minute`, `2 hours`: a window's length, to stand after "this"."""
+    for unit, length in _UNITS:
+        if seconds >= length and seconds % length == 0:
+            count = seconds // length
+            return unit if count == 1 else f"{count} {unit}s"
+    return "second" if seconds == 1 else f"{seconds} seconds"
+
+
+@register.filter
+def at(mapping: dict[str, str], key: str) -> str:
+    return mapping[key]
