@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 
 from apikeys import secrets
 from apikeys.models import ApiKey
@@ -15,7 +16,7 @@ from workspaces.models import User, Workspace
 def _quick_hashes(settings: Any) -> None:
     settings.APIKEYS_ARGON2_MEMORY_COST = 64
     settings.APIKEYS_ARGON2_TIME_COST = 1
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.PASSWORD_HASHERS = ["tests.helpers.QuickPasswordHasher"]
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,7 @@ def _fresh_process() -> None:
     """What a process remembers is none of the next test's business."""
     secrets.proofs.clear()
     failures.clear()
+    cache.clear()
 
 
 @pytest.fixture

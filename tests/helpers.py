@@ -25,10 +25,18 @@ from rest_framework.test import APIClient
 
 from apikeys.models import Actor, ApiKey, Via
 from apikeys.quota import SECOND
+from workspaces.hashers import PasswordHasher
 from workspaces.models import Role, Tier, User, Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 BY_TEST = Actor(via=Via.COMMAND)
+
+
+class QuickPasswordHasher(PasswordHasher):
+    """Hashes that the real one verifies too, in a server that the tests start."""
+
+    time_cost = 1
+    memory_cost = 8
 
 
 class Api:

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from apikeys import keys
+from apikeys.models import ApiKey
+from tests.browser.conftest import Visit, committed
+from tests.helpers import fetch, make_key
+from workspaces.models import User, Workspace
+
+pytestmark = committed
+
+
+def add_key(page: Page, keys_url: str, description: str = "CI, production") -> str:
+    """Fills the form in and sends it; the secret that the page then shows."""
+    page.goto(f"{keys_url}add/")
+    page.get_by_label("Description").fill(description)
+    page.get_by_role("button", name="Add key").click()
+    secret = page.locator("#secret").text_content() or ""
+    assert keys.parse(secret)
+    return secret
+
+
+def assert_shown_nowhere(page: Page, secret: str) -> None:
+    page.wait_for_load_state()
+    assert secret not in page.content()
+    assert secret not in page.url
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_key_made_in_the_browser_is_used_by_the_curl_line_that_the_page_shows(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str, javascript: bool
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("This test needs curl: apt-get install curl")
+    page = visit(owner, java_script_enabled=javascript)
+    add_key(page, keys_url)
+
+    shown = page.locator("#curl").text_content() or ""
+    answer = subprocess.run(["bash", "-ec", f"{shown} -s"], capture_output=True, text=True, timeout=30, check=True)
+
+    assert answer.stdout == '{"tasks":[],"nextCursor":null}'
+    expect(page.locator("#js")).to_contain_text("accessToken: process.env.ONE_API_KEY")
+
+
+def test_the_dialog_closes_only_by_i_have_stored_it(visit: Visit, owner: User, keys_url: str) -> None:
+    page = visit(owner)
+    secret = add_key(page, keys_url)
+    dialog = page.get_by_role("dialog", name="Store your new key now")
+    expect(dialog).to_contain_text("It will not be shown again")
+
+    for _ in range(3):
+        page.keyboard.press("Escape")
+    page.mouse.click(5, 5)
+    expect(dialog).to_be_visible()
+    page.get_by_role("link", name="I have stored it").click()
+
+    expect(page.get_by_role("link", name="CI, production")).to_be_visible()
+    expect(dialog).to_have_count(0)
+    assert_shown_nowhere(page, secret)
+
+
+def test_copying_says_copied_to_eyes_and_to_screen_readers(visit: Visit, owner: User, keys_url: str) -> None:
+    page = visit(owner, permissions=["clipboard-read", "clipboard-write"])
+    secret = add_key(page, keys_url)
+
+    page.get_by_role("button", name="Copy").first.click()
+
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    expect(page.locator("[data-said]")).to_have_text("Copied to the clipboard.")
+    assert page.evaluate("navigator.clipboard.readText()") == secret
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_reload_back_and_forward_make_no_second_key_and_show_no_secret(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str, javascript: bool
+) -> None:
+    page = visit(owner, java_script_enabled=javascript)
+    page.goto(keys_url)
+    secret = add_key(page, keys_url)
+
+    page.reload()
+    assert_shown_nowhere(page, secret)
+    page.go_back()
+    assert_shown_nowhere(page, secret)
+    page.go_forward()
+    assert_shown_nowhere(page, secret)
+
+    assert workspace.api_keys.count() == 1
+
+
+def test_coming_back_from_elsewhere_shows_no_secret(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    page = visit(owner)
+    secret = add_key(page, keys_url)
+
+    page.goto("/settings/password/")
+    page.go_back()
+
+    assert_shown_nowhere(page, secret)
+    assert workspace.api_keys.count() == 1
+
+
+def test_a_reload_without_javascript_says_what_became_of_the_key(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    page = visit(owner, java_script_enabled=False)
+    secret = add_key(page, keys_url)
+
+    page.reload()
+
+    expect(page.get_by_role("status")).to_contain_text("made this one key. Its secret was in the first answer")
+    assert_shown_nowhere(page, secret)
+
+
+def test_a_double_click_makes_one_key_and_shows_its_secret(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    page = visit(owner)
+    page.goto(f"{keys_url}add/")
+    page.get_by_label("Description").fill("CI, production")
+
+    page.get_by_role("button", name="Add key").dblclick()
+
+    expect(page.locator("#secret")).to_be_visible()
+    assert workspace.api_keys.count() == 1
+
+
+def test_the_same_form_in_two_tabs_makes_one_key(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    page = visit(owner, java_script_enabled=False)
+    page.goto(f"{keys_url}add/")
+    form = page.locator("form[data-once]").evaluate("form => [...new FormData(form)]")
+    fields = dict(form) | {"description": "CI, production"}
+    address = f"{page.url}"
+    first = page.context.request.post(address, form=fields, headers={"Referer": address})
+
+    second = page.context.request.post(address, form=fields, headers={"Referer": address})
+
+    assert "Store your new key now" in first.text()
+    assert "made this one key" in second.text()
+    assert workspace.api_keys.count() == 1
+
+
+def test_the_secret_is_in_no_cookie_session_log_or_cache(visit: Visit, owner: User, keys_url: str, log: Path) -> None:
+    page = visit(owner)
+    with page.expect_response(lambda answer: answer.request.method == "POST") as created:
+        secret = add_key(page, keys_url)
+
+    assert created.value.headers["cache-control"] == "no-store"
+    cookies = " ".join(f"{cookie['name']}={cookie['value']}" for cookie in page.context.cookies())
+    sessions = " ".join(str(session.get_decoded()) for session in Session.objects.all())
+    stored = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, history.state])")
+    assert secret[17:40] not in cookies + sessions + stored + log.read_text()
+
+
+def test_errors_stand_at_their_field_and_keep_what_was_typed(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    page = visit(owner)
+    page.goto(f"{keys_url}add/")
+    page.locator("form[data-once]").evaluate("form => form.noValidate = true")
+    page.get_by_label("Description").evaluate("field => field.removeAttribute('maxlength')")
+
+    page.get_by_label("Description").fill("x" * 101)
+    page.get_by_label("90 days").check()
+    page.get_by_role("button", name="Add key").click()
+
+    field = page.locator(".field", has=page.get_by_label("Description"))
+    expect(field.get_by_role("alert")).to_contain_text("at most 100 characters")
+    expect(page.get_by_label("Description")).to_have_value("x" * 101)
+    expect(page.get_by_label("Description")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("90 days")).to_be_checked()
+    assert workspace.api_keys.count() == 0
+
+
+@pytest.mark.parametrize(("choice", "days"), [("30 days", 30), ("90 days", 90), ("1 year", 365)])
+def test_a_preset_expires_on_the_date_that_it_shows(
+    visit: Visit, owner: User, keys_url: str, choice: str, days: int
+) -> None:
+    page = visit(owner)
+    page.goto(f"{keys_url}add/")
+    ends = timezone.now() + timedelta(days=days)
+    page.get_by_label("Description").fill("CI, production")
+
+    page.get_by_label(f"{choice}, until {ends:%-d %B %Y}").check()
+    page.get_by_role("button", name="Add key").click()
+    expect(page.locator("#secret")).to_be_visible()
+
+    expires_at = ApiKey.objects.get().expires_at
+    assert expires_at is not None
+    assert abs(expires_at - ends) < timedelta(minutes=1)
+
+
+def test_a_date_of_ones_own_counts_to_the_end_of_that_day(visit: Visit, owner: User, keys_url: str) -> None:
+    page = visit(owner)
+    page.goto(f"{keys_url}add/")
+    day = timezone.now().date() + timedelta(days=10)
+    page.get_by_label("Description").fill("CI, production")
+
+    page.get_by_label("Last day on which the key works").fill(day.isoformat())
+    expect(page.get_by_label("A date of your own")).to_be_checked()
+    page.get_by_role("button", name="Add key").click()
+    expect(page.locator("#secret")).to_be_visible()
+
+    expires_at = ApiKey.objects.get().expires_at
+    assert expires_at is not None
+    assert f"{expires_at:%Y-%m-%d %H:%M}" == f"{day} 23:59"
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"), [("", "Choose the last day"), ("2020-01-01", "Choose a day after today.")]
+)
+def test_a_date_that_cannot_be_is_told_at_its_field(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str, typed: str, sentence: str
+) -> None:
+    page = visit(owner, java_script_enabled=False)
+    page.goto(f"{keys_url}add/")
+    page.get_by_label("Description").fill("CI, production")
+    page.get_by_label("A date of your own").check()
+    address = page.url
+    fields: dict[str, str | float | bool] = {"description": "CI, production", "expiry": "date", "expires_on": typed}
+    fields["once"] = page.locator("input[name=once]").input_value()
+    fields["csrfmiddlewaretoken"] = page.locator("form[data-once] input[name=csrfmiddlewaretoken]").input_value()
+
+    answer = page.context.request.post(address, form=fields, headers={"Referer": address}).text()
+
+    assert sentence in answer
+    assert 'value="CI, production"' in answer
+    assert workspace.api_keys.count() == 0
+
+
+def test_at_twenty_the_button_is_disabled_and_says_what_to_do(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    for number in range(19):
+        make_key(workspace, f"Key {number}")
+    page, late = visit(owner), visit(owner)
+    late.goto(f"{keys_url}add/")
+    make_key(workspace, "The last")
+
+    page.goto(keys_url)
+    expect(page.get_by_role("button", name="Add key")).to_be_disabled()
+    expect(page.get_by_text("Revoke one that is no longer needed")).to_be_visible()
+    late.get_by_label("Description").fill("One too many")
+    late.get_by_role("button", name="Add key").click()
+
+    expect(late.get_by_role("alert")).to_contain_text("revoke one first")
+    expect(late.get_by_label("Description")).to_have_value("One too many")
+    assert workspace.api_keys.count() == 20
+
+
+def test_a_key_made_in_the_browser_works_at_once(visit: Visit, owner: User, site: str, keys_url: str) -> None:
+    secret = add_key(visit(owner), keys_url)
+
+    assert fetch(f"{site}/api/v1/me", secret)[0] == 200

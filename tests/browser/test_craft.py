@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+import pytest
+from playwright.sync_api import Page, expect
+
+from apikeys.models import ApiKey
+from tests.browser.conftest import Visit, committed
+from tests.helpers import BY_TEST, make_key
+from workspaces.models import User, Workspace
+
+pytestmark = committed
+
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def axe_violations(page: Page) -> list[str]:
+    page.evaluate(AXE)
+    found: dict[str, Any] = page.evaluate("tags => axe.run({ runOnly: tags })", TAGS)
+    return [
+        f"{item['id']}: {node['target']} {node['failureSummary']}"
+        for item in found["violations"]
+        for node in item["nodes"]
+    ]
+
+
+def a_key_list(page: Page, at: str, workspace: Workspace) -> None:
+    make_key(workspace, "Leaked")[0].revoke(by=BY_TEST, reason="Leaked in a log")
+    make_key(workspace, "CI, production")
+    page.goto(f"{at}?status=all")
+
+
+def a_full_list(page: Page, at: str, workspace: Workspace) -> None:
+    for number in range(20):
+        make_key(workspace, f"Key {number}")
+    page.goto(at)
+
+
+def an_open_menu(page: Page, at: str, workspace: Workspace) -> None:
+    page.goto(at)
+    page.locator("details.person summary").click()
+
+
+def a_found_secret(page: Page, at: str, workspace: Workspace) -> None:
+    _, secret = make_key(workspace)
+    page.goto(at)
+    page.get_by_role("searchbox").fill(secret)
+    page.get_by_role("button", name="Find").click()
+
+
+def a_form_with_errors(page: Page, at: str, workspace: Workspace) -> None:
+    page.goto(f"{at}add/")
+    page.get_by_label("Description").fill(" ")
+    page.get_by_role("button", name="Add key").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+
+
+def a_shown_secret(page: Page, at: str, workspace: Workspace) -> None:
+    page.goto(f"{at}add/")
+    page.get_by_label("Description").fill("CI, production")
+    page.get_by_role("button", name="Add key").click()
+    expect(page.locator("#secret")).to_be_visible()
+
+
+def a_key_page(page: Page, at: str, workspace: Workspace) -> None:
+    page.goto(f"{at}{make_key(workspace)[0].pk}/")
+
+
+def a_revocation_dialog(page: Page, at: str, workspace: Workspace) -> None:
+    a_key_page(page, at, workspace)
+    page.get_by_role("link", name="Revoke", exact=True).click()
+
+
+def a_revoked_key(page: Page, at: str, workspace: Workspace) -> None:
+    api_key, _ = make_key(workspace)
+    api_key.revoke(by=BY_TEST)
+    page.goto(f"{at}{api_key.pk}/")
+
+
+def opening(path: str) -> Callable[[Page, str, Workspace], None]:
+    def state(page: Page, at: str, workspace: Workspace) -> None:
+        page.goto(path.format(at=at))
+
+    state.__name__ = path.replace("{at}", "keys/").strip("/") or "home"
+    return state
+
+
+STATES = [
+    opening("{at}"),
+    a_key_list,
+    a_full_list,
+    an_open_menu,
+    a_found_secret,
+    opening("{at}add/"),
+    a_form_with_errors,
+    a_shown_secret,
+    a_key_page,
+    a_revocation_dialog,
+    a_revoked_key,
+    opening("/settings/password/"),
+    opening("/workspaces/"),
+    opening("/w/w_00000000000000000000000000/settings/developer/api-keys/"),
+]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_axe_finds_nothing_and_nothing_overflows(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str, state: Any, width: int, scheme: str
+) -> None:
+    page = visit(owner, viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce")
+
+    state(page, keys_url, workspace)
+
+    assert axe_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_where_nobody_or_a_member_is_signed_in(
+    visit: Visit, member: User, keys_url: str, scheme: str
+) -> None:
+    nobody, someone = visit(color_scheme=scheme), visit(member, color_scheme=scheme)
+    nobody.goto("/sign-in/")
+    someone.goto(keys_url)
+
+    assert axe_violations(nobody) == []
+    assert axe_violations(someone) == []
+
+
+def test_the_whole_way_goes_by_keyboard(visit: Visit, owner: User, keys_url: str) -> None:
+    page = visit(owner, permissions=["clipboard-read", "clipboard-write"])
+    page.goto(keys_url)
+
+    def tab_to(text: str) -> None:
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            if text in page.evaluate("document.activeElement.textContent.trim() || document.activeElement.name"):
+                return
+        raise AssertionError(f"no way to {text}")
+
+    tab_to("Add your first key")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Add an API key")).to_be_visible()
+    tab_to("description")
+    page.keyboard.type("CI, production")
+    page.keyboard.press("Enter")
+    expect(page.locator("#secret")).to_be_visible()
+    tab_to("Copy")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    tab_to("I have stored it")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="CI, production")).to_be_visible()
+    tab_to("CI, production")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="CI, production")).to_be_visible()
+    tab_to("Revoke")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    tab_to("Revoke key")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_text("Requests with it are refused.")).to_be_visible()
+    assert ApiKey.objects.get().status == "revoked"
+
+
+def test_the_first_load_is_under_sixty_kilobytes(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    for number in range(20):
+        make_key(workspace, f"Key {number}")
+    page = visit(owner)
+    sizes = []
+    page.on("response", lambda answer: sizes.append(len(answer.body())))
+
+    page.goto(keys_url, wait_until="networkidle")
+
+    assert sum(sizes) < 60_000
+
+
+def test_every_page_says_how_it_wants_to_be_treated(visit: Visit, owner: User, keys_url: str) -> None:
+    page = visit(owner)
+    for path in (keys_url, f"{keys_url}add/", "/settings/password/"):
+        answer = page.goto(path)
+        assert answer is not None
+        headers = answer.headers
+        assert headers["cache-control"] == "no-store"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] == "same-origin"
+        assert "unsafe" not in headers["content-security-policy"]
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from apikeys.models import ApiKey, AuditEvent
+from tests.browser.conftest import Visit, committed
+from tests.helpers import fetch, make_key
+from workspaces.models import User, Workspace
+
+pytestmark = committed
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_revoking_says_what_breaks_and_holds_from_the_next_request(
+    visit: Visit, owner: User, api_key: ApiKey, secret: str, site: str, keys_url: str, javascript: bool
+) -> None:
+    assert fetch(f"{site}/api/v1/me", secret)[0] == 200
+    page = visit(owner, java_script_enabled=javascript)
+    page.goto(keys_url)
+    page.get_by_role("link", name=api_key.description).click()
+
+    page.get_by_role("link", name="Revoke", exact=True).click()
+    confirmation = page.get_by_role("dialog") if javascript else page.get_by_role("main")
+    expect(confirmation).to_contain_text("Every service that uses this key is refused from its next request on.")
+    expect(confirmation).to_contain_text("The key was used just now from 127.0.0.1.")
+    confirmation.get_by_label("Reason (optional)").fill("Leaked in a log")
+    confirmation.get_by_role("button", name="Revoke key").click()
+
+    expect(page.get_by_text("Requests with it are refused.")).to_be_visible()
+    expect(page.get_by_text("Leaked in a log").first).to_be_visible()
+    assert fetch(f"{site}/api/v1/me", secret)[0] == 401
+    page.goto(f"{keys_url}{api_key.pk}/")
+    expect(page.get_by_role("heading", name=api_key.description, exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="Revoke", exact=True)).to_have_count(0)
+
+
+def test_keeping_the_key_changes_nothing_and_gives_the_focus_back(
+    visit: Visit, owner: User, api_key: ApiKey, keys_url: str
+) -> None:
+    page = visit(owner)
+    page.goto(f"{keys_url}{api_key.pk}/")
+    revoke = page.get_by_role("link", name="Revoke", exact=True)
+
+    revoke.click()
+    page.get_by_role("link", name="Keep it").click()
+    expect(revoke).to_be_focused()
+    revoke.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(revoke).to_be_focused()
+    api_key.refresh_from_db()
+    assert api_key.status == "active"
+
+
+def test_renaming_keeps_a_history_of_who_and_from_where(
+    visit: Visit, admin: User, api_key: ApiKey, keys_url: str
+) -> None:
+    page = visit(admin)
+    page.goto(f"{keys_url}{api_key.pk}/")
+
+    page.get_by_label("Description").fill("  CI, staging ")
+    page.get_by_role("button", name="Save").click()
+
+    expect(page.get_by_role("heading", name="CI, staging", exact=True)).to_be_visible()
+    event = page.get_by_role("listitem").filter(has_text="Renamed from “CI, production” to “CI, staging”")
+    expect(event).to_contain_text("by Admin from 127.0.0.1")
+    assert AuditEvent.objects.filter(api_key=api_key, action="api_key.renamed", actor=admin).count() == 1
+
+
+def test_a_bad_new_name_is_told_at_its_field_and_kept(
+    visit: Visit, owner: User, api_key: ApiKey, keys_url: str
+) -> None:
+    page = visit(owner)
+    page.goto(f"{keys_url}{api_key.pk}/")
+    page.get_by_label("Description").fill("right-to-left \u202e override")
+
+    page.get_by_role("button", name="Save").click()
+
+    expect(page.get_by_role("alert")).to_have_text("Control characters can't be used here.")
+    expect(page.get_by_label("Description")).to_have_value("right-to-left \u202e override")
+    api_key.refresh_from_db()
+    assert api_key.description == "CI, production"
+
+
+def test_revoking_twice_in_two_tabs_is_one_revocation(
+    visit: Visit, owner: User, admin: User, api_key: ApiKey, keys_url: str
+) -> None:
+    pages = [visit(owner), visit(admin)]
+    for page in pages:
+        page.goto(f"{keys_url}{api_key.pk}/revoke/")
+
+    for page in pages:
+        page.get_by_role("button", name="Revoke key").click()
+        expect(page.get_by_text("by Owner").first).to_be_visible()
+
+    assert AuditEvent.objects.filter(api_key=api_key, action="api_key.revoked").count() == 1
+
+
+@pytest.mark.parametrize("path", ["", "revoke/"])
+def test_another_workspaces_key_is_not_there(
+    visit: Visit, owner: User, elsewhere: Workspace, workspace: Workspace, keys_url: str, path: str
+) -> None:
+    theirs, _ = make_key(elsewhere)
+    page = visit(owner)
+
+    for address in (f"{keys_url}{theirs.pk}/{path}", f"{keys_url}key_{'0' * 26}/{path}", f"{keys_url}nonsense/{path}"):
+        answer = page.goto(address)
+        assert answer is not None
+        assert answer.status == 404
+        expect(page.get_by_role("heading", name="There is nothing here")).to_be_visible()

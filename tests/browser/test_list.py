@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+from playwright.sync_api import expect
+
+from apikeys import quota
+from apikeys.models import Actor, ApiKey, Via
+from tests.browser.conftest import Visit, committed
+from tests.helpers import BY_TEST, fetch, make_key
+from workspaces.models import User, Workspace
+
+pytestmark = committed
+
+
+def test_the_empty_list_explains_what_a_key_is_for_and_offers_the_first(
+    visit: Visit, owner: User, keys_url: str
+) -> None:
+    page = visit(owner)
+    page.goto(keys_url)
+
+    expect(page.get_by_role("heading", name="No keys yet")).to_be_visible()
+    page.get_by_role("link", name="Add your first key").click()
+    expect(page.get_by_role("heading", name="Add an API key")).to_be_visible()
+
+
+def test_a_row_tells_all_of_a_key_newest_first(
+    visit: Visit, owner: User, admin: User, workspace: Workspace, site: str, keys_url: str
+) -> None:
+    by_admin = Actor(Via.PAGE, admin)
+    soon = timezone.now() + timedelta(days=30, minutes=1)
+    _, secret = ApiKey.objects.create_key(workspace, description="CI, production", by=by_admin, expires_at=soon)
+    newer, _ = make_key(workspace, "Billing worker, staging")
+    fetch(f"{site}/api/v1/me", secret)
+    page = visit(owner)
+    page.goto(keys_url)
+
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(0)).to_contain_text("Billing worker, staging")
+    expect(rows.nth(0)).to_contain_text(newer.masked)
+    for words in ("CI, production", "by Admin", "just now", "from 127.0.0.1", "in 1 month", "Active"):
+        expect(rows.nth(1)).to_contain_text(words)
+    assert secret not in page.content()
+
+
+def test_revoked_and_expired_keys_stand_behind_the_filter(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    make_key(workspace, "In use")
+    make_key(workspace, "Leaked")[0].revoke(by=BY_TEST)
+    expired, _ = make_key(workspace, "Trial", expires_at=timezone.now() + timedelta(days=1))
+    ApiKey.objects.filter(pk=expired.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+    page = visit(owner)
+    page.goto(keys_url)
+    rows = page.locator("tbody tr")
+
+    expect(rows).to_contain_text(["In use"])
+    page.get_by_role("link", name="Revoked").click()
+    expect(rows).to_contain_text(["Leaked"])
+    page.get_by_role("link", name="Expired").click()
+    expect(rows).to_contain_text(["Trial"])
+    page.get_by_role("link", name="All").click()
+    expect(rows).to_have_count(3)
+    expect(page.get_by_text("1 of 20 active keys")).to_be_visible()
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+@pytest.mark.parametrize("asked", ["billing", "BILLING w", "key id", "masked"])
+def test_search_finds_by_description_key_id_and_masked_form(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str, asked: str, javascript: bool
+) -> None:
+    wanted, _ = make_key(workspace, "Billing worker, staging")
+    make_key(workspace, "CI, production")
+    page = visit(owner, java_script_enabled=javascript)
+    page.goto(keys_url)
+
+    page.get_by_role("searchbox").fill({"key id": wanted.key_id, "masked": wanted.masked}.get(asked, asked))
+    page.get_by_role("button", name="Find").click()
+
+    expect(page.locator("tbody tr")).to_contain_text(["Billing worker, staging"])
+
+
+def test_search_that_finds_nothing_says_so_and_is_no_markup(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    make_key(workspace)
+    page = visit(owner)
+    page.goto(keys_url)
+
+    page.get_by_role("searchbox").fill("<b>100%_\\</b>")
+    page.get_by_role("button", name="Find").click()
+
+    expect(page.get_by_text("No key has “<b>100%_\\</b>”")).to_be_visible()
+
+
+def test_a_pasted_secret_is_recognised_and_kept_nowhere(
+    visit: Visit, owner: User, workspace: Workspace, elsewhere: Workspace, keys_url: str, log: Path
+) -> None:
+    _, ours = make_key(workspace, "CI, production")
+    revoked, leaked = make_key(workspace, "Leaked")
+    revoked.revoke(by=BY_TEST)
+    _, theirs = make_key(elsewhere, "Not ours")
+    page = visit(owner)
+    page.goto(keys_url)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    for secret, sentence in [
+        (ours, "This is the secret of CI, production"),
+        (leaked, "This is the secret of Leaked"),
+        (theirs, "What you pasted is the secret of no key of this workspace."),
+        (ours[:-1], "What you pasted is the secret of no key of this workspace."),
+        (f"Bearer {ours}"[7:] + " ", "This is the secret of CI, production"),
+    ]:
+        page.get_by_role("searchbox").fill(secret)
+        page.get_by_role("button", name="Find").click()
+        expect(page.get_by_role("status").first).to_contain_text(sentence)
+        expect(page.get_by_role("searchbox")).to_have_value("")
+
+    kept = "".join(asked) + log.read_text() + "".join(str(session.get_decoded()) for session in Session.objects.all())
+    assert not [secret for secret in (ours, leaked, theirs) if secret[17:40] in kept]
+
+
+def test_the_quota_is_shown_and_kept_fresh(
+    visit: Visit, owner: User, workspace: Workspace, secret: str, site: str, keys_url: str
+) -> None:
+    page = visit(owner)
+    page.goto(keys_url)
+    tile = page.get_by_label("Quota, shared by all keys")
+    expect(tile).to_contain_text("200 of 200 requests left in this 15 minutes")
+    expect(tile).to_contain_text("40 of 40 requests left in this minute")
+
+    for _ in range(3):
+        fetch(f"{site}/api/v1/me", secret)
+
+    expect(tile).to_contain_text("197 of 200 requests left", timeout=8_000)
+    assert quota.standing(workspace.pk, workspace.tier).windows[0].remaining == 197
+
+
+def test_times_are_relative_with_the_exact_one_in_the_readers_zone(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    api_key, _ = make_key(workspace)
+    ApiKey.objects.filter(pk=api_key.pk).update(created_at="2026-01-02T23:30:00Z")
+    with_script = visit(owner, timezone_id="Asia/Tokyo")
+    without = visit(owner, java_script_enabled=False)
+
+    for page, exact in ((with_script, "3 Jan 2026, 08:30 GMT+9"), (without, "2 Jan 2026, 23:30 UTC")):
+        page.goto(keys_url)
+        created = page.locator("td[data-label=Created] time")
+        expect(created).to_have_text(re.compile(r"^\d+ (months?|years?) ago$"))
+        assert (created.get_attribute("title") or "").replace(" at ", ", ") == exact
+
+
+def test_a_long_list_has_pages(visit: Visit, owner: User, workspace: Workspace, keys_url: str) -> None:
+    for number in range(51):
+        make_key(workspace, f"Key {number}")[0].revoke(by=BY_TEST)
+    page = visit(owner)
+    page.goto(f"{keys_url}?status=revoked")
+
+    expect(page.locator("tbody tr")).to_have_count(50)
+    page.get_by_role("link", name="Older").click()
+
+    expect(page.locator("tbody tr")).to_contain_text(["Key 0"])

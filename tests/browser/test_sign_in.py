@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visit, committed
+from tests.helpers import make_user, make_workspace
+from workspaces.models import User, Workspace
+
+pytestmark = committed
+
+
+def sign_in(page: Page, email: str, password: str) -> None:
+    page.get_by_label("Email").fill(email)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_person_signs_in_by_email_whatever_its_case_and_lands_on_the_keys(
+    visit: Visit, workspace: Workspace, keys_url: str, javascript: bool
+) -> None:
+    page = visit(java_script_enabled=javascript)
+    page.goto("/")
+
+    sign_in(page, "Owner@Example.com", "owner-password")
+
+    expect(page).to_have_url(re.compile(re.escape(keys_url) + "$"))
+    expect(page.get_by_role("heading", name="API Keys", exact=True)).to_be_visible()
+
+
+def test_a_wrong_password_is_told_in_one_sentence_and_keeps_the_email(visit: Visit, workspace: Workspace) -> None:
+    page = visit()
+    page.goto("/sign-in/")
+
+    sign_in(page, "admin@example.com", "wrong")
+
+    expect(page.get_by_role("alert")).to_have_text("This email and password don't go together.")
+    expect(page.get_by_label("Email")).to_have_value("admin@example.com")
+
+
+def test_after_signing_in_one_arrives_where_one_wanted_to_go(visit: Visit, workspace: Workspace, keys_url: str) -> None:
+    page = visit()
+    page.goto(f"{keys_url}add/")
+
+    sign_in(page, "admin@example.com", "admin-password")
+
+    expect(page.get_by_role("heading", name="Add an API key")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("who", "elsewhere"),
+    [
+        ("first", "https://evil.example/"),
+        ("second", "//evil.example"),
+        ("third", "/\\evil.example"),
+        ("fourth", "javascript:alert(1)"),
+    ],
+)
+def test_next_only_leads_to_this_site(visit: Visit, db: None, site: str, who: str, elsewhere: str) -> None:
+    make_workspace(make_user(who))
+    page = visit()
+    page.goto(f"/sign-in/?next={elsewhere}")
+
+    sign_in(page, f"{who}@example.com", f"{who}-password")
+
+    expect(page.get_by_role("heading", name="API Keys", exact=True)).to_be_visible()
+    assert page.url.startswith(site)
+
+
+def test_signing_in_gives_a_new_session(visit: Visit, workspace: Workspace) -> None:
+    page = visit()
+    page.goto("/sign-in/")
+    planted = "a" * 32
+    page.context.add_cookies([{"name": "sessionid", "value": planted, "url": page.url}])
+
+    sign_in(page, "owner@example.com", "owner-password")
+    page.wait_for_url("**/api-keys/")
+
+    cookies = {cookie["name"]: cookie for cookie in page.context.cookies()}
+    assert cookies["sessionid"]["value"] != planted
+    assert cookies["sessionid"]["httpOnly"]
+
+
+def test_signing_out_ends_the_session_and_back_shows_nothing(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    page = visit(owner)
+    page.goto(keys_url)
+
+    page.get_by_text("Signed in as").click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.go_back()
+
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_changing_the_password_keeps_this_browser_and_signs_the_other_out(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    here, there = visit(owner), visit(owner)
+    there.goto(keys_url)
+    here.goto("/settings/password/")
+
+    here.get_by_label("Current password").fill("owner-password")
+    here.get_by_label("New password", exact=True).fill("a much better one")
+    here.get_by_label("New password, again").fill("a much better one")
+    here.get_by_role("button", name="Change password").click()
+
+    expect(here.get_by_role("status")).to_contain_text("Your new password holds")
+    there.reload()
+    expect(there.get_by_role("heading", name="Sign in")).to_be_visible()
+    owner.refresh_from_db()
+    assert owner.check_password("a much better one")
+
+
+def test_guessing_at_one_account_is_stopped_with_a_time_to_try_again(visit: Visit, workspace: Workspace) -> None:
+    make_user("guessed")
+    page = visit()
+    page.goto("/sign-in/")
+    for _ in range(10):
+        sign_in(page, "guessed@example.com", "wrong")
+        expect(page.get_by_role("alert")).to_be_visible()
+
+    sign_in(page, "guessed@example.com", "guessed-password")
+
+    expect(page.get_by_role("heading", name="Too many attempts")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Try again in .*, at \d+ \w+ \d{4}"))).to_be_visible()
+
+
+def test_the_switcher_remembers_the_chosen_workspace(visit: Visit, owner: User, workspace: Workspace) -> None:
+    second = make_workspace(owner, slug="beta")
+    page = visit(owner)
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Choose a workspace")).to_be_visible()
+    page.get_by_role("main").get_by_role("button", name="Acme").click()
+    page.wait_for_url(f"**/w/{workspace.pk}/**")
+
+    page.get_by_text("Workspace", exact=True).click()
+    page.get_by_role("button", name="Beta").click()
+
+    page.wait_for_url(f"**/w/{second.pk}/**")
+    page.goto("/settings/developer/api-keys/")
+    page.wait_for_url(f"**/w/{second.pk}/**")
+
+
+def test_someone_without_a_workspace_is_told_so(visit: Visit, outsider: User) -> None:
+    page = visit(outsider)
+    page.goto("/")
+
+    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()

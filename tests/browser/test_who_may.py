@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from apikeys.models import ApiKey
+from tests.browser.conftest import Visit, committed
+from workspaces.models import Membership, Role, User, Workspace
+
+pytestmark = committed
+
+
+def test_a_member_sees_who_can_help(visit: Visit, member: User, api_key: ApiKey, keys_url: str) -> None:
+    page = visit(member)
+    for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", "quota/"):
+        answer = page.goto(keys_url + path)
+
+        assert answer is not None
+        assert answer.status == 403
+        expect(page.get_by_role("main")).to_contain_text("owner@example.com")
+        expect(page.get_by_role("main")).to_contain_text("admin@example.com")
+        assert api_key.description not in page.content()
+
+
+def test_to_an_outsider_there_is_nothing(
+    visit: Visit, outsider: User, elsewhere: Workspace, api_key: ApiKey, workspace: Workspace, keys_url: str
+) -> None:
+    page = visit(outsider)
+    for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", "quota/"):
+        answer = page.goto(keys_url + path)
+
+        assert answer is not None
+        assert answer.status == 404
+        assert workspace.name not in page.content()
+
+
+@pytest.mark.parametrize("fate", ["demoted", "removed"])
+def test_an_admin_who_loses_the_role_while_the_page_is_open_changes_nothing(
+    visit: Visit, admin: User, api_key: ApiKey, workspace: Workspace, keys_url: str, fate: str
+) -> None:
+    adding, revoking = visit(admin), visit(admin)
+    adding.goto(f"{keys_url}add/")
+    adding.get_by_label("Description").fill("Too late")
+    revoking.goto(f"{keys_url}{api_key.pk}/revoke/")
+
+    membership = Membership.objects.get(user=admin)
+    if fate == "demoted":
+        membership.change_role(Role.MEMBER)
+    else:
+        membership.leave()
+    with adding.expect_navigation() as added:
+        adding.get_by_role("button", name="Add key").click()
+    with revoking.expect_navigation() as revoked:
+        revoking.get_by_role("button", name="Revoke key").click()
+
+    expected = 403 if fate == "demoted" else 404
+    assert [navigation.value and navigation.value.status for navigation in (added, revoked)] == [expected, expected]
+    assert list(workspace.api_keys.active()) == [api_key]
+
+
+def test_nobody_is_asked_to_sign_in(visit: Visit, api_key: ApiKey, keys_url: str) -> None:
+    page = visit()
+    for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", "quota/"):
+        page.goto(keys_url + path)
+
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
