@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test check format install lock
+.PHONY: run test lint coverage check format install lock
 .DEFAULT_GOAL := run
 
 run: .venv/.installed
@@ -12,16 +12,21 @@ run: .venv/.installed
 test: .venv/.installed-dev
 	@$(BIN)/pytest $(ARGS)
 
-check: .venv/.installed-dev
+lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	DEBUG=off SECRET_KEY=$$($(BIN)/python -c "import secrets; print(secrets.token_urlsafe(50))") \
 		ALLOWED_HOSTS=onehorizon.example $(BIN)/python manage.py check --deploy --fail-level WARNING
-	$(BIN)/pytest --cov --cov-report=
+
+coverage: .venv/.installed-dev
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='apikeys/*' --fail-under=100
+
+check: lint
+	$(BIN)/pytest --cov --cov-report=
+	@$(MAKE) --no-print-directory coverage
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
