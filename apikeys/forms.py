@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from apikeys import keys
 from apikeys.models import DESCRIPTION_MAX_LENGTH, ApiKey
+from workspaces.ids import is_id
 
 EXPIRIES = {"never": None, "30": timedelta(days=30), "90": timedelta(days=90), "365": timedelta(days=365)}
 CUSTOM = "date"
@@ -18,7 +19,7 @@ _LIKE_A_SECRET = re.compile(rf"{keys.MARK}_[0-9A-Za-z]{{{keys.KEY_ID_LENGTH}}}_[
 
 
 def like_a_secret(text: str) -> bool:
-    return _LIKE_A_SECRET.search(text) is not None
+    return _LIKE_A_SECRET.search(text) is not None and not is_id("key", text)
 
 
 class DescriptionForm(forms.Form):

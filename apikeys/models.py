@@ -76,9 +76,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return narrowed[status]()
 
     def matching(self, text: str) -> ApiKeyQuerySet:
-        """Whose description has `text` in it, or whose key id or masked form it is a part of."""
+        """Whose description has `text` in it, whose id it is, or whose key id or masked form begins so."""
         key_id = text.removeprefix(f"{keys.MARK}_").rstrip("_….*")
-        return self.filter(Q(description__icontains=text) | Q(key_id__startswith=key_id)) if key_id else self.none()
+        described = Q(description__icontains=text) | Q(pk=text)
+        return self.filter(described | Q(key_id__startswith=key_id) if key_id else described)
 
     @sensitive_variables("secret")
     def create_key(

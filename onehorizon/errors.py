@@ -118,7 +118,7 @@ def page_for(request: HttpRequest, error: Exception) -> HttpResponse | None:
     return None
 
 
-def _is_api(request: HttpRequest) -> bool:
+def is_api(request: HttpRequest) -> bool:
     return request.path == "/api" or request.path.startswith("/api/")
 
 
@@ -132,7 +132,7 @@ def _static_page(status: int, template: str) -> HttpResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """handler400: what Django refuses before any view, such as a host that isn't ours."""
-    if _is_api(request):
+    if is_api(request):
         return error_response(400, "The request can't be read.")
     return _static_page(400, "400.html")
 
@@ -149,13 +149,13 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """handler404."""
-    if _is_api(request):
+    if is_api(request):
         return error_response(404, "There is nothing at this address.")
     return render(request, "404.html", status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """handler500."""
-    if _is_api(request):
+    if is_api(request):
         return error_response(500, "Something went wrong on our side.")
     return _static_page(500, "500.html")

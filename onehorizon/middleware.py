@@ -9,7 +9,7 @@ from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 
 from onehorizon.client import client_address, sent_by_trusted_proxy
-from onehorizon.errors import error_response, page_for
+from onehorizon.errors import error_response, is_api, page_for
 from onehorizon.logs import redact
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -79,7 +79,7 @@ class ApiMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not request.path.startswith("/api/"):
+        if not is_api(request):
             return self.get_response(request)
         try:
             request.get_host()
@@ -92,7 +92,7 @@ class ApiMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """What even the API's views let through, lest DEBUG's HTML answer it."""
-        if not request.path.startswith("/api/"):
+        if not is_api(request):
             return None
         logger.exception("unhandled error", exc_info=exception)
         return error_response(500, "Something went wrong on our side.")

@@ -71,7 +71,7 @@ def test_revoked_and_expired_keys_stand_behind_the_filter(
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-@pytest.mark.parametrize("asked", ["billing", "BILLING w", "key id", "masked"])
+@pytest.mark.parametrize("asked", ["billing", "BILLING w", "id", "key id", "masked"])
 def test_search_finds_by_description_key_id_and_masked_form(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str, asked: str, javascript: bool
 ) -> None:
@@ -80,7 +80,9 @@ def test_search_finds_by_description_key_id_and_masked_form(
     page = visit(owner, java_script_enabled=javascript)
     page.goto(keys_url)
 
-    page.get_by_role("searchbox").fill({"key id": wanted.key_id, "masked": wanted.masked}.get(asked, asked))
+    page.get_by_role("searchbox").fill(
+        {"id": wanted.pk, "key id": wanted.key_id, "masked": wanted.masked}.get(asked, asked)
+    )
     page.get_by_role("button", name="Find").click()
 
     expect(page.locator("tbody tr")).to_contain_text(["Billing worker, staging"])
