@@ -115,10 +115,10 @@ def test_without_the_database_a_page_says_to_come_back(tmp_path: Path, db: None)
     with server(tmp_path / "log", DATABASE_URL=away) as site:
         request = urllib.request.Request(
             f"{site}/settings/developer/api-keys/", headers={"Cookie": "sessionid=" + "x" * 32}
-        )  # noqa: S310
+        )
 
         with pytest.raises(urllib.error.HTTPError) as answer:
-            urllib.request.urlopen(request, timeout=30)  # noqa: S310
+            urllib.request.urlopen(request, timeout=30)
 
     with answer.value as error:
         assert error.code == 503
