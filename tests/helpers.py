@@ -108,7 +108,7 @@ def database_url() -> str:
 def environment(**overrides: str) -> dict[str, str]:
     """This process's environment with the test database and quick hashing, and `overrides` on top."""
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "DJANGO_ALLOW_ASYNC_UNSAFE"},  # Playwright's
         "DATABASE_URL": database_url(),
         "APIKEYS_ARGON2_MEMORY_COST": "64",
         "APIKEYS_ARGON2_TIME_COST": "1",
