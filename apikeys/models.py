@@ -18,6 +18,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from apikeys import keys, secrets
+from workspaces.access import Scope
 from workspaces.ids import IdField, is_id
 from workspaces.models import Tier, User, Workspace
 from workspaces.validators import single_line
@@ -59,6 +60,13 @@ class CreatedAlready(Exception):
         self.api_key = api_key
 
 
+class IdempotencyKeyReused(Exception):
+    """The `Idempotency-Key` of an earlier request came with another one."""
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was sent before with another body: use a new one for a new key.")
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def active(self) -> ApiKeyQuerySet:
         """Neither revoked nor expired."""
@@ -90,11 +98,13 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         by: Actor,
         expires_at: datetime | None = None,
         idempotency_key: str | None = None,
+        request_digest: str = "",
     ) -> tuple[ApiKey, str]:
         """The one way a key comes to be. Returns it with its secret, which can't be had again.
 
-        Raises `ActiveKeyLimitReached`, `CreatedAlready` where the workspace has a key of this `idempotency_key`, and
-        `ValidationError` for a bad description or an expiry in the past.
+        Raises `ActiveKeyLimitReached`, and `ValidationError` for a bad description or an expiry in the past. Where the
+        workspace has a key of this `idempotency_key`: `CreatedAlready`, or, if that came of a request with another
+        digest, `IdempotencyKeyReused`.
         """
         description = clean_description(description)
         if expires_at is not None:
@@ -109,11 +119,14 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             expires_at=expires_at,
             created_by=by.user,
             idempotency_key=idempotency_key,
+            request_digest=request_digest,
         )
         with transaction.atomic():
             Workspace.objects.lock(workspace.pk)
             if idempotency_key is not None:
                 earlier = self.filter(workspace=workspace, idempotency_key=idempotency_key).first()
+                if earlier is not None and earlier.request_digest != request_digest:
+                    raise IdempotencyKeyReused
                 if earlier is not None:
                     raise CreatedAlready(earlier)
             limit = settings.APIKEYS_MAX_ACTIVE
@@ -180,6 +193,7 @@ class ApiKey(models.Model):
     revoke_reason = models.CharField(max_length=200, blank=True, validators=[single_line])
     last_used_at = models.DateTimeField(null=True, editable=False)
     idempotency_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001, "" would be a value
+    request_digest = models.CharField(max_length=64, blank=True, editable=False)
     last_used_from = models.GenericIPAddressField(null=True, editable=False)
 
     objects = ApiKeyQuerySet.as_manager()
@@ -223,6 +237,9 @@ class ApiKey(models.Model):
     @property
     def log_fields(self) -> dict[str, str]:
         return {"key": self.key_id, "workspace": self.workspace_id}
+
+    def allows(self, scope: Scope) -> bool:
+        return scope != Scope.MANAGE_KEYS
 
     def reachable_workspaces(self) -> models.QuerySet[Workspace]:
         return Workspace.objects.filter(pk=self.workspace_id)

@@ -9,11 +9,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSetMixin
 
-from workspaces.access import Principal
+from workspaces.access import Principal, Scopes
 
 
 class ApiView(APIView):
     """Authentication, then quota, then the rest: whatever a valid key asks for counts, refusals too."""
+
+    scopes: Scopes  # every view declares its own
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.format_kwarg = self.get_format_suffix(**kwargs)

@@ -19,8 +19,9 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from apikeys.models import ActiveKeyLimitReached
+from apikeys.models import ActiveKeyLimitReached, IdempotencyKeyReused
 from onehorizon.ratelimits import RateLimited
+from workspaces.access import MissingScope
 from workspaces.models import NoneChosen
 
 logger = logging.getLogger("onehorizon.errors")
@@ -50,7 +51,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
             errors = flatten(error.detail)
             code, message = 400, "These fields can't be used as sent: " + ", ".join(errors) + "."
         case exceptions.NotAuthenticated():
-            code, message = 401, "Send an API key as a bearer token in the Authorization header."
+            code, message = 401, "Send an API key or an access token as a bearer token in the Authorization header."
             headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]  # set by APIView
         case exceptions.AuthenticationFailed():
             code, message = 401, str(error.detail)
@@ -58,6 +59,12 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         case RateLimited():
             code, message = 429, str(error)
             headers["Retry-After"] = str(error.retry_after)
+        case MissingScope():
+            code, message = 403, str(error)
+            challenge = 'Bearer realm="onehorizon", error="insufficient_scope"'
+            headers["WWW-Authenticate"] = f'{challenge}, scope="{error.scope}"'
+        case IdempotencyKeyReused():
+            code, message = 422, str(error)
         case ActiveKeyLimitReached():
             code, message = 409, str(error)
         case NoneChosen():

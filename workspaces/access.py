@@ -1,11 +1,33 @@
 """Who a request acts for, and which workspace it means."""
 
-from typing import Any, Protocol
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
 
 from django.db.models import QuerySet
 
 from workspaces.ids import is_id
 from workspaces.models import User, Workspace
+
+
+class Scope(StrEnum):
+    """What a principal may be allowed to do."""
+
+    READ = "workspace:read"
+    WRITE = "workspace:write"
+    MANAGE_KEYS = "api-keys:manage"
+
+
+class Scopes(NamedTuple):
+    """What a view asks for: to read, and to write. None: whoever is there may."""
+
+    read: Scope | None
+    write: Scope | None
+
+
+class MissingScope(Exception):
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(f"This needs the scope {scope}, which the access token was not given.")
+        self.scope = scope
 
 
 class HasWorkspaces(Protocol):
@@ -17,10 +39,7 @@ class HasWorkspaces(Protocol):
 
 
 class Principal(HasWorkspaces, Protocol):
-    """What `request.auth` holds on an API request: an API key, which acts for its workspace.
-
-    Whatever else comes to authenticate requests takes part by having these.
-    """
+    """What `request.auth` holds on an API request: an API key, which acts for its workspace, or a person."""
 
     @property
     def kind(self) -> str: ...
@@ -35,6 +54,8 @@ class Principal(HasWorkspaces, Protocol):
 
     @property
     def quota_tier(self) -> Any: ...
+
+    def allows(self, scope: Scope) -> bool: ...
 
     @property
     def log_fields(self) -> dict[str, str]:

@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.db import transaction
 from django.utils.functional import cached_property
 from rest_framework import status
@@ -5,28 +7,38 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from onehorizon.api import ApiView, ApiViewSet
-from workspaces.access import resolve_workspace
+from workspaces.access import Scope, Scopes, resolve_workspace
 from workspaces.ids import is_id
-from workspaces.models import Task, TaskQuerySet, Workspace
+from workspaces.models import NoneChosen, Task, TaskQuerySet, Workspace
 from workspaces.serializers import MemberSerializer, TaskQuery, TaskSerializer, WorkspaceSerializer
 
 
 class WhoAmIView(ApiView):
     """The principal of the request: what it is, where it belongs, and what is left of its quota."""
 
+    scopes = Scopes(read=None, write=None)
+
     def get(self, request: Request) -> Response:
         return Response(
             {
                 "kind": self.principal.kind,
                 **self.principal.describe(),
-                "workspace": WorkspaceSerializer(self.principal.current_workspace()).data,
+                "workspace": self._workspace(),
                 "quota": request.quota.describe(),  # type: ignore[attr-defined]  # left by the throttle
             }
         )
 
+    def _workspace(self) -> dict[str, Any] | None:
+        try:
+            return WorkspaceSerializer(self.principal.current_workspace()).data
+        except NoneChosen:
+            return None
+
 
 class InWorkspaceViewSet(ApiViewSet):
     """For views below a workspace: `workspace` is the one that the address means, or the answer is 404."""
+
+    scopes = Scopes(read=Scope.READ, write=Scope.WRITE)
 
     @cached_property
     def workspace(self) -> Workspace:
