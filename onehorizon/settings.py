@@ -107,11 +107,13 @@ INSTALLED_APPS = [
     "onehorizon",
     "workspaces",
     "apikeys",
+    "oauth",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "csp",
+    "oauth2_provider",
     "rest_framework",
 ]
 MIDDLEWARE = [
@@ -169,7 +171,8 @@ SESSION_COOKIE_AGE = 14 * 24 * 3600
 CSRF_FAILURE_VIEW = "onehorizon.errors.csrf_failure"
 RATELIMIT_IP_META_KEY = "onehorizon.client.client_address"
 # A shared cache makes the limits on the page's forms exact over several hosts; without one they hold per process.
-SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001"]
+# Plain http redirects: oauth.models.Application lets them go to loopback addresses alone.
+SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001", "oauth2_provider.W008"]
 
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -234,15 +237,58 @@ if not DEBUG:
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["apikeys.authentication.ApiKeyAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "apikeys.authentication.ApiKeyAuthentication",
+        "oauth.authentication.AccessTokenAuthentication",
+    ],
     "DEFAULT_THROTTLE_CLASSES": ["apikeys.throttling.QuotaThrottle"],
-    "DEFAULT_PERMISSION_CLASSES": ["apikeys.permissions.PrincipalRequired"],
+    "DEFAULT_PERMISSION_CLASSES": ["apikeys.permissions.PrincipalRequired", "apikeys.permissions.ScopeRequired"],
     "DEFAULT_RENDERER_CLASSES": ["onehorizon.formats.OrjsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["onehorizon.formats.OrjsonParser"],
     "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "onehorizon.errors.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+
+# ---- OAuth ----
+
+OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth.Application"
+OAUTH2_PROVIDER_GRANT_MODEL = "oauth.Grant"
+OAUTH2_PROVIDER_DEVICE_GRANT_MODEL = "oauth.DeviceGrant"
+OAUTH2_PROVIDER = {
+    "OAUTH2_SERVER_CLASS": "oauth.server.AuthorizationServer",
+    "OAUTH2_VALIDATOR_CLASS": "oauth.server.Validator",
+    "SCOPES": {  # in the words of the consent page
+        "openid": "Know your user id, and your role in the workspace you are working in",
+        "profile": "See your name",
+        "email": "See your email address",
+        "workspace:read": "Read the tasks and the members of your workspaces",
+        "workspace:write": "Create, change and delete tasks in your workspaces",
+        "api-keys:manage": "Create, rename and revoke API keys where you are an owner or admin",
+    },
+    "DEFAULT_SCOPES": ["workspace:read"],
+    "AUTHORIZATION_CODE_EXPIRE_SECONDS": 60,
+    "ACCESS_TOKEN_EXPIRE_SECONDS": 3600,
+    "REFRESH_TOKEN_EXPIRE_SECONDS": 30 * 24 * 3600,
+    "REFRESH_TOKEN_REUSE_PROTECTION": True,
+    "OAUTH_PRE_TOKEN_VALIDATION": [],
+    "OAUTH2_RESPONSE_TYPES_SUPPORTED": ["code"],
+    "OAUTH2_GRANT_TYPES_SUPPORTED": [
+        "authorization_code",
+        "refresh_token",
+        "urn:ietf:params:oauth:grant-type:device_code",
+    ],
+    "OAUTH2_TOKEN_ENDPOINT_AUTH_METHODS_SUPPORTED": ["none", "client_secret_post", "client_secret_basic"],
+    "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
+    "COMPLIANT_BCP_RFC9700_ACCESS_TOKEN_TRANSPORT": True,
+    "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,
+    "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": True,
+    "COMPLIANT_BCP_RFC9700_REFRESH_TOKEN": True,
+    "COMPLIANT_BCP_RFC9700_REDIRECT_URI_MATCHING": True,
+    "COMPLIANT_BCP_RFC9700_PKCE_REQUIRED": True,
 }
 
 LOGGING = {

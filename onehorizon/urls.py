@@ -9,6 +9,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="current-api-keys"), name="home"),
     path("", include("workspaces.urls")),
     path("", include("apikeys.urls")),
+    path("", include("oauth.urls")),
 ]
 
 handler400 = "onehorizon.errors.bad_request"

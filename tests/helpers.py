@@ -16,15 +16,21 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from django.db import connection
 from django.urls import URLResolver, get_resolver
+from django.utils import timezone
+from django.utils.crypto import get_random_string
+from oauth2_provider.models import AccessToken, set_token_value
+from oauth2_provider.scopes import get_scopes_backend
 from rest_framework.test import APIClient
 
 from apikeys.models import Actor, ApiKey, Via
 from apikeys.quota import SECOND
+from oauth.models import Application
 from workspaces.hashers import PasswordHasher
 from workspaces.models import Role, Tier, User, Workspace
 
@@ -80,6 +86,19 @@ def make_workspace(owner: User, slug: str = "acme", **members: User) -> Workspac
 
 def make_key(workspace: Workspace, description: str = "CI, production", **options: Any) -> tuple[ApiKey, str]:
     return ApiKey.objects.create_key(workspace, description=description, by=BY_TEST, **options)
+
+
+def make_token(user: User, *scopes: str) -> str:
+    """An access token that the person gave to a client, with all scopes or just those named."""
+    application, _ = Application.objects.get_or_create(
+        client_id="tests", client_type="public", authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE
+    )
+    scope = " ".join(scopes) or " ".join(get_scopes_backend().get_available_scopes())
+    token = AccessToken(user=user, application=application, scope=scope, expires=timezone.now() + timedelta(hours=1))
+    raw = get_random_string(30)
+    set_token_value(token, raw)
+    token.save()
+    return raw
 
 
 def advance_quota_clock(subject: str, seconds: float) -> None:

@@ -1,0 +1,107 @@
+"""The authorization server: the toolkit's, with what we ask beyond it."""
+
+import re
+from typing import Any
+
+from django.utils import timezone
+from oauth2_provider.models import RefreshToken
+from oauth2_provider.oauth2_validators import OAuth2Validator
+from oauthlib.common import Request
+from oauthlib.oauth2 import Server
+from oauthlib.oauth2.rfc6749 import errors
+from oauthlib.oauth2.rfc8628.grant_types import DeviceCodeGrant
+
+from oauth.models import DeviceGrant, Grant
+
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+_S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+class AuthorizationServer(Server):  # type: ignore[misc]  # without types
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.auth_grant.custom_validators.pre_auth.append(require_s256)
+
+
+def require_s256(request: Request) -> dict[str, Any]:
+    """PKCE as RFC 9700 has it: a challenge without a method is S256, and another method is refused."""
+    if request.code_challenge is None:
+        return {}
+    if request.code_challenge_method is None:
+        request.code_challenge_method = "S256"
+    if request.code_challenge_method != "S256":
+        raise errors.UnsupportedCodeChallengeMethodError(request=request)
+    if not _S256_CHALLENGE.fullmatch(request.code_challenge):
+        raise errors.InvalidRequestError("code_challenge must be the 43 characters of a SHA-256.", request=request)
+    return {}
+
+
+class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
+    # ---- the authorization code ----
+
+    def _create_authorization_code(self, request: Request, code: dict[str, str]) -> Any:
+        # OpenID's and RFC 8707's parameters, which have no use here.
+        request.nonce = request.claims = None
+        request.resource = []
+        return super()._create_authorization_code(request, code)
+
+    def validate_code(self, client_id: str, code: str, client: Any, request: Request, *args: Any) -> bool:
+        used = Grant.objects.filter(code=code, application=client, token_family__isnull=False).first()
+        if used is not None:
+            RefreshToken.revoke_family(used.token_family)
+            return False
+        return bool(super().validate_code(client_id, code, client, request, *args))
+
+    def invalidate_authorization_code(self, client_id: str, code: str, request: Request, *args: Any) -> None:
+        unused = Grant.objects.filter(code=code, application=request.client, token_family=None)
+        if not unused.update(token_family=request.token_family):
+            raise errors.InvalidGrantError(request=request)
+
+    # ---- the device code ----
+
+    def validate_device_code(self, client_id: str, device_code: str, request: Request) -> str | None:
+        grant, hasty = DeviceGrant.poll(client_id, device_code)
+        if grant is None:
+            return None
+        if grant.expires <= timezone.now():
+            return str(DeviceCodeGrant.DEVICE_CODE_EXPIRED)
+        if grant.status == DeviceGrant.DENIED:
+            return str(DeviceCodeGrant.DEVICE_CODE_DENIED)
+        if hasty:
+            return str(DeviceCodeGrant.DEVICE_CODE_SLOW_DOWN)
+        if grant.status != DeviceGrant.AUTHORIZED:
+            return str(DeviceCodeGrant.DEVICE_CODE_PENDING)
+        request.user, request.scopes = grant.user, grant.scope.split()
+        return str(DeviceCodeGrant.DEVICE_CODE_AUTHORIZED)
+
+    # ---- tokens ----
+
+    def _check_and_set_request_resource(self, request: Request) -> None:
+        request.resource = []
+
+    def _save_bearer_token(self, token: dict[str, Any], request: Request, *args: Any) -> None:
+        if not request.user.is_active:
+            raise errors.InvalidGrantError(request=request)
+        if request.grant_type == "refresh_token":
+            self._require_unused(request)
+        if request.grant_type == DEVICE_CODE:
+            self._consume_device_code(request)
+        super()._save_bearer_token(token, request, *args)
+
+    def _require_unused(self, request: Request) -> None:
+        """Of two requests that refresh with one token at once, the later is refused."""
+        held = RefreshToken.objects.select_for_update().get(pk=request.refresh_token_instance.pk)
+        if held.revoked is not None:
+            raise errors.InvalidGrantError(request=request)
+
+    def _consume_device_code(self, request: Request) -> None:
+        deleted, _ = DeviceGrant.objects.filter(
+            client_id=request.client_id, device_code=request.device_code, status=DeviceGrant.AUTHORIZED
+        ).delete()
+        if not deleted:
+            raise errors.InvalidGrantError(request=request)
+
+    def _create_refresh_token(self, request: Request, *args: Any) -> RefreshToken:
+        refresh_token: RefreshToken = super()._create_refresh_token(request, *args)
+        request.token_family = refresh_token.token_family
+        return refresh_token
