@@ -5,6 +5,7 @@ from onehorizon.api import UnknownPathView
 
 urlpatterns = [
     path("api/v1/", include("workspaces.api_urls")),
+    path("api/v1/", include("apikeys.api_urls")),
     re_path(r"^api(/[\s\S]*)?\Z", UnknownPathView.as_view()),
     path("", RedirectView.as_view(pattern_name="current-api-keys"), name="home"),
     path("", include("workspaces.urls")),

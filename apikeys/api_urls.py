@@ -1,0 +1,11 @@
+from django.urls import path
+
+from apikeys.viewsets import ApiKeyViewSet
+
+urlpatterns = [
+    path("workspaces/<str:workspace_id>/api-keys", ApiKeyViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "workspaces/<str:workspace_id>/api-keys/<str:api_key_id>",
+        ApiKeyViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+]

@@ -1,0 +1,237 @@
+"""Managing keys over REST, with an access token of an owner or admin."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from apikeys.models import ApiKey, AuditEvent
+from tests.helpers import BY_TEST, Api, make_key, make_token
+from workspaces.models import Role, User, Workspace
+
+KEYS = "/workspaces/current/api-keys"
+
+
+@pytest.fixture
+def person(admin: User, workspace: Workspace) -> Api:
+    """The REST API as the admin uses it."""
+    return Api(make_token(admin))
+
+
+def test_creating_a_key_shows_its_secret_once(person: Api, workspace: Workspace, admin: User) -> None:
+    made = person.post(KEYS, {"description": "  CI, production "})
+
+    assert made.status_code == 201
+    body = made.json()
+    secret = body.pop("secret")
+    assert Api(secret).get("/me").json()["workspace"]["workspaceId"] == workspace.pk
+    assert body == person.get(f"{KEYS}/{body['apiKeyId']}").json() | {"lastUsedAt": None}
+    assert body == {
+        "apiKeyId": body["apiKeyId"],
+        "description": "CI, production",
+        "maskedKey": secret[:17] + "…",
+        "status": "active",
+        "createdAt": body["createdAt"],
+        "createdBy": {"userId": admin.pk, "name": "Admin"},
+        "lastUsedAt": None,
+        "expiresAt": None,
+        "revokedAt": None,
+        "revokedBy": None,
+    }
+
+
+def test_changes_are_audited_with_the_person_and_the_api(person: Api, admin: User) -> None:
+    api_key_id = person.post(KEYS, {"description": "CI"}).json()["apiKeyId"]
+    person.patch(f"{KEYS}/{api_key_id}", {"description": "Deploys"})
+    person.delete(f"{KEYS}/{api_key_id}")
+    person.delete(f"{KEYS}/{api_key_id}")
+
+    events = AuditEvent.objects.order_by("id").values_list("action", "actor", "via", "address")
+
+    assert list(events) == [
+        (action, admin.pk, "api", "127.0.0.1") for action in ("api_key.created", "api_key.renamed", "api_key.revoked")
+    ]
+
+
+def test_the_list_is_of_active_keys_unless_another_status_is_asked_for(person: Api, workspace: Workspace) -> None:
+    for status in ("active", "revoked", "expired"):
+        make_key(workspace, status)
+    ApiKey.objects.get(description="revoked").revoke(by=BY_TEST)
+    ApiKey.objects.filter(description="expired").update(expires_at=timezone.now())
+
+    def listed(query: str) -> list[str]:
+        return [key["description"] for key in person.get(f"{KEYS}{query}").json()["apiKeys"]]
+
+    assert listed("") == listed("?status=active") == ["active"]
+    assert listed("?status=revoked") == ["revoked"]
+    assert listed("?status=expired") == ["expired"]
+    assert listed("?status=all") == ["expired", "revoked", "active"]
+    assert person.get(f"{KEYS}?status=all").json() | {"apiKeys": []} == {
+        "apiKeys": [],
+        "activeCount": 1,
+        "activeLimit": 20,
+    }
+    assert person.get(f"{KEYS}?status=old").status_code == 400
+
+
+def test_the_list_takes_the_same_queries_however_many_keys(
+    person: Api, workspace: Workspace, django_assert_num_queries: Any
+) -> None:
+    for number in range(3):
+        person.post(KEYS, {"description": f"Key {number}"})
+
+    with django_assert_num_queries(7):
+        assert len(person.get(KEYS).json()["apiKeys"]) == 3
+
+
+def test_a_key_can_be_sent_back_renamed(person: Api) -> None:
+    key = person.post(KEYS, {"description": "CI"}).json()
+    del key["secret"]
+
+    answer = person.patch(f"{KEYS}/{key['apiKeyId']}", key | {"description": "Deploys", "status": "revoked"})
+
+    assert answer.json() == key | {"description": "Deploys"}
+
+
+def test_revoking(person: Api, api: Api, api_key: ApiKey, admin: User) -> None:
+    assert person.delete(f"{KEYS}/{api_key.pk}").status_code == 204
+    assert person.delete(f"{KEYS}/{api_key.pk}").status_code == 204
+
+    revoked = person.get(f"{KEYS}/{api_key.pk}").json()
+    assert (revoked["status"], revoked["revokedBy"]) == ("revoked", {"userId": admin.pk, "name": "Admin"})
+    assert api.get("/me").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({}, ["description"]),
+        ({"description": ""}, ["description"]),
+        ({"description": 5}, ["description"]),
+        ({"description": "x" * 101}, ["description"]),
+        ({"description": "a\u0007b"}, ["description"]),
+        ({"description": "CI", "expiresAt": "2020-01-01T00:00:00Z"}, ["expiresAt"]),
+        ({"description": "CI", "expiresAt": "soon"}, ["expiresAt"]),
+        ({"description": "CI", "expiresAt": "9999-12-31T23:59:59-23:59"}, ["expiresAt"]),
+        ([], ["body"]),
+    ],
+)
+def test_a_bad_body_makes_no_key(person: Api, body: Any, fields: list[str]) -> None:
+    answer = person.post(KEYS, body)
+
+    assert answer.status_code == 400
+    assert list(answer.json()["errors"]) == fields
+    assert not ApiKey.objects.exists()
+
+
+def test_an_expiry(person: Api) -> None:
+    at = (timezone.now() + timedelta(days=1)).replace(microsecond=0)
+
+    made = person.post(KEYS, {"description": "CI", "expiresAt": at.isoformat()})
+
+    assert made.json()["expiresAt"] == at.isoformat().replace("+00:00", "Z")
+
+
+def test_the_twenty_first_key(person: Api, workspace: Workspace) -> None:
+    for _ in range(20):
+        make_key(workspace)
+
+    answer = person.post(KEYS, {"description": "One more"})
+
+    assert answer.status_code == 409
+    assert answer.json()["message"] == (
+        "This workspace has 20 active API keys, the most it can have: revoke one first."
+    )
+
+
+@pytest.mark.parametrize("api_key_id", ["key_unknown", "key_00000000000000000000000000", "x"])
+def test_a_key_that_is_not_there(person: Api, elsewhere: Workspace, api_key_id: str) -> None:
+    for method in ("GET", "PATCH", "DELETE"):
+        assert person.request(method, f"{KEYS}/{api_key_id}").status_code == 404
+
+
+def test_another_workspaces_key_is_not_there_either(person: Api, elsewhere: Workspace) -> None:
+    theirs = make_key(elsewhere)[0]
+
+    for method in ("GET", "PATCH", "DELETE"):
+        assert person.request(method, f"{KEYS}/{theirs.pk}").status_code == 404
+
+
+def test_an_admin_demoted_a_second_ago_makes_no_key(person: Api, workspace: Workspace, admin: User) -> None:
+    workspace.memberships.get(user=admin).change_role(Role.MEMBER)
+
+    assert person.post(KEYS, {"description": "CI"}).status_code == 403
+
+
+# ---- Idempotency-Key ----
+
+
+def again(person: Api, body: dict[str, Any], key: str = "8e03978e", path: str = KEYS) -> Any:
+    return person.post(path, body, headers={"Idempotency-Key": key})
+
+
+def test_a_repeated_request_makes_one_key_and_says_that_its_secret_was_shown(person: Api) -> None:
+    first = again(person, {"description": "CI"})
+    second = again(person, {"description": " CI ", "expiresAt": None})
+
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert second["Idempotent-Replayed"] == "true"
+    assert "Idempotent-Replayed" not in first
+    assert "secret" not in second.json()
+    assert "secret" in second.json()["notice"]
+    assert second.json()["apiKeyId"] == first.json()["apiKeyId"]
+    assert ApiKey.objects.count() == AuditEvent.objects.count() == 1
+
+
+def test_a_repeated_request_is_answered_after_the_key_was_renamed_and_revoked(person: Api) -> None:
+    api_key_id = again(person, {"description": "CI"}).json()["apiKeyId"]
+    person.patch(f"{KEYS}/{api_key_id}", {"description": "Deploys"})
+    person.delete(f"{KEYS}/{api_key_id}")
+
+    assert again(person, {"description": "CI"}).json()["status"] == "revoked"
+
+
+@pytest.mark.parametrize("body", [{"description": "CD"}, {"description": "CI", "expiresAt": "2099-01-01T00:00:00Z"}])
+def test_the_same_header_with_another_body(person: Api, body: dict[str, Any]) -> None:
+    again(person, {"description": "CI"})
+
+    answer = again(person, body)
+
+    assert answer.status_code == 422
+    assert answer.json() == {
+        "code": 422,
+        "message": "This Idempotency-Key was sent before with another body: use a new one for a new key.",
+    }
+    assert ApiKey.objects.count() == 1
+
+
+def test_the_header_is_the_persons_own_in_each_workspace(
+    person: Api, owner: User, admin: User, elsewhere: Workspace
+) -> None:
+    elsewhere.add_member(admin, Role.ADMIN)
+    admin.choose(elsewhere)
+    made = [
+        again(person, {"description": "CI"}),
+        again(Api(make_token(owner)), {"description": "CI"}),
+        again(person, {"description": "CI"}, path=f"/workspaces/{owner.workspaces.get().pk}/api-keys"),
+        again(person, {"description": "CI"}, key="another"),
+    ]
+
+    assert [answer.status_code for answer in made] == [201] * 4
+    assert ApiKey.objects.count() == 4
+
+
+def test_a_request_that_failed_can_be_repeated(person: Api, workspace: Workspace) -> None:
+    keys = [make_key(workspace)[0] for _ in range(20)]
+    assert again(person, {"description": "CI"}).status_code == 409
+    keys[0].revoke(by=BY_TEST)
+
+    assert again(person, {"description": "CI"}).status_code == 201
+
+
+@pytest.mark.parametrize("key", ["", "two words", "x" * 256, "é"])
+def test_a_header_that_is_none(person: Api, key: str) -> None:
+    assert again(person, {"description": "CI"}, key).json()["errors"].keys() == {"Idempotency-Key"}

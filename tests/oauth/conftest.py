@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+from authlib.integrations.requests_client import OAuth2Session
+from django.core.cache import cache
+
+from oauth.models import Application
+from workspaces.models import User
+
+CALLBACK = "http://127.0.0.1/callback"
+ALL_SCOPES = "openid profile email workspace:read workspace:write api-keys:manage"
+
+
+class Browser:
+    """A person's browser, as far as forms go."""
+
+    def __init__(self, site: str, user: User) -> None:
+        self.site = site
+        self.session = requests.Session()
+        role = user.email.partition("@")[0]
+        page = self.session.get(f"{site}/sign-in/")
+        self.send(page, f"{site}/sign-in/", username=user.email, password=f"{role}-password")
+
+    def open(self, url: str) -> requests.Response:
+        return self.session.get(url, allow_redirects=False)
+
+    def send(self, page: requests.Response, url: str, **fields: str) -> requests.Response:
+        """Fills in the page's form and sends it to `url`."""
+        inputs = re.findall(r'<input type="hidden" name="([^"]+)"(?: value="([^"]*)")?', page.text)
+        form = {name: unescape(value) for name, value in inputs} | fields
+        return self.session.post(url, form, headers={"Referer": url}, allow_redirects=False)
+
+    def allow(self, url: str) -> str:
+        """Allows what the consent page at `url` asks for; where the browser is sent then."""
+        return self.send(self.open(url), url, allow="yes").headers["Location"]
+
+    def refuse(self, url: str) -> str:
+        return self.send(self.open(url), url).headers["Location"]
+
+    def decide_device(self, user_code: str, **decision: str) -> requests.Response:
+        page = self.session.get(f"{self.site}/app/auth/device", params={"user_code": user_code})
+        return self.send(page, f"{self.site}/app/auth/device/decision", **decision)
+
+
+def code_in(location: str) -> str:
+    return parse_qs(urlsplit(location).query)["code"][0]
+
+
+def error_in(location: str) -> str:
+    return parse_qs(urlsplit(location).query)["error"][0]
+
+
+@pytest.fixture
+def site(live_server: Any, django_db_serialized_rollback: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    cache.clear()  # what was counted of sign-ins
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # loopback
+    return str(live_server.url)
+
+
+@pytest.fixture
+def metadata(site: str) -> dict[str, Any]:
+    return dict(requests.get(f"{site}/.well-known/oauth-authorization-server", timeout=10).json())
+
+
+@pytest.fixture
+def browser(site: str, owner: User, workspace: Any) -> Iterator[Browser]:
+    """The owner's."""
+    browser = Browser(site, owner)
+    with browser.session:
+        yield browser
+
+
+@pytest.fixture
+def application(db: None) -> Application:
+    """A public client."""
+    return make_application("Dashboards")
+
+
+@pytest.fixture
+def client(application: Application) -> Iterator[OAuth2Session]:
+    with session_of(application) as client:
+        yield client
+
+
+def make_application(name: str, **fields: str) -> Application:
+    fields = {
+        "client_type": Application.CLIENT_PUBLIC,
+        "authorization_grant_type": Application.GRANT_AUTHORIZATION_CODE,
+        "redirect_uris": CALLBACK,
+    } | fields
+    application: Application = Application.objects.create(name=name, **fields)
+    return application
+
+
+def session_of(application: Application, secret: str | None = None, **options: Any) -> OAuth2Session:
+    options = {"scope": ALL_SCOPES, "redirect_uri": CALLBACK, "code_challenge_method": "S256"} | options
+    options.setdefault("token_endpoint_auth_method", "client_secret_basic" if secret else "none")
+    return OAuth2Session(application.client_id, secret, **options)

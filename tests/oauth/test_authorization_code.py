@@ -1,0 +1,328 @@
+"""The authorization code flow with a stock client, over HTTP."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import requests
+from authlib.integrations.base_client import OAuthError
+from authlib.integrations.requests_client import OAuth2Session
+from django.utils import timezone
+from oauth2_provider.models import AccessToken
+
+from oauth.models import Application, Grant
+from oauth.views import source_of
+from tests.oauth.conftest import CALLBACK, Browser, code_in, error_in, make_application, session_of
+from workspaces.models import User, Workspace
+
+VERIFIER = "a-verifier-of-more-than-43-characters-as-rfc-7636-wants-it"
+
+
+class Flow:
+    """Authorize, then ask for the token; each step can be spoilt."""
+
+    def __init__(self, client: OAuth2Session, browser: Browser, metadata: dict[str, Any]) -> None:
+        self.client, self.browser, self.metadata = client, browser, metadata
+
+    def url(self, **options: Any) -> str:
+        return str(
+            self.client.create_authorization_url(
+                self.metadata["authorization_endpoint"], **({"code_verifier": VERIFIER} | options)
+            )[0]
+        )
+
+    def token(self, location: str, **options: Any) -> dict[str, Any]:
+        options = {"code_verifier": VERIFIER, "authorization_response": location} | options
+        return dict(self.client.fetch_token(self.metadata["token_endpoint"], **options))
+
+    def refresh(self, refresh_token: str) -> dict[str, Any]:
+        return dict(self.client.refresh_token(self.metadata["token_endpoint"], refresh_token))
+
+
+@pytest.fixture
+def flow(client: OAuth2Session, browser: Browser, metadata: dict[str, Any]) -> Flow:
+    return Flow(client, browser, metadata)
+
+
+def test_a_client_that_knows_the_metadata_signs_a_person_in_and_creates_a_key(
+    flow: Flow, site: str, workspace: Workspace, owner: User
+) -> None:
+    flow.token(flow.browser.allow(flow.url()))
+
+    made = flow.client.post(f"{site}/api/v1/workspaces/current/api-keys", json={"description": "CI"})
+
+    assert made.status_code == 201
+    assert made.json()["createdBy"] == {"userId": owner.pk, "name": "Owner"}
+    me = requests.get(
+        f"{site}/api/v1/me", headers={"Authorization": f"Bearer {made.json()['secret']}"}, timeout=10
+    ).json()
+    assert me["workspace"]["workspaceId"] == workspace.pk
+
+
+def test_the_metadata_tells_what_there_is(metadata: dict[str, Any], site: str) -> None:
+    assert metadata["issuer"] == site
+    assert metadata["authorization_endpoint"] == f"{site}/app/auth/authorize"
+    assert metadata["token_endpoint"] == f"{site}/app/auth/token"
+    assert metadata["revocation_endpoint"] == f"{site}/app/auth/revoke"
+    assert metadata["device_authorization_endpoint"] == f"{site}/app/auth/device"
+    assert metadata["response_types_supported"] == ["code"]
+    assert metadata["code_challenge_methods_supported"] == ["S256"]
+    assert set(metadata["scopes_supported"]) >= {"workspace:read", "workspace:write", "api-keys:manage"}
+    assert not {"implicit", "password", "client_credentials"} & set(metadata["grant_types_supported"])
+
+
+def test_the_answer_names_the_issuer(flow: Flow, site: str) -> None:
+    assert "iss=" + quote(site, safe="") in flow.browser.allow(flow.url())
+
+
+def test_a_challenge_without_a_method_is_s256(flow: Flow) -> None:
+    url = flow.url().replace("&code_challenge_method=S256", "")
+    assert "code_challenge_method" not in url
+
+    assert flow.token(flow.browser.allow(url))["access_token"]
+
+
+def test_a_good_request_has_a_person_sign_in_first(flow: Flow) -> None:
+    answer = requests.get(flow.url(), allow_redirects=False, timeout=10)
+
+    assert answer.headers["Location"].startswith("/sign-in/?next=/app/auth/authorize")
+
+
+def test_without_a_challenge_nothing_is_given(flow: Flow) -> None:
+    flow.client.code_challenge_method = None
+
+    assert error_in(flow.browser.open(flow.url()).headers["Location"]) == "invalid_request"
+
+
+def test_a_damaged_form(flow: Flow) -> None:
+    page = flow.browser.open(flow.url())
+
+    assert flow.browser.send(page, flow.url(), allow="yes", client_id="").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("uri", "source"),
+    [
+        ("https://app.example/callback?a=b", "https://app.example"),
+        ("http://127.0.0.1:49152/", "http://127.0.0.1:49152"),
+        ("http://[::1]:49152/", "http:"),
+    ],
+)
+def test_where_the_form_may_lead(uri: str, source: str) -> None:
+    assert source_of(uri) == source
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "error"),
+    [
+        ("code_challenge_method=plain", "invalid_request"),
+        ("code_challenge=short", "invalid_request"),
+        ("code_challenge=", "invalid_request"),
+        ("response_type=token", "unauthorized_client"),
+        ("scope=everything", "invalid_scope"),
+    ],
+)
+def test_a_bad_request_goes_back_to_the_client_before_anyone_signs_in(flow: Flow, spoilt: str, error: str) -> None:
+    name = spoilt.partition("=")[0]
+    kept = [part for part in flow.url().partition("?")[2].split("&") if not part.startswith(f"{name}=")]
+    url = f"{flow.metadata['authorization_endpoint']}?{'&'.join([*kept, spoilt])}"
+
+    answer = requests.get(url, allow_redirects=False, timeout=10)
+
+    assert answer.headers["Location"].startswith(CALLBACK)
+    assert error_in(answer.headers["Location"]) in (error, "unsupported_response_type")
+
+
+@pytest.mark.parametrize(
+    "redirect",
+    [
+        "https://evil.example/callback",
+        "http://127.0.0.1/callback/more",
+        "http://127.0.0.1/callback?more=1",
+        "http://localhost/callback",
+        "https://127.0.0.1/callback",
+    ],
+)
+def test_another_redirect_is_answered_here_and_not_there(flow: Flow, redirect: str) -> None:
+    flow.client.redirect_uri = redirect
+
+    answer = flow.browser.open(flow.url())
+
+    assert answer.status_code == 400
+    assert "Location" not in answer.headers
+    assert "This request can&#x27;t be answered" in answer.text or "can't be answered" in answer.text
+
+
+def test_a_loopback_port_may_vary(flow: Flow) -> None:
+    flow.client.redirect_uri = "http://127.0.0.1:49152/callback"
+
+    assert flow.token(flow.browser.allow(flow.url()))["access_token"]
+
+
+def test_refusing_gives_nothing(flow: Flow) -> None:
+    assert error_in(flow.browser.refuse(flow.url())) == "access_denied"
+
+
+def test_the_consent_page_lets_its_form_lead_to_the_client_and_nowhere_else(flow: Flow) -> None:
+    page = flow.browser.open(flow.url())
+
+    assert "form-action 'self' http://127.0.0.1;" in page.headers["Content-Security-Policy"] + ";"
+    for sentence in ("Dashboards", "Create, rename and revoke API keys", "Acme", "as owner"):
+        assert sentence in page.text
+
+
+def test_no_client_skips_the_page_by_asking(flow: Flow) -> None:
+    flow.token(flow.browser.allow(flow.url()))
+
+    assert flow.browser.open(flow.url() + "&approval_prompt=auto").status_code == 200
+
+
+def test_a_wrong_verifier(flow: Flow) -> None:
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        flow.token(flow.browser.allow(flow.url()), code_verifier="another-verifier-that-is-long-enough-for-the-rfc")
+
+
+def test_a_code_used_again_ends_what_it_gave(flow: Flow, site: str) -> None:
+    location = flow.browser.allow(flow.url())
+    first = flow.token(location)
+
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        flow.token(location)
+
+    assert _me(site, first["access_token"]) == 401
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        flow.refresh(first["refresh_token"])
+
+
+def test_an_expired_code(flow: Flow) -> None:
+    location = flow.browser.allow(flow.url())
+    Grant.objects.update(expires=timezone.now() - timedelta(seconds=1))
+
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        flow.token(location)
+
+
+def test_a_code_of_another_client(flow: Flow) -> None:
+    location = flow.browser.allow(flow.url())
+    flow.client = session_of(make_application("Another"))
+
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        flow.token(location, authorization_response=location)
+
+
+def test_refreshing_rotates(flow: Flow, site: str) -> None:
+    first = flow.token(flow.browser.allow(flow.url()))
+
+    second = flow.refresh(first["refresh_token"])
+
+    assert second["refresh_token"] != first["refresh_token"]
+    assert _me(site, second["access_token"]) == 200
+    assert _me(site, first["access_token"]) == 401
+
+
+def test_a_refresh_token_used_again_kills_the_family(flow: Flow, site: str) -> None:
+    first = flow.token(flow.browser.allow(flow.url()))
+    second = flow.refresh(first["refresh_token"])
+
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        flow.refresh(first["refresh_token"])
+
+    assert _me(site, second["access_token"]) == 401
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        flow.refresh(second["refresh_token"])
+
+
+def test_a_refresh_token_grows_old(flow: Flow) -> None:
+    first = flow.token(flow.browser.allow(flow.url()))
+    AccessToken.objects.update(expires=timezone.now() - timedelta(days=31))
+
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        flow.refresh(first["refresh_token"])
+
+
+def test_of_requests_that_spend_the_same_thing_at_once_one_succeeds(flow: Flow) -> None:
+    endpoint = flow.metadata["token_endpoint"]
+    code = {
+        "client_id": flow.client.client_id,
+        "grant_type": "authorization_code",
+        "code": code_in(flow.browser.allow(flow.url())),
+        "code_verifier": VERIFIER,
+        "redirect_uri": CALLBACK,
+    }
+    with ThreadPoolExecutor(4) as pool:
+        codes = list(pool.map(lambda _: requests.post(endpoint, code, timeout=10), range(4)))
+    assert sorted(answer.status_code for answer in codes) == [200, 400, 400, 400]
+
+    refresh = {
+        "client_id": flow.client.client_id,
+        "grant_type": "refresh_token",
+        "refresh_token": flow.token(flow.browser.allow(flow.url()))["refresh_token"],
+    }
+    with ThreadPoolExecutor(4) as pool:
+        refreshed = list(pool.map(lambda _: requests.post(endpoint, refresh, timeout=10), range(4)))
+    assert sorted(answer.status_code for answer in refreshed) == [200, 400, 400, 400]
+    assert all(answer.json()["access_token"] for answer in refreshed if answer.status_code == 200)
+
+
+@pytest.mark.parametrize("name", ["access_token", "refresh_token"])
+def test_a_revoked_token(flow: Flow, site: str, name: str) -> None:
+    token = flow.token(flow.browser.allow(flow.url()))
+
+    flow.client.revoke_token(flow.metadata["revocation_endpoint"], token[name], name)
+
+    assert _me(site, token["access_token"]) == 401
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        flow.refresh(token["refresh_token"])
+
+
+def test_a_switched_off_person_gets_no_further(flow: Flow, site: str, owner: User) -> None:
+    token = flow.token(flow.browser.allow(flow.url()))
+    User.objects.filter(pk=owner.pk).update(is_active=False)
+
+    assert _me(site, token["access_token"]) == 401
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        flow.refresh(token["refresh_token"])
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_a_confidential_client_sends_its_secret_by_basic_or_in_the_body(flow: Flow, method: str) -> None:
+    application = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret="s3cret")
+    flow.client = session_of(application, "s3cret", token_endpoint_auth_method=method)
+
+    assert flow.token(flow.browser.allow(flow.url()))["access_token"]
+
+
+def test_a_confidential_client_without_its_secret(flow: Flow) -> None:
+    application = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret="s3cret")
+    for client in (session_of(application), session_of(application, "guessed")):
+        flow.client = client
+        with pytest.raises(OAuthError, match="invalid_client"):
+            flow.token(flow.browser.allow(flow.url()))
+
+
+def test_failed_client_authentications_are_limited_per_address(metadata: dict[str, Any], settings: Any) -> None:
+    settings.APIKEYS_FAILURES_PER_MINUTE = 2
+    form = {"grant_type": "refresh_token", "refresh_token": "x", "client_id": "nobody"}
+
+    answers = [requests.post(metadata["token_endpoint"], form, timeout=10) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [401, 401, 429]
+    assert int(answers[-1].headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("grant_type", ["password", "client_credentials", "implicit"])
+def test_other_grants_are_not_offered(metadata: dict[str, Any], application: Application, grant_type: str) -> None:
+    form = {"grant_type": grant_type, "client_id": application.client_id, "username": "a", "password": "b"}
+
+    answer = requests.post(metadata["token_endpoint"], form, timeout=10)
+
+    assert answer.status_code in (400, 401)
+    assert "access_token" not in answer.json()
+
+
+def _me(site: str, token: str) -> int:
+    return requests.get(f"{site}/api/v1/me", headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code

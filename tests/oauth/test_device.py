@@ -1,0 +1,203 @@
+"""The device flow: a terminal asks, a person decides in a browser (RFC 8628)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests
+from django.db.models import F
+from django.utils import timezone
+
+from oauth.models import Application, DeviceGrant
+from oauth.server import DEVICE_CODE
+from tests.oauth.conftest import Browser, make_application
+from workspaces.models import User
+
+
+class Terminal:
+    """The built-in client for terminals."""
+
+    def __init__(self, metadata: dict[str, Any]) -> None:
+        self.metadata = metadata
+        self.codes: dict[str, Any] = {}
+
+    def start(self, client_id: str = "terminal", **fields: str) -> requests.Response:
+        form = {"client_id": client_id, "scope": "workspace:read api-keys:manage"} | fields
+        answer = requests.post(self.metadata["device_authorization_endpoint"], form, timeout=10)
+        self.codes = answer.json()
+        return answer
+
+    def ask(self, **fields: str) -> requests.Response:
+        form = {"client_id": "terminal", "grant_type": DEVICE_CODE, "device_code": self.codes.get("device_code", "")}
+        return requests.post(self.metadata["token_endpoint"], form | fields, timeout=10)
+
+    def error(self, **fields: str) -> str:
+        answer = self.ask(**fields)
+        assert answer.status_code == 400, answer.text
+        return str(answer.json()["error"])
+
+
+@pytest.fixture
+def terminal(metadata: dict[str, Any]) -> Terminal:
+    return Terminal(metadata)
+
+
+def seconds_pass(seconds: int) -> None:
+    DeviceGrant.objects.update(last_checked=F("last_checked") - timedelta(seconds=seconds))
+
+
+def test_a_terminal_is_allowed_and_creates_a_key(terminal: Terminal, browser: Browser, site: str) -> None:
+    codes = terminal.start().json()
+    assert codes["verification_uri"] == f"{site}/app/auth/device"
+    assert codes["verification_uri_complete"] == f"{site}/app/auth/device?user_code={codes['user_code']}"
+    assert (codes["expires_in"], codes["interval"]) == (600, 5)
+    assert terminal.error() == "authorization_pending"
+
+    assert "Your terminal is connected" in browser.decide_device(codes["user_code"], allow="yes").text
+    seconds_pass(5)
+    token = terminal.ask().json()
+
+    assert token["scope"] == "workspace:read api-keys:manage"
+    made = requests.post(
+        f"{site}/api/v1/workspaces/current/api-keys",
+        headers={"Authorization": f"Bearer {token['access_token']}"},
+        json={"description": "From a terminal"},
+        timeout=10,
+    )
+    assert made.status_code == 201
+
+
+def test_the_token_is_given_once(terminal: Terminal, browser: Browser) -> None:
+    browser.decide_device(terminal.start().json()["user_code"], allow="yes")
+
+    assert terminal.ask().status_code == 200
+    assert terminal.error() == "invalid_grant"
+
+
+def test_a_terminal_refreshes_its_token(terminal: Terminal, browser: Browser) -> None:
+    browser.decide_device(terminal.start().json()["user_code"], allow="yes")
+    refresh_token = terminal.ask().json()["refresh_token"]
+
+    assert terminal.ask(grant_type="refresh_token", refresh_token=refresh_token).status_code == 200
+
+
+def test_asking_too_often_makes_the_interval_longer(terminal: Terminal, browser: Browser) -> None:
+    terminal.start()
+
+    assert terminal.error() == "authorization_pending"
+    assert terminal.error() == "slow_down"
+    seconds_pass(6)
+    assert terminal.error() == "slow_down"
+    seconds_pass(15)
+    assert terminal.error() == "authorization_pending"
+
+
+def test_a_refusal(terminal: Terminal, browser: Browser) -> None:
+    refused = browser.decide_device(terminal.start().json()["user_code"])
+
+    assert "Refused" in refused.text
+    assert terminal.error() == "access_denied"
+
+
+def test_a_decision_sent_again_is_told_so(terminal: Terminal, browser: Browser) -> None:
+    page = browser.open(terminal.start().json()["verification_uri_complete"])
+    url = f"{browser.site}/app/auth/device/decision"
+
+    assert browser.send(page, url, allow="yes").status_code == 200
+    assert browser.send(page, url).status_code == 404
+    assert terminal.ask().status_code == 200
+
+
+def test_a_code_that_nobody_answered_in_time(terminal: Terminal, browser: Browser) -> None:
+    user_code = terminal.start().json()["user_code"]
+    DeviceGrant.objects.update(expires=timezone.now())
+
+    assert browser.open(f"{browser.site}/app/auth/device?user_code={user_code}").status_code == 404
+    assert terminal.error() == "expired_token"
+
+
+@pytest.mark.parametrize("device_code", ["", "made-up"])
+def test_an_unknown_device_code(terminal: Terminal, device_code: str) -> None:
+    assert terminal.error(device_code=device_code) in ("invalid_grant", "invalid_request")
+
+
+def test_a_device_code_of_another_client(terminal: Terminal, browser: Browser) -> None:
+    other = make_application("Other", authorization_grant_type=Application.GRANT_DEVICE_CODE)
+    browser.decide_device(terminal.start().json()["user_code"], allow="yes")
+
+    assert terminal.error(client_id=other.client_id) == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [({"client_id": "nobody"}, 400), ({"client_id": ""}, 400), ({"scope": "everything"}, 400)],
+)
+def test_a_terminal_that_asks_wrongly(terminal: Terminal, fields: dict[str, str], status: int) -> None:
+    answer = terminal.start(**fields)
+
+    assert answer.status_code == status
+    assert "device_code" not in answer.json()
+
+
+def test_a_web_application_has_no_device_flow(terminal: Terminal, application: Application) -> None:
+    assert terminal.start(application.client_id).json() == {"error": "unauthorized_client"}
+
+
+def test_a_client_is_named_in_the_body(metadata: dict[str, Any]) -> None:
+    endpoint = metadata["device_authorization_endpoint"]
+
+    answer = requests.post(f"{endpoint}?client_id=terminal", {"scope": "workspace:read"}, timeout=10)
+
+    assert answer.status_code == 400
+
+
+def test_the_page_takes_a_code_as_people_type_it(terminal: Terminal, browser: Browser) -> None:
+    user_code = terminal.start().json()["user_code"]
+
+    page = browser.open(f"{browser.site}/app/auth/device?user_code={user_code.lower().replace('-', '%20')}")
+
+    assert "One Horizon for terminals" in page.text
+    assert user_code in page.text
+    assert "Create, rename and revoke API keys" in page.text
+
+
+def test_who_starts_without_end_is_stopped(terminal: Terminal) -> None:
+    answers = [terminal.start().status_code for _ in range(61)]
+
+    assert answers == [200] * 60 + [429]
+
+
+def test_old_requests_are_cleared_away(terminal: Terminal) -> None:
+    terminal.start()
+    DeviceGrant.objects.update(expires=timezone.now() - timedelta(days=2))
+    terminal.start()
+
+    assert DeviceGrant.objects.count() == 1
+
+
+def test_a_person_without_a_code_is_asked_for_it(browser: Browser) -> None:
+    assert "Type the code" in browser.open(f"{browser.site}/app/auth/device").text
+
+
+def test_a_person_who_is_not_signed_in_signs_in_first(site: str) -> None:
+    answer = requests.get(f"{site}/app/auth/device?user_code=BCDF-GHJK", allow_redirects=False, timeout=10)
+
+    assert answer.headers["Location"] == "/sign-in/?next=/app/auth/device%3Fuser_code%3DBCDF-GHJK"
+
+
+def test_who_guesses_codes_is_stopped(browser: Browser) -> None:
+    answers = [browser.open(f"{browser.site}/app/auth/device?user_code=BCDF-GHJK").status_code for _ in range(21)]
+
+    assert answers == [404] * 20 + [429]
+
+
+def test_a_decision_is_not_taken_twice(terminal: Terminal, browser: Browser, owner: User, member: User) -> None:
+    terminal.start()
+    grant = DeviceGrant.objects.get()
+
+    assert grant.decide(owner, approved=False)
+    assert not grant.decide(member, approved=True)
+    assert DeviceGrant.objects.get().user == owner
+    assert terminal.error() == "access_denied"

@@ -1,0 +1,139 @@
+"""A person over REST: who they are, where, and what their requests cost."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from oauth2_provider.models import AccessToken
+
+from tests.helpers import Api, make_token, make_workspace
+from workspaces.models import Role, Task, User, Workspace
+
+REFUSED = {"code": 401, "message": "The API key or access token is not valid."}
+
+
+@pytest.fixture
+def person(member: User, workspace: Workspace) -> Api:
+    """The REST API as the member uses it."""
+    return Api(make_token(member))
+
+
+def test_who_am_i(person: Api, member: User, workspace: Workspace) -> None:
+    me = person.get("/me").json()
+
+    assert me["quota"]["limits"][0] | {"resetAfter": 0} == {
+        "name": "standard",
+        "requests": 200,
+        "seconds": 900,
+        "remaining": 199,
+        "resetAfter": 0,
+    }
+    assert me == {
+        "kind": "user",
+        "userId": member.pk,
+        "name": "Member",
+        "email": "member@example.com",
+        "role": "member",
+        "scopes": ["api-keys:manage", "email", "openid", "profile", "workspace:read", "workspace:write"],
+        "workspace": me["workspace"],
+        "quota": me["quota"],
+    }
+    assert me["workspace"]["workspaceId"] == workspace.pk
+
+
+def test_a_name_and_an_email_need_their_scopes(member: User, workspace: Workspace) -> None:
+    assert not {"name", "email"} & Api(make_token(member, "openid")).get("/me").json().keys()
+
+
+def test_current_is_the_workspace_chosen_last_or_the_only_one(person: Api, member: User, workspace: Workspace) -> None:
+    assert person.get("/workspaces/current").json()["workspaceId"] == workspace.pk
+    second = make_workspace(member, "second")
+
+    undecided = person.get("/workspaces/current")
+    assert undecided.status_code == 400
+    assert undecided.json()["message"] == (
+        f"Choose one of your workspaces: Acme ({workspace.pk}), Second ({second.pk})."
+    )
+    me = person.get("/me").json()
+    assert (me["workspace"], me["role"]) == (None, None)
+
+    member.choose(second)
+    assert person.get("/workspaces/current").json()["workspaceId"] == second.pk
+    assert person.get("/me").json()["role"] == "owner"
+
+
+def test_a_person_lists_their_workspaces(person: Api, workspace: Workspace, elsewhere: Workspace) -> None:
+    assert [each["workspaceId"] for each in person.get("/workspaces").json()["workspaces"]] == [workspace.pk]
+
+
+def test_a_private_task_is_seen_by_its_owner_alone(
+    person: Api, member: User, owner: User, workspace: Workspace
+) -> None:
+    task = Task.objects.create_task(workspace, title="Mine", visibility="private", user=member)
+    path = f"/workspaces/current/tasks/{task.pk}"
+
+    assert person.get(path).json()["title"] == "Mine"
+    assert [each["taskId"] for each in person.get("/workspaces/current/tasks").json()["tasks"]] == [task.pk]
+    assert Api(make_token(owner)).get(path).status_code == 404
+
+
+def test_who_left_finds_nothing_any_more(person: Api, member: User, workspace: Workspace) -> None:
+    workspace.memberships.get(user=member).leave()
+
+    assert person.get(f"/workspaces/{workspace.pk}/tasks").status_code == 404
+
+
+def test_a_persons_quota_is_their_own(person: Api, api: Api, member: User, owner: User, workspace: Workspace) -> None:
+    for _ in range(40):
+        assert person.get("/me").status_code == 200
+
+    assert person.get("/me").status_code == 429
+    assert Api(make_token(member)).get("/me").status_code == 429
+    assert api.get("/me").status_code == 200
+    assert Api(make_token(owner)).get("/me")["RateLimit"].startswith('"standard";r=199')
+
+
+def test_bad_tokens_are_all_answered_alike(member: User, workspace: Workspace) -> None:
+    expired, switched_off = make_token(member), make_token(make_workspace_of_one().members.get())
+    AccessToken.objects.filter(user=member).update(expires=timezone.now() - timedelta(seconds=1))
+    User.objects.filter(email="gone@example.com").update(is_active=False)
+
+    for bearer in (expired, switched_off, "a" * 30, "a", "", "é" * 30, "x" * 10_000, f"one_{expired}"):
+        answer = Api(bearer).get("/me")
+        assert (answer.status_code, answer.json()) == (401, REFUSED), bearer
+        assert answer["WWW-Authenticate"] == 'Bearer realm="onehorizon", error="invalid_token"'
+
+
+def make_workspace_of_one() -> Workspace:
+    gone = User.objects.create_user("gone@example.com", "Gone")
+    return make_workspace(gone, "gone")
+
+
+def test_what_can_be_no_token_is_refused_without_the_database(db: None, django_assert_num_queries: Any) -> None:
+    for bearer in ("x" * 29, "x" * 31, "x" * 29 + "-", "Bearer"):
+        with django_assert_num_queries(0):
+            assert Api(bearer).get("/me").status_code == 401
+
+
+def test_failures_are_limited_per_address(person: Api, settings: Any) -> None:
+    settings.APIKEYS_FAILURES_PER_MINUTE = 2
+
+    assert [Api("a" * 30).get("/me").status_code for _ in range(3)] == [401, 401, 429]
+    assert person.get("/me").status_code == 200
+
+
+def test_a_key_costs_the_queries_it_did(api: Api, django_assert_num_queries: Any) -> None:
+    api.get("/workspaces/current")
+
+    with django_assert_num_queries(2):
+        assert api.get("/workspaces/current").status_code == 200
+
+
+def test_a_role_is_read_on_each_request(person: Api, member: User, workspace: Workspace) -> None:
+    assert person.get("/workspaces/current/api-keys").status_code == 403
+    workspace.memberships.get(user=member).change_role(Role.ADMIN)
+
+    assert person.get("/workspaces/current/api-keys").status_code == 200

@@ -1,0 +1,109 @@
+"""Nothing in the database is a credential: every value of every table, as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+from django.core.exceptions import ValidationError
+from django.db import connection
+
+from oauth.models import Application
+from tests.oauth.conftest import Browser, code_in, make_application, session_of
+from tests.oauth.test_authorization_code import Flow
+from tests.oauth.test_device import Terminal
+
+
+def test_no_token_code_or_client_secret_is_there_in_clear(
+    browser: Browser, metadata: dict[str, Any], site: str
+) -> None:
+    client_secret = "a-client-secret-to-look-for"
+    application = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret=client_secret)
+    flow = Flow(session_of(application, client_secret), browser, metadata)
+    first = flow.token(flow.browser.allow(flow.url()))
+    second = flow.refresh(first["refresh_token"])
+    waiting_code = code_in(flow.browser.allow(flow.url()))
+    codes = Terminal(metadata).start().json()
+    made = requests.post(
+        f"{site}/api/v1/workspaces/current/api-keys",
+        headers={"Authorization": f"Bearer {second['access_token']}", "Idempotency-Key": "the-idempotency-key"},
+        json={"description": "CI"},
+        timeout=10,
+    )
+
+    everything = stored_text()
+
+    assert "a-client-secret" not in everything
+    assert made.json()["apiKeyId"] in everything
+    for secret in (
+        *(token[name] for token in (first, second) for name in ("access_token", "refresh_token")),
+        waiting_code,
+        codes["device_code"],
+        codes["user_code"],
+        made.json()["secret"],
+        "the-idempotency-key",
+    ):
+        assert secret not in everything
+
+
+def test_a_client_secret_is_kept_as_a_password_is(db: None, settings: Any) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+
+    application = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret="s3cret")
+
+    assert application.client_secret.startswith("argon2$argon2id$")
+
+
+def stored_text() -> str:
+    with connection.cursor() as cursor:
+        rows: list[Any] = []
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f'SELECT * FROM "{table}"')
+            rows += cursor.fetchall()
+    return "\n".join(map(repr, rows))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "fields",
+    [{"hash_client_secret": False}, {"skip_authorization": True}, {"authorization_grant_type": "implicit"}],
+)
+def test_no_application_lowers_the_bar(fields: dict[str, Any]) -> None:
+
+    application = Application(
+        client_type="public", authorization_grant_type="authorization-code", redirect_uris="https://a.example/cb"
+    )
+    application.full_clean()
+    for name, value in fields.items():
+        setattr(application, name, value)
+
+    with pytest.raises(ValidationError):
+        application.full_clean()
+
+
+def refused_redirects(redirect: str) -> bool:
+    application = Application(
+        client_type="public", authorization_grant_type="authorization-code", redirect_uris=redirect
+    )
+    try:
+        application.full_clean()
+    except ValidationError as error:
+        return "redirect_uris" in error.message_dict
+    return False
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("redirect", "refused"),
+    [
+        ("https://app.example/callback", False),
+        ("http://127.0.0.1/callback", False),
+        ("http://[::1]/callback", False),
+        ("http://localhost:3000/callback", False),
+        ("http://app.example/callback", True),
+        ("http://127.0.0.1.evil.example/callback", True),
+    ],
+)
+def test_plain_http_is_for_loopback_alone(redirect: str, refused: bool) -> None:
+    assert refused_redirects(redirect) == refused
