@@ -1,0 +1,30 @@
+"""docs/terminal.md, line by line."""
+
+import re
+import subprocess
+
+from apikeys.models import ApiKey
+from tests.helpers import ROOT
+from tests.oauth.conftest import Browser
+
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/terminal.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_every_command_of_the_document_works(site: str, browser: Browser) -> None:
+    blocks = [block.replace("https://onehorizon.example", site) for block in BLOCKS]
+    shell = subprocess.Popen(["bash", "-eu"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with shell:
+        assert shell.stdin
+        assert shell.stdout
+        asking = next(number for number, block in enumerate(blocks) if "Open this" in block)
+        print(*blocks[: asking + 1], sep="\n", file=shell.stdin, flush=True)
+        user_code = shell.stdout.readline().strip().partition("user_code=")[2]
+        browser.decide_device(user_code, allow="yes")
+        print(*blocks[asking + 1 :], sep="\n", file=shell.stdin, flush=True)
+        shell.stdin.close()
+        output = shell.stdout.read()
+
+    assert shell.returncode == 0
+    assert '"kind":"user"' in output
+    assert '"tasks":[]' in output
+    assert ApiKey.objects.get().description == "Made in a terminal"
