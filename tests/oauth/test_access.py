@@ -120,7 +120,7 @@ def api_views(patterns: list[Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def test_every_route_of_the_api_declares_its_scopes() -> None:
     routes = dict(api_views(get_resolver().url_patterns))
 
-    assert len(routes) == 8
+    assert routes
     for route, view in routes.items():
         assert view is not UnknownPathView
         assert isinstance(getattr(view, "scopes", None), Scopes), route
