@@ -20,7 +20,7 @@ from django.views.decorators.debug import sensitive_variables
 from apikeys import keys, secrets
 from workspaces.access import Scope
 from workspaces.ids import IdField, is_id
-from workspaces.models import Tier, User, Workspace
+from workspaces.models import Tier, User, Workspace, WorkspaceSuspended
 from workspaces.validators import single_line
 
 logger = logging.getLogger("onehorizon.apikeys")
@@ -102,9 +102,9 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     ) -> tuple[ApiKey, str]:
         """The one way a key comes to be. Returns it with its secret, which can't be had again.
 
-        Raises `ActiveKeyLimitReached`, and `ValidationError` for a bad description or an expiry in the past. Where the
-        workspace has a key of this `idempotency_key`: `CreatedAlready`, or, if that came of a request with another
-        digest, `IdempotencyKeyReused`.
+        Raises `ActiveKeyLimitReached`, `WorkspaceSuspended`, and `ValidationError` for a bad description or an expiry
+        in the past. Where the workspace has a key of this `idempotency_key`: `CreatedAlready`, or, if that came of a
+        request with another digest, `IdempotencyKeyReused`.
         """
         description = clean_description(description)
         if expires_at is not None:
@@ -122,13 +122,15 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             request_digest=request_digest,
         )
         with transaction.atomic():
-            Workspace.objects.lock(workspace.pk)
+            held = Workspace.objects.lock(workspace.pk)
             if idempotency_key is not None:
                 earlier = self.filter(workspace=workspace, idempotency_key=idempotency_key).first()
                 if earlier is not None and earlier.request_digest != request_digest:
                     raise IdempotencyKeyReused
                 if earlier is not None:
                     raise CreatedAlready(earlier)
+            if held.suspended_at is not None:
+                raise WorkspaceSuspended(held.suspend_reason)
             limit = settings.APIKEYS_MAX_ACTIVE
             if self.active().filter(workspace=workspace).count() >= limit:
                 raise ActiveKeyLimitReached(limit)
@@ -138,14 +140,15 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     @sensitive_variables()
     def authenticate(self, secret: str) -> ApiKey | None:
-        """The active key whose secret this is, or None.
+        """The active key whose secret this is, or None; also None while its workspace is suspended.
 
-        A malformed string costs arithmetic; an unknown id, a wrong secret, a revoked or an expired key one read.
+        A malformed string costs arithmetic; whatever else is wrong with it, one read.
         """
         key_id = keys.parse(secret)
         if key_id is None:
             return None
-        api_key = self.active().select_related("workspace__tier").filter(key_id=key_id).first()
+        usable = self.active().filter(workspace__suspended_at=None)
+        api_key = usable.select_related("workspace__tier").filter(key_id=key_id).first()
         if api_key is None or not api_key.matches(secret):
             return None
         return api_key
@@ -204,8 +207,15 @@ class ApiKey(models.Model):
     class Meta:
         verbose_name = "API key"
         ordering = ["-id"]  # newest first
-        indexes = [models.Index(fields=["workspace", "-id"], name="api_key_newest_first")]
+        indexes = [
+            models.Index(fields=["workspace", "-id"], name="api_key_newest_first"),
+            # What the operators' list is narrowed to, over all workspaces.
+            models.Index(fields=["-id"], name="api_key_not_revoked", condition=Q(revoked_at=None)),
+            models.Index(fields=["-id"], name="api_key_revoked", condition=Q(revoked_at__isnull=False)),
+            models.Index(fields=["expires_at"], name="api_key_expiring", condition=Q(revoked_at=None)),
+        ]
         constraints = [models.UniqueConstraint(fields=["workspace", "idempotency_key"], name="api_key_created_once")]
+        permissions = [("revoke_apikey", "Can revoke API key")]
 
     def __str__(self) -> str:
         return self.masked
@@ -308,15 +318,7 @@ class ApiKey(models.Model):
         return bool(changed)
 
     def record(self, action: str, by: Actor, **details: str) -> None:
-        AuditEvent.objects.create(
-            workspace_id=self.workspace_id,
-            api_key=self,
-            action=action,
-            actor=by.user,
-            via=by.via,
-            address=by.address,
-            details=details,
-        )
+        AuditEvent.objects.record(action, by, workspace_id=self.workspace_id, api_key=self, details=details)
 
 
 @contextmanager
@@ -355,12 +357,42 @@ def _clean(field: str, name: str, text: str) -> str:
     return cleaned
 
 
+class AuditEventManager(models.Manager["AuditEvent"]):
+    def record(
+        self,
+        action: str,
+        by: Actor,
+        *,
+        workspace_id: str | None = None,
+        api_key: ApiKey | None = None,
+        subject: str = "",
+        details: dict[str, Any],
+    ) -> None:
+        """The one way an event comes to be; to be called in the transaction of the change."""
+        self.create(
+            action=action,
+            workspace_id=workspace_id,
+            api_key=api_key,
+            subject=subject,
+            actor=by.user,
+            via=by.via,
+            address=by.address,
+            details=details,
+        )
+
+
 class AuditEvent(models.Model):
-    """Who did what to which key, when, from where. Written in the transaction of the change; never changed."""
+    """Who did what to which key, when, from where. Written in the transaction of the change; never changed.
+
+    What is about a person or a tier has a `subject`, their id or its name; what is about no one workspace has none.
+    """
 
     id = IdField("evt")
-    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="audit_events", db_index=False)
+    workspace = models.ForeignKey(
+        Workspace, on_delete=models.PROTECT, null=True, related_name="audit_events", db_index=False
+    )
     api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, null=True, related_name="audit_events")
+    subject = models.CharField(max_length=40, blank=True)
     action = models.CharField(max_length=50)  # "api_key.revoked"
     actor = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     via = models.CharField(max_length=7, choices=Via.choices)
@@ -368,16 +400,23 @@ class AuditEvent(models.Model):
     details = models.JSONField(default=dict)
     created_at = models.DateTimeField(default=timezone.now)
 
+    objects = AuditEventManager()
+
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["workspace", "-id"], name="audit_event_newest_first")]
+        indexes = [
+            models.Index(fields=["workspace", "-id"], name="audit_event_newest_first"),
+            models.Index(fields=["action", "-id"], name="audit_event_by_action"),
+            models.Index(fields=["via", "-id"], name="audit_event_by_via"),
+            models.Index(fields=["subject", "-id"], name="audit_event_by_subject"),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.action} {self.api_key or self.workspace}"
+        return f"{self.action} {self.api_key or self.subject}"
 
     @property
     def sentence(self) -> str:
-        """What happened, for a key's history."""
+        """What happened, for a history."""
         match self.action, self.details:
             case "api_key.created", {"description": description}:
                 return f"Created as “{description}”"
@@ -385,4 +424,12 @@ class AuditEvent(models.Model):
                 return f"Renamed from “{before}” to “{after}”"
             case "api_key.revoked", {"reason": reason}:
                 return f"Revoked: “{reason}”" if reason else "Revoked"
+            case (("workspace.suspended" | "workspace.resumed"), {"reason": reason}):
+                return f"{self.action.partition('.')[2].capitalize()}: “{reason}”"
+            case "membership.changed", {"before": before, "after": after}:
+                return f"Role changed from {before} to {after}"
+            case (("membership.created" | "membership.deleted"), {"role": role}):
+                return f"{'Joined' if self.action.endswith('created') else 'Removed'} as {role}"
+            case _, {"changes": changes}:
+                return "; ".join(f"{field}: {before} → {after}" for field, (before, after) in changes.items())
         return self.action

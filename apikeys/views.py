@@ -21,7 +21,7 @@ from onehorizon.client import client_address
 from onehorizon.ratelimits import limit_form
 from workspaces.access import resolve_workspace
 from workspaces.ids import is_id
-from workspaces.models import NoneChosen, User, Workspace
+from workspaces.models import NoneChosen, User, Workspace, WorkspaceSuspended
 
 STATUSES = {"active": "Active", "expired": "Expired", "revoked": "Revoked", "all": "All"}
 KEYS_ON_A_PAGE = 50
@@ -154,7 +154,7 @@ class AddKeyView(ManagesKeysMixin, FormView[AddKeyForm]):
             )
         except CreatedAlready as again:
             return redirect(reverse("api-key", args=[self.workspace.pk, again.api_key.pk], query={"again": 1}))
-        except ActiveKeyLimitReached as error:
+        except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
             form.add_error(None, str(error))
             return self.form_invalid(form)
         context = self.get_context_data(form=form, api_key=api_key, secret=secret, site=_site(self.request))

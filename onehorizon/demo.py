@@ -97,7 +97,7 @@ def _tasks(workspace: Workspace, people: dict[str, User]) -> None:
 def _new_key(workspace: Workspace) -> str:
     """A fresh key's secret. Where the workspace is full, the oldest demo key makes room.
 
-    Raises `ActiveKeyLimitReached` where none of its keys is a demo key.
+    Raises `ActiveKeyLimitReached` where none of its keys is a demo key, and `WorkspaceSuspended`.
     """
     while True:
         try:

@@ -22,7 +22,7 @@ from rest_framework.views import set_rollback
 from apikeys.models import ActiveKeyLimitReached, IdempotencyKeyReused
 from onehorizon.ratelimits import RateLimited
 from workspaces.access import MissingScope
-from workspaces.models import NoneChosen
+from workspaces.models import NoneChosen, WorkspaceSuspended
 
 logger = logging.getLogger("onehorizon.errors")
 
@@ -65,7 +65,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
             headers["WWW-Authenticate"] = f'{challenge}, scope="{error.scope}"'
         case IdempotencyKeyReused():
             code, message = 422, str(error)
-        case ActiveKeyLimitReached():
+        case ActiveKeyLimitReached() | WorkspaceSuspended():
             code, message = 409, str(error)
         case NoneChosen():
             code, message = 400, str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
@@ -147,6 +148,8 @@ class Workspace(models.Model):
         User, through="Membership", related_name="workspaces"
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    suspended_at = models.DateTimeField(null=True, editable=False)
+    suspend_reason = models.CharField(max_length=200, blank=True, editable=False, validators=[single_line])
 
     objects: ClassVar[WorkspaceManager] = WorkspaceManager()
 
@@ -164,6 +167,24 @@ class Workspace(models.Model):
     def add_member(self, user: User, role: Role) -> Membership:
         return self.memberships.create(user=user, role=role)
 
+    def suspend(self, reason: str) -> bool:
+        """Refuses the workspace's keys, from the next request on, until `resume`. Its people are told the reason.
+
+        False where it was suspended already.
+        """
+        return self._move(from_=None, to=timezone.now(), reason=reason)
+
+    def resume(self) -> bool:
+        """Lets the workspace's keys in again. False where it wasn't suspended."""
+        return self.suspended_at is not None and self._move(from_=self.suspended_at, to=None, reason="")
+
+    def _move(self, *, from_: datetime | None, to: datetime | None, reason: str) -> bool:
+        found = Workspace.objects.filter(pk=self.pk, suspended_at=from_)
+        changed = found.update(suspended_at=to, suspend_reason=reason)
+        if changed:
+            self.suspended_at, self.suspend_reason = to, reason
+        return bool(changed)
+
 
 class Role(models.TextChoices):
     OWNER = "owner"
@@ -172,6 +193,13 @@ class Role(models.TextChoices):
 
 
 KEY_MANAGERS = (Role.OWNER, Role.ADMIN)
+
+
+class WorkspaceSuspended(Exception):
+    """The workspace is suspended, so nothing may be added to what can't be used."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"This workspace is suspended: “{reason}”. Keys can be added once it is resumed.")
 
 
 class LastOwner(Exception):

@@ -12,6 +12,7 @@ from granian.server import Server
 
 from apikeys.models import ActiveKeyLimitReached
 from onehorizon import demo
+from workspaces.models import WorkspaceSuspended
 
 HOST = "127.0.0.1"
 
@@ -42,7 +43,7 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0)
         try:
             seeded = demo.seed()
-        except ActiveKeyLimitReached as error:
+        except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
             raise CommandError(str(error)) from None
         connections.close_all()
         owner = seeded.users[0]

@@ -5,6 +5,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apikeys.models import ActiveKeyLimitReached
 from onehorizon import demo
+from workspaces.models import WorkspaceSuspended
 
 
 class Command(BaseCommand):
@@ -16,7 +17,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         try:
             seeded = demo.seed()
-        except ActiveKeyLimitReached as error:
+        except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
             raise CommandError(str(error)) from None
         if options["json"]:
             answer = {"workspaceId": seeded.workspace.pk, "apiKey": seeded.secret, "users": seeded.users}
