@@ -15,7 +15,8 @@ EXPIRIES = {"never": None, "30": timedelta(days=30), "90": timedelta(days=90), "
 CUSTOM = "date"
 
 # What must not stand in an address: a key, whole or cut, or any run that could be the inside of one.
-_LIKE_A_SECRET = re.compile(rf"{keys.MARK}_[0-9A-Za-z]{{{keys.KEY_ID_LENGTH}}}_[0-9A-Za-z]|[0-9A-Za-z]{{24,}}")
+_PART_OF_A_KEY = re.compile(rf"{keys.MARK}_[0-9A-Za-z]{{{keys.KEY_ID_LENGTH}}}_[0-9A-Za-z]")
+_LIKE_A_SECRET = re.compile(rf"{_PART_OF_A_KEY.pattern}|[0-9A-Za-z]{{24,}}")
 
 
 def like_a_secret(text: str) -> bool:
@@ -77,13 +78,29 @@ class AddKeyForm(DescriptionForm):
         return None if span is None else timezone.now() + span
 
 
-class RevokeForm(forms.Form):
+class ReasonForm(forms.Form):
+    """Why something is done. It is kept and shown, so it can't hold a key or a part of one."""
+
     reason = forms.CharField(
-        required=False,
         max_length=200,
         validators=ApiKey._meta.get_field("revoke_reason").validators,
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        error_messages={"required": "Say why: it is kept with the change."},
     )
+
+    def clean_reason(self) -> str:
+        reason: str = self.cleaned_data["reason"]
+        if _PART_OF_A_KEY.search(reason):
+            raise ValidationError("This has a key or a part of one in it. The reason is kept and shown: leave it out.")
+        return reason
+
+
+class RevokeForm(ReasonForm):
+    """A reason, for who wants to give one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].required = False
 
 
 class FindForm(forms.Form):

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,16 @@ CSRF_TRUSTED_ORIGINS = listed("CSRF_TRUSTED_ORIGINS", [])
 if strangers := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
     raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS takes origins such as https://example.com: {strangers[0]}")
 
+# What the operators' admin says it is working on, and where it is: off /admin/ fewer scanners find it.
+ENVIRONMENT: str = read(
+    "str", "ENVIRONMENT", "development" if DEBUG else "production", validate=validate.Length(min=1, max=30)
+)
+ADMIN_URL: str = read("str", "ADMIN_URL", "admin/")
+if not re.fullmatch(r"(?!(api|app|w|settings|static|workspaces|sign-in|sign-out)/)([0-9A-Za-z_-]+/)+", ADMIN_URL):
+    raise ImproperlyConfigured(
+        f"ADMIN_URL takes a path that nothing else uses, such as operators/, with a slash at its end only: {ADMIN_URL}"
+    )
+
 # Whose X-Forwarded-For and X-Forwarded-Proto are believed.
 TRUSTED_PROXIES: list[IPNetwork] = read("networks", "TRUSTED_PROXIES", "")
 
@@ -108,8 +119,10 @@ INSTALLED_APPS = [
     "workspaces",
     "apikeys",
     "oauth",
+    "onehorizon.apps.OperatorsConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "csp",
@@ -127,6 +140,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "onehorizon.middleware.PageMiddleware",
 ]
@@ -141,6 +155,7 @@ TEMPLATES = [
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
             ],
             "builtins": ["workspaces.templatetags.moments"],
         },
@@ -168,6 +183,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 SESSION_COOKIE_AGE = 14 * 24 * 3600
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the admin's; nothing of them in cookies
 CSRF_FAILURE_VIEW = "onehorizon.errors.csrf_failure"
 RATELIMIT_IP_META_KEY = "onehorizon.client.client_address"
 # A shared cache makes the limits on the page's forms exact over several hosts; without one they hold per process.

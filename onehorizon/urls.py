@@ -1,3 +1,5 @@
+from django.conf import settings
+from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
@@ -7,6 +9,7 @@ urlpatterns = [
     path("api/v1/", include("workspaces.api_urls")),
     path("api/v1/", include("apikeys.api_urls")),
     re_path(r"^api(/[\s\S]*)?\Z", UnknownPathView.as_view()),
+    path(settings.ADMIN_URL, admin.site.urls),
     path("", RedirectView.as_view(pattern_name="current-api-keys"), name="home"),
     path("", include("workspaces.urls")),
     path("", include("apikeys.urls")),

@@ -6,8 +6,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
+from apikeys.management.output import as_json, described
 from apikeys.models import ActiveKeyLimitReached, Actor, ApiKey, Via
 from workspaces.management.arguments import refusal, workspace_named
+from workspaces.models import WorkspaceSuspended
 
 
 class Command(BaseCommand):
@@ -16,6 +18,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("workspace", metavar="WORKSPACE", help="its id or slug")
         parser.add_argument("--description", required=True, help="the service and the environment it is for")
+        parser.add_argument("--json", action="store_true", help="print one JSON object, the secret in it")
         parser.add_argument("--expires-at", metavar="TIME", help="ISO 8601; UTC unless it says otherwise")
 
     def handle(self, **options: Any) -> None:
@@ -27,11 +30,11 @@ class Command(BaseCommand):
                 expires_at=_time(options["expires_at"]),
                 by=Actor(via=Via.COMMAND),
             )
-        except ActiveKeyLimitReached as error:
+        except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
             raise CommandError(str(error)) from None
         except ValidationError as error:
             raise refusal(error) from None
-        self.stdout.write(secret)
+        self.stdout.write(as_json({**described(api_key), "secret": secret}) if options["json"] else secret)
         self.stderr.write(f"{api_key.pk} in {workspace.name}. The secret is not shown again.")
 
 

@@ -1,8 +1,10 @@
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
+from apikeys.management.output import as_json, described
 from workspaces.management.arguments import workspace_named
 
 COLUMNS = "{:<30}  {:<18}  {:<8}  {:<17}  {:<17}  {}"
@@ -13,11 +15,21 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("workspace", metavar="WORKSPACE", help="its id or slug")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, **options: Any) -> None:
         workspace = workspace_named(options["workspace"])
+        api_keys = workspace.api_keys.select_related("created_by", "revoked_by")
+        if options["json"]:
+            answer = {
+                "apiKeys": [described(api_key) for api_key in api_keys],
+                "activeCount": api_keys.active().count(),
+                "activeLimit": settings.APIKEYS_MAX_ACTIVE,
+            }
+            self.stdout.write(as_json(answer))
+            return
         self.stdout.write(COLUMNS.format("id", "key", "status", "created (UTC)", "last used (UTC)", "description"))
-        for api_key in workspace.api_keys.all():
+        for api_key in api_keys:
             self.stdout.write(
                 COLUMNS.format(
                     api_key.pk,

@@ -4,6 +4,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from apikeys.management.output import as_json, described
 from apikeys.models import Actor, ApiKey, Via
 from workspaces.management.arguments import refusal
 
@@ -17,7 +18,8 @@ class Command(BaseCommand):
             metavar="KEY_OR_SECRET",
             help="its id, its masked form or its secret; - reads it from standard input, out of the shell's history",
         )
-        parser.add_argument("--reason", default="")
+        parser.add_argument("--reason", default="", help="kept in the key's history, where the workspace reads it")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, **options: Any) -> None:
         text = sys.stdin.readline() if options["key"] == "-" else options["key"]
@@ -29,5 +31,8 @@ class Command(BaseCommand):
             changed = api_key.revoke(by=Actor(via=Via.COMMAND), reason=options["reason"])
         except ValidationError as error:
             raise refusal(error) from None
+        if options["json"]:
+            self.stdout.write(as_json({**described(api_key), "changed": changed}))
+            return
         verb = "Revoked" if changed else "Was revoked already:"
         self.stdout.write(f"{verb} {api_key.masked} ({api_key.description}) of {api_key.workspace.name}.")

@@ -1,0 +1,244 @@
+"""Keys and audit events, for operators. Nothing here shows a hash; a secret comes in by a form's body alone."""
+
+from typing import Any, ClassVar, cast
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import path, reverse
+from django.utils.decorators import method_decorator
+from django.utils.safestring import SafeString
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+
+from apikeys import keys
+from apikeys.forms import FindForm, ReasonForm, like_a_secret
+from apikeys.models import Actor, ApiKey, ApiKeyQuerySet, AuditEvent, Via
+from onehorizon.client import client_address
+from onehorizon.operators import OperatorsAdmin, change_url, changelist_url, link
+from workspaces.ids import is_id
+from workspaces.models import User, Workspace
+
+MOST_AT_ONCE = 500  # keys that one confirmation can revoke
+
+ACTIONS = [
+    "api_key.created",
+    "api_key.renamed",
+    "api_key.revoked",
+    "membership.changed",
+    "membership.created",
+    "membership.deleted",
+    "tier.changed",
+    "tier.created",
+    "tier.deleted",
+    "user.changed",
+    "user.created",
+    "user.password_set",
+    "workspace.changed",
+    "workspace.created",
+    "workspace.quota_cleared",
+    "workspace.resumed",
+    "workspace.suspended",
+]
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    return Actor(Via.ADMIN, cast(User, request.user), client_address(request))
+
+
+class StatusFilter(admin.SimpleListFilter):
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("active", "Active"), ("expired", "Expired"), ("revoked", "Revoked")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
+        return cast(ApiKeyQuerySet, queryset).having_status(self.value() or "all")
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
+    list_display = (
+        "masked",
+        "description",
+        "in_workspace",
+        "status",
+        "created_at",
+        "created_by",
+        "last_used_at",
+        "expires_at",
+    )
+    list_filter = (StatusFilter,)
+    list_select_related = ("workspace", "created_by")
+    search_fields = ("description",)  # for Django to search at all; what is searched is below
+    actions = ("revoke_selected",)
+    readonly_fields = (
+        "id",
+        "masked",
+        "workspace",
+        "status",
+        "created_at",
+        "created_by",
+        "last_used_at",
+        "last_used_from",
+        "expires_at",
+        "revoked_at",
+        "revoked_by",
+        "revoke_reason",
+    )
+    fields = ("description", *readonly_fields)
+    narrowed_by: ClassVar = {"workspace": Workspace, "created_by": User}
+    events_by = "api_key"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
+        return super().get_queryset(request).defer("hash", "fingerprint")
+
+    @admin.display(description="workspace")
+    def in_workspace(self, api_key: ApiKey) -> SafeString:
+        return link(change_url(api_key.workspace), api_key.workspace)
+
+    # ---- what may be done ----
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        return super().has_change_permission(request, obj) and (obj is None or obj.revoked_at is None)
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("apikeys.revoke_apikey")
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        ApiKey.objects.get(pk=obj.pk).rename(form.cleaned_data["description"], by=actor_of(request))
+
+    # ---- finding ----
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        return [
+            path("find/", view(self.find_view), name="apikeys_apikey_find"),
+            path("revoke/", view(self.revoke_view), name="apikeys_apikey_revoke"),
+            *super().get_urls(),
+        ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if like_a_secret(request.GET.get("q", "")):
+            return redirect("admin:apikeys_apikey_find")  # the list's own form never sends one there
+        return super().changelist_view(request, extra_context)
+
+    @method_decorator(sensitive_post_parameters())
+    @sensitive_variables()
+    def find_view(self, request: HttpRequest) -> HttpResponse:
+        """Finds a key by whatever names it. What is posted goes into an address only if it is no secret."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return self.page(request, "find.html", title="Find a key", unknown="unknown" in request.GET)
+        form = FindForm(request.POST)
+        text = form.cleaned_data["text"] if form.is_valid() else ""
+        try:
+            return redirect(change_url(ApiKey.objects.look_up(text)))
+        except ApiKey.DoesNotExist:
+            pass
+        if is_id("w", text):
+            return redirect(changelist_url(ApiKey, workspace=text))
+        if is_id("u", text):
+            return redirect(changelist_url(ApiKey, created_by=text))
+        if not text or like_a_secret(text):
+            return redirect(reverse("admin:apikeys_apikey_find", query={"unknown": 1}))
+        return redirect(changelist_url(ApiKey, q=text))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ApiKey], search_term: str
+    ) -> tuple[QuerySet[ApiKey], bool]:
+        """By how a description, a key id, a workspace or a creator begins: each of them has an index to read."""
+        text = search_term.strip()
+        if not text:
+            return queryset, False
+        workspaces = Workspace.objects.filter(Q(slug__startswith=text.lower()) | Q(name__istartswith=text))
+        creators = User.objects.filter(Q(email__startswith=text.lower()) | Q(name__istartswith=text))
+        found = (
+            Q(description__istartswith=text)
+            | Q(workspace__in=list(workspaces.order_by().values_list("pk", flat=True)[:100]))
+            | Q(created_by__in=list(creators.order_by().values_list("pk", flat=True)[:100]))
+        )
+        if key_id := text.removeprefix(f"{keys.MARK}_").rstrip("_….*"):
+            found |= Q(key_id__startswith=key_id)
+        return queryset.filter(found), False
+
+    # ---- revoking ----
+
+    @admin.action(description="Revoke the selected keys", permissions=["revoke"])
+    def revoke_selected(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
+        chosen = list(queryset[: MOST_AT_ONCE + 1])
+        if len(chosen) > MOST_AT_ONCE:
+            messages.error(request, f"That is more than {MOST_AT_ONCE} keys: narrow the list down and go in steps.")
+            return None
+        return self._confirm(request, chosen, ReasonForm())
+
+    def revoke_view(self, request: HttpRequest) -> HttpResponse:
+        if not self.has_revoke_permission(request):
+            raise PermissionDenied
+        posted = request.method == "POST"
+        asked = (request.POST if posted else request.GET).getlist("key")
+        chosen = list(self.get_queryset(request).select_related("workspace").filter(pk__in=asked[:MOST_AT_ONCE]))
+        form = ReasonForm(request.POST if posted else None)
+        if not form.is_valid():
+            return self._confirm(request, chosen, form)
+        actor, reason = actor_of(request), form.cleaned_data["reason"]
+        outcomes = [(api_key, api_key.revoke(by=actor, reason=reason)) for api_key in chosen]
+        return self.page(request, "revoked.html", title="What happened to each key", outcomes=outcomes)
+
+    def _confirm(self, request: HttpRequest, chosen: list[ApiKey], form: ReasonForm) -> HttpResponse:
+        title = f"Revoke {len(chosen)} key{'' if len(chosen) == 1 else 's'}?"
+        return self.page(request, "revoke.html", title=title, chosen=chosen, form=form)
+
+
+class ActionFilter(admin.SimpleListFilter):
+    title = "action"
+    parameter_name = "action"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(action, action) for action in ACTIONS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
+        return queryset.filter(action=self.value()) if self.value() else queryset
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(OperatorsAdmin[AuditEvent]):
+    list_display = ("created_at", "action", "sentence", "about", "workspace", "actor", "via", "address")
+    list_filter = (ActionFilter, "via")
+    list_select_related = ("workspace", "api_key", "actor")
+    fields = (
+        "created_at",
+        "action",
+        "sentence",
+        "about",
+        "workspace",
+        "actor",
+        "via",
+        "address",
+        "details",
+        "id",
+    )
+    readonly_fields = fields
+    narrowed_by: ClassVar = {"workspace": Workspace, "api_key": ApiKey, "actor": User, "subject": None}
+
+    @admin.display(description="about")
+    def about(self, event: AuditEvent) -> str:
+        return link(change_url(event.api_key), event.api_key) if event.api_key else event.subject
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: AuditEvent | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: AuditEvent | None = None) -> bool:
+        return False

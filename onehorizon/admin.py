@@ -1,0 +1,319 @@
+"""Workspaces, people and tiers, for operators: each change with its audit event, in one transaction."""
+
+from typing import Any, cast
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.contrib.auth import admin as auth_admin
+from django.contrib.auth.forms import AdminUserCreationForm
+from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
+from django.db.models import Count, ManyToManyField, Model, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
+from django.forms.models import BaseInlineFormSet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.loader import render_to_string
+from django.urls import path
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from apikeys import quota
+from apikeys.admin import actor_of
+from apikeys.forms import ReasonForm
+from apikeys.models import ApiKey, AuditEvent
+from onehorizon.operators import M, OperatorsAdmin, change_url, changelist_url, link
+from workspaces.models import LastOwner, Membership, Role, Tier, User, Workspace
+
+admin.site.unregister(Group)  # what the groups may do is the migrations' to say
+
+
+def changes_in(form: forms.ModelForm[Any]) -> dict[str, list[Any]]:
+    """What a form changed, as `{field: [before, after]}`. A password is nobody's to read."""
+    changes = {}
+    for name in form.changed_data:
+        if "password" not in name:
+            before, sent = form.get_initial_for_field(form.fields[name], name), form.cleaned_data[name]
+            after = sent if isinstance(sent, QuerySet) else getattr(form.instance, name)
+            changes[name] = [_plain(before), _plain(after)]
+    return changes
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, QuerySet | list):
+        return [str(each) for each in value]
+    return value.pk if isinstance(value, Model) else value
+
+
+class AuditedAdmin(OperatorsAdmin[M]):
+    def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if form.changed_data:
+            self.record(request, "changed" if change else "created", obj, changes=changes_in(form))
+
+    def delete_model(self, request: HttpRequest, obj: M) -> None:
+        self.record(request, "deleted", obj)
+        super().delete_model(request, obj)
+
+    def record(self, request: HttpRequest, verb: str, obj: M, **details: Any) -> None:
+        action = f"{self.opts.model_name}.{verb}"
+        AuditEvent.objects.record(action, actor_of(request), details=details, **self.about(obj))
+
+    def about(self, obj: M) -> dict[str, Any]:
+        return {"subject": obj.pk}
+
+
+# ---- workspaces ----
+
+
+class MembershipForm(forms.ModelForm[Membership]):
+    """A member's role; who it is is chosen once."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.instance._state.adding:
+            person = self.fields["user"]
+            person.disabled = True
+            person.widget = forms.Select(choices=[(self.instance.user_id, str(self.instance.user))])
+
+
+class MembershipFormSet(BaseInlineFormSet[Membership, Workspace, forms.ModelForm[Membership]]):
+    """The members as they are to be. Holds the workspace while it looks for an owner among them."""
+
+    def clean(self) -> None:
+        super().clean()
+        if any(self.errors):
+            return
+        sent = [form for form in self.forms if form not in self.deleted_forms]
+        if any(form.has_changed() and form.cleaned_data.get("role") == Role.OWNER for form in sent):
+            return
+        owners = Membership.objects.filter(workspace=self.instance, role=Role.OWNER)
+        if not self.instance._state.adding:
+            Workspace.objects.lock(self.instance.pk)
+        going = [form.instance.pk for form in self.forms if form in self.deleted_forms or form.has_changed()]
+        if self.instance._state.adding or not owners.exclude(pk__in=going).exists():
+            raise ValidationError(str(LastOwner()))
+
+
+class MembershipInline(admin.TabularInline[Membership, Workspace]):
+    model = Membership
+    form = MembershipForm
+    formset = MembershipFormSet
+    fields = ("user", "role", "created_at")
+    readonly_fields = ("created_at",)
+    autocomplete_fields = ("user",)
+    verbose_name_plural = "members"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        return super().get_queryset(request).select_related("user", "workspace")
+
+    def get_extra(self, request: HttpRequest, obj: Workspace | None = None, **kwargs: Any) -> int:
+        return 1 if obj is None else 0
+
+
+@admin.register(Workspace)
+class WorkspaceAdmin(AuditedAdmin[Workspace]):
+    list_display = ("name", "slug", "tier_name", "active_keys", "suspended_at", "created_at", "lists")
+    search_fields = ("^slug", "^name", "id__exact")
+    search_help_text = "By how a name or a slug begins, or by id."
+    prepopulated_fields = {"slug": ("name",)}
+    readonly_fields = ("id", "created_at", "suspended_at", "suspend_reason", "active_keys", "lists", "quota_now")
+    inlines = (MembershipInline,)
+    events_by = "workspace"
+
+    def about(self, obj: Workspace) -> dict[str, Any]:
+        return {"workspace_id": obj.pk}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
+        keys = ApiKey.objects.active().filter(workspace=OuterRef("pk")).order_by().values("workspace")
+        count = Subquery(keys.annotate(count=Count("pk")).values("count"))
+        return super().get_queryset(request).select_related("tier").annotate(active_keys=Coalesce(count, Value(0)))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Workspace | None = None) -> Any:
+        if obj is None:
+            return [(None, {"fields": ["name", "slug", "tier"]})]
+        suspension = ["suspended_at", "suspend_reason"] if obj.suspended_at else []
+        return [
+            (None, {"fields": ["name", "slug", *suspension, "active_keys", "lists", "id", "created_at"]}),
+            ("Quota", {"fields": ["tier", "quota_now"]}),
+        ]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Workspace | None = None) -> bool:
+        return False
+
+    @admin.display(description="tier")
+    def tier_name(self, workspace: Workspace) -> str:
+        return str(workspace.tier_id)
+
+    @admin.display(description="active keys")
+    def active_keys(self, workspace: Workspace) -> int:
+        return cast(int, workspace.active_keys)  # type: ignore[attr-defined]  # annotated
+
+    @admin.display(description="lists")
+    def lists(self, workspace: Workspace) -> SafeString:
+        keys, events = (changelist_url(model, workspace=workspace.pk) for model in (ApiKey, AuditEvent))
+        return format_html_join(" · ", '<a href="{}">{}</a>', [(keys, "Keys"), (events, "Events")])
+
+    @admin.display(description="as it stands")
+    def quota_now(self, workspace: Workspace) -> str:
+        return render_to_string("admin/quota.html", {"quota": quota.standing(workspace.pk, workspace.tier)})
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Through the model's verbs, owners first, so that there is one at every step."""
+        formset.save(commit=False)
+        for membership in formset.new_objects:
+            membership.save()
+            self._record_member(request, "created", membership, role=membership.role)
+        roles = {form.instance.pk: form.initial.get("role") for form in formset.initial_forms}
+        changed = [membership for membership, _ in formset.changed_objects]
+        for membership in sorted(changed, key=lambda membership: membership.role != Role.OWNER):
+            membership.change_role(membership.role)
+            self._record_member(request, "changed", membership, before=roles[membership.pk], after=membership.role)
+        for membership in formset.deleted_objects:
+            self._record_member(request, "deleted", membership, role=membership.role)
+            membership.leave()
+
+    def _record_member(self, request: HttpRequest, verb: str, membership: Membership, **details: Any) -> None:
+        AuditEvent.objects.record(
+            f"membership.{verb}",
+            actor_of(request),
+            workspace_id=membership.workspace_id,
+            subject=membership.user_id,
+            details=details,
+        )
+
+    # ---- verbs ----
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        return [
+            path("<path:object_id>/suspend/", view(self.suspend_view), name="workspaces_workspace_suspend"),
+            path("<path:object_id>/resume/", view(self.resume_view), name="workspaces_workspace_resume"),
+            path("<path:object_id>/clear-quota/", view(self.clear_quota_view), name="workspaces_workspace_clear_quota"),
+            *super().get_urls(),
+        ]
+
+    def suspend_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        workspace = self._to_change(request, object_id)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if not form.is_valid():
+            told = "Its keys are refused from the next request on. Its people are told the reason, at their keys' page."
+            return self._confirm(request, workspace, form, title=f"Suspend {workspace}?", told=told, verb="Suspend")
+        reason = form.cleaned_data["reason"]
+        with transaction.atomic():
+            if workspace.suspend(reason):
+                self.record(request, "suspended", workspace, reason=reason)
+        return self._done(request, workspace, f"{workspace} is suspended: its keys are refused.")
+
+    def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        workspace = self._to_change(request, object_id)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if not form.is_valid():
+            told = "Its keys work again as they are, from the next request on."
+            return self._confirm(request, workspace, form, title=f"Resume {workspace}?", told=told, verb="Resume")
+        with transaction.atomic():
+            if workspace.resume():
+                self.record(request, "resumed", workspace, reason=form.cleaned_data["reason"])
+        return self._done(request, workspace, f"{workspace} is resumed: its keys work again.")
+
+    def clear_quota_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        workspace = self._to_change(request, object_id)
+        if request.method != "POST":
+            title = f"Clear the quota of {workspace}?"
+            told = "Whatever its keys have used is forgotten: they have the whole quota from the next request on."
+            return self._confirm(request, workspace, None, title=title, told=told, verb="Clear the quota")
+        with transaction.atomic():
+            quota.clear(workspace.pk)
+            self.record(request, "quota_cleared", workspace)
+        return self._done(request, workspace, f"{workspace} has its whole quota back.")
+
+    def _to_change(self, request: HttpRequest, object_id: str) -> Workspace:
+        workspace = self.get_object(request, unquote(object_id))
+        if workspace is None:
+            raise Http404
+        if not self.has_change_permission(request, workspace):
+            raise PermissionDenied
+        return workspace
+
+    def _confirm(
+        self, request: HttpRequest, workspace: Workspace, form: ReasonForm | None, **words: str
+    ) -> HttpResponse:
+        return self.page(request, "confirm.html", form=form, back=change_url(workspace), **words)
+
+    def _done(self, request: HttpRequest, workspace: Workspace, sentence: str) -> HttpResponse:
+        messages.success(request, sentence)
+        return redirect(change_url(workspace))
+
+
+# ---- people ----
+
+
+class AddUserForm(AdminUserCreationForm[User]):
+    class Meta:
+        model = User
+        fields = ("email", "name")
+
+
+@admin.register(User)
+class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
+    list_display = ("email", "name", "is_active", "is_staff", "last_login", "created_at")
+    list_filter = ("is_active", "is_staff")
+    search_fields = ("^email", "^name", "id__exact")
+    search_help_text = "By how an email or a name begins, or by id."
+    ordering = ("email",)
+    form = forms.ModelForm[User]
+    add_form = AddUserForm
+    add_fieldsets = ((None, {"fields": ("email", "name", "usable_password", "password1", "password2")}),)
+    fieldsets = (
+        (None, {"fields": ("email", "name", "is_active")}),
+        ("Where they are", {"fields": ("in_workspaces", "keys_created")}),
+        ("As an operator", {"fields": ("is_staff", "groups")}),
+        ("Times", {"fields": ("id", "created_at", "last_login")}),
+    )
+    readonly_fields = ("in_workspaces", "keys_created", "id", "created_at", "last_login")
+    filter_horizontal = ()
+    formfield_overrides = {ManyToManyField: {"widget": forms.CheckboxSelectMultiple}}
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """A superuser is another superuser's to change: an operator can't take that account over."""
+        out_of_reach = obj is not None and obj.is_superuser and not request.user.is_superuser
+        return super().has_change_permission(request, obj) and not out_of_reach
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return False
+
+    @admin.display(description="workspaces")
+    def in_workspaces(self, user: User) -> SafeString | str:
+        memberships = user.memberships.select_related("workspace")
+        told = [(change_url(each.workspace), each.workspace, each.role) for each in memberships]
+        return format_html_join(", ", '<a href="{}">{}</a> as {}', told) or "None"
+
+    @admin.display(description="keys")
+    def keys_created(self, user: User) -> SafeString:
+        return link(changelist_url(ApiKey, created_by=user.pk), "Keys they created, which go on working without them")
+
+    @transaction.atomic
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        response = super().user_change_password(request, id, form_url)
+        if request.method == "POST" and response.status_code == 302:
+            self.record(request, "password_set", User.objects.get(pk=unquote(id)))
+        return response
+
+
+# ---- tiers ----
+
+
+@admin.register(Tier)
+class TierAdmin(AuditedAdmin[Tier]):
+    list_display = ("name", "requests", "seconds", "burst_requests", "burst_seconds")
+    ordering = ("name",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Tier | None = None) -> tuple[str, ...]:
+        return () if obj is None else ("name",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Tier | None = None) -> bool:
+        """New workspaces need theirs."""
+        default = Workspace._meta.get_field("tier").get_default()
+        return super().has_delete_permission(request, obj) and (obj is None or obj.pk != default)
