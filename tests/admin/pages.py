@@ -1,0 +1,21 @@
+"""The addresses of the admin's pages."""
+
+from django.db.models import Model
+from django.urls import reverse
+
+from apikeys.models import ApiKey, AuditEvent
+from onehorizon.operators import change_url, changelist_url
+from workspaces.models import Tier, User, Workspace
+
+MODELS: list[type[Model]] = [Workspace, User, Tier, ApiKey, AuditEvent]
+INDEX = reverse("admin:index")
+FIND = reverse("admin:apikeys_apikey_find")
+REVOKE = reverse("admin:apikeys_apikey_revoke")
+
+
+def below(obj: Model, verb: str) -> str:
+    return change_url(obj).removesuffix("change/") + f"{verb}/"
+
+
+def add_url(model: type[Model]) -> str:
+    return changelist_url(model) + "add/"

@@ -1,0 +1,117 @@
+"""Who may open what: who x page -> status."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from apikeys.models import ApiKey, AuditEvent
+from onehorizon.operators import change_url, changelist_url
+from tests.admin.conftest import signed_in
+from tests.admin.pages import FIND, INDEX, MODELS, REVOKE, add_url, below
+from workspaces.models import Tier, User, Workspace
+
+WHO = ["operator", "support", "plain_staff", "owner"]
+
+
+@pytest.fixture
+def pages(workspace: Workspace, api_key: ApiKey, owner: User) -> dict[str, str]:
+    event = AuditEvent.objects.latest("id")
+    tier = Tier.objects.get(pk="standard")
+    shown = [workspace, api_key, owner, tier, event]
+    return {
+        "index": INDEX,
+        "find": FIND,
+        "revoke": f"{REVOKE}?key={api_key.pk}",
+        **{f"list {model._meta.model_name}": changelist_url(model) for model in MODELS},
+        **{f"show {obj._meta.model_name}": change_url(obj) for obj in shown},
+        **{f"add {model._meta.model_name}": add_url(model) for model in MODELS},
+        **{f"delete {obj._meta.model_name}": below(obj, "delete") for obj in shown},
+        **{verb: below(workspace, verb) for verb in ("suspend", "resume", "clear-quota")},
+        "password": below(owner, "password").replace("_5F", "_"),
+    }
+
+
+SEES = {"find", "revoke", *(f"{verb} {model._meta.model_name}" for verb in ("list", "show") for model in MODELS)}
+OPERATES = SEES | {"add workspace", "add user", "add tier", "suspend", "resume", "clear-quota", "password"}
+REACHES: dict[str, set[str]] = {
+    "operator": OPERATES | {"index"},
+    "support": SEES | {"index"},
+    "plain_staff": {"index"},
+    "owner": set(),
+}
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_each_reaches_their_pages_and_no_others(
+    who: str, pages: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    client = signed_in(request.getfixturevalue(who))
+    answers = {name: client.get(url).status_code for name, url in pages.items()}
+    # The product's own people aren't of the staff: each page sends them to the admin's sign-in, which refuses them.
+    refused = 302 if who == "owner" else 403
+    assert answers == {name: 200 if name in REACHES[who] else refused for name in pages}
+
+
+def test_a_signed_in_person_who_is_not_of_the_staff_is_refused(owner: User) -> None:
+    assert signed_in(owner).get(INDEX, follow=True).status_code == 403
+
+
+def test_a_stranger_is_sent_to_the_products_sign_in(client: Client) -> None:
+    answer = client.get(changelist_url(ApiKey), follow=True)
+
+    assert answer.redirect_chain[-1][0] == f"/sign-in/?next={changelist_url(ApiKey)}"
+
+
+def test_staff_without_a_group_see_nothing(plain_staff: User, workspace: Workspace) -> None:
+    page = signed_in(plain_staff).get(INDEX).content.decode()
+
+    assert "have permission to view or edit anything." in page
+    assert "Find a key" not in page
+
+
+def test_support_revokes(support: User, api_key: ApiKey) -> None:
+    answer = signed_in(support).post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
+
+    api_key.refresh_from_db()
+    assert answer.status_code == 200
+    assert api_key.revoked_by == support
+
+
+@pytest.mark.parametrize("verb", ["suspend", "resume", "clear-quota", "change"])
+def test_support_changes_nothing_else(support: User, workspace: Workspace, verb: str) -> None:
+    answer = signed_in(support).post(below(workspace, verb), {"reason": "Because", "name": "Other"})
+
+    workspace.refresh_from_db()
+    assert answer.status_code == 403
+    assert (workspace.name, workspace.suspended_at) == ("Acme", None)
+
+
+def test_staff_without_a_group_revoke_nothing(plain_staff: User, api_key: ApiKey) -> None:
+    answer = signed_in(plain_staff).post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
+
+    api_key.refresh_from_db()
+    assert answer.status_code == 403
+    assert api_key.revoked_at is None
+
+
+def test_an_operator_cannot_take_over_a_superuser(desk: Client) -> None:
+    root = User.objects.create_superuser("root@example.com", "Root", "root-password")
+
+    answers = [
+        desk.post(change_url(root), {"email": "mine@example.com", "name": "Mine"}),
+        desk.post(below(root, "password").replace("_5F", "_"), {"password1": "x" * 12, "password2": "x" * 12}),
+    ]
+
+    root.refresh_from_db()
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert root.check_password("root-password")
+
+
+def test_the_admin_says_what_and_where_it_is(desk: Client, settings: Any) -> None:
+    settings.ENVIRONMENT = "staging"
+
+    page = desk.get(INDEX).content.decode()
+
+    assert "One Horizon" in page
+    assert '<span class="environment">staging</span>' in page

@@ -1,0 +1,140 @@
+"""The admin's lists over 1,000,000 keys: which indexes they read, and how long a page takes."""
+
+import time
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from apikeys.models import ApiKey, AuditEvent
+from onehorizon.operators import BoundedPaginator, change_url, changelist_url
+from tests.helpers import make_key
+from workspaces.models import User, Workspace
+
+ROWS = 1_000_000
+MOST_ROWS_READ = ROWS // 10  # of which the count, which stops at 10,000, finds its own
+SECONDS_A_PAGE = 5  # on a busy machine; alone it takes a fraction of a second
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(
+        "connection.vendor != 'postgresql'",
+        reason="asks PostgreSQL's planner; SQLite serves one machine's few keys: set DATABASE_URL to a postgres:// one",
+    ),
+]
+
+# Ids in order of creation; every tenth key revoked, every fiftieth expired, all in 10,000 workspaces of the owner.
+FILL = """
+    INSERT INTO workspaces_workspace (id, name, slug, tier_id, created_at, suspend_reason)
+        SELECT 'w_' || lpad(n::text, 26, '0'), 'Customer ' || n, 'customer-' || n, 'standard', now(), ''
+        FROM generate_series(1, 10000) AS n;
+    INSERT INTO apikeys_apikey
+        (id, workspace_id, key_id, hash, fingerprint, description, created_at, created_by_id, expires_at, revoked_at,
+         revoke_reason)
+        SELECT 'key_' || lpad(n::text, 26, '0'), 'w_' || lpad((mod(n, 10000) + 1)::text, 26, '0'),
+               lpad(n::text, 12, '0'), '$argon2id$', '', CASE WHEN mod(n, 2) = 0 THEN 'CI ' ELSE 'Worker ' END || n,
+               now(), CASE WHEN mod(n, 5000) = 0 THEN '{owner}' END,
+               CASE WHEN mod(n, 50) = 0 THEN now() - interval '1 day' END, CASE WHEN mod(n, 10) = 1 THEN now() END, ''
+        FROM generate_series(1, {rows}) AS n;
+    INSERT INTO apikeys_auditevent (id, workspace_id, subject, action, via, details, created_at)
+        SELECT 'evt_' || lpad(n::text, 26, '0'), 'w_' || lpad((mod(n, 10000) + 1)::text, 26, '0'), '',
+               CASE WHEN mod(n, 10000) = 0 THEN 'workspace.suspended' ELSE 'api_key.created' END, 'page', '{{}}', now()
+        FROM generate_series(1, 200000) AS n;
+"""
+
+
+@pytest.fixture
+def _many(owner: User) -> None:
+    """Foreign keys and indexes make way for the rows; the indexes come back, and the test's end undoes it all."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        for table in ("apikeys_apikey", "apikeys_auditevent"):
+            cursor.execute("SELECT conname FROM pg_constraint WHERE contype = 'f' AND conrelid = %s::regclass", [table])
+            for (name,) in cursor.fetchall():
+                cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+        cursor.execute(
+            """
+            SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
+            WHERE indrelid IN ('apikeys_apikey'::regclass, 'apikeys_auditevent'::regclass)
+              AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+            """
+        )
+        indexes = cursor.fetchall()
+        for name, _ in indexes:
+            cursor.execute(f"DROP INDEX {name}")
+        cursor.execute(FILL.format(rows=ROWS, owner=owner.pk))
+        for _, definition in indexes:
+            cursor.execute(definition)
+        cursor.execute("ANALYZE")
+
+
+@pytest.mark.usefixtures("_many")
+def test_each_list_is_quick_and_never_reads_the_whole_table(desk: Client, owner: User) -> None:
+    keys, events = changelist_url(ApiKey), changelist_url(AuditEvent)
+    workspace = Workspace.objects.get(slug="customer-7")
+    pages = {
+        "keys": keys,
+        "keys, page 100": f"{keys}?p=100",
+        "active": f"{keys}?status=active",
+        "revoked": f"{keys}?status=revoked",
+        "expired": f"{keys}?status=expired",
+        "of a workspace": f"{keys}?workspace={workspace.pk}",
+        "by creator": f"{keys}?created_by={owner.pk}",
+        "by a common description": f"{keys}?q=ci",
+        "by a rare description": f"{keys}?q=Worker 99999",
+        "by one description": f"{keys}?q=worker 777777",
+        "by no description": f"{keys}?q=nothing like it",
+        "by key id": f"{keys}?q=one_000000777777_…",
+        "by a workspace's name": f"{keys}?q=customer 777",
+        "by creator's email": f"{keys}?q={owner.email}",
+        "events": events,
+        "events of a workspace": f"{events}?workspace={workspace.pk}",
+        "rare events": f"{events}?action=workspace.suspended",
+        "events of the admin": f"{events}?via__exact=admin",
+        "events about a person": f"{events}?subject={owner.pk}",
+        "workspaces": changelist_url(Workspace),
+        "a workspace": change_url(workspace),
+        "a key": change_url(ApiKey.objects.get(key_id="000000777777")),
+    }
+
+    took = {}
+    for name, url in pages.items():
+        with CaptureQueriesContext(connection) as queries:
+            started = time.perf_counter()
+            answer = desk.get(url)
+            took[name] = time.perf_counter() - started
+        assert answer.status_code == 200
+        assert len(queries) < 15, name
+        for statement in queries.captured_queries:
+            if statement["sql"].startswith("SELECT"):
+                read = rows_read(statement["sql"])
+                assert read <= MOST_ROWS_READ, f"{name}: {read} rows for {statement['sql']}"
+    print({name: f"{seconds * 1000:.0f} ms" for name, seconds in took.items()})  # noqa: T201, the figures
+    assert max(took.values()) < SECONDS_A_PAGE, took
+
+
+def rows_read(statement: str) -> int:
+    """Of any table, by the statement as PostgreSQL runs it."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+        nodes = [cursor.fetchone()[0][0]["Plan"]]
+    rows = 0
+    for node in nodes:
+        nodes += node.get("Plans", [])
+        if "Relation Name" in node:
+            rows += (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+    return rows
+
+
+def test_a_list_says_where_it_stopped_counting(
+    desk: Client, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedPaginator, "MOST", 2)
+    for _ in range(3):
+        make_key(workspace)
+
+    page: Any = desk.get(changelist_url(ApiKey))
+
+    assert "The first 2 API keys; there may be more" in page.content.decode()

@@ -1,0 +1,217 @@
+"""Workspaces: their members, tier, suspension and quota."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from apikeys import quota
+from apikeys.models import AuditEvent
+from onehorizon.operators import change_url, changelist_url
+from tests.admin.pages import add_url, below
+from tests.helpers import BY_TEST, Api, make_key, make_user, make_workspace
+from workspaces.models import Membership, Role, Tier, User, Workspace
+
+
+def sent(workspace: Workspace, roles: Mapping[User, str | None], **fields: str) -> dict[str, str]:
+    """The change form, filled in: each person's role, None to remove them; who isn't a member yet is added."""
+    memberships = {membership.user: membership for membership in workspace.memberships.all()}
+    data: dict[str, str] = {"name": workspace.name, "slug": workspace.slug, "tier": workspace.tier.pk, **fields}
+    rows = [*memberships, *(user for user in roles if user not in memberships)]
+    for index, user in enumerate(rows):
+        row: dict[str, str] = {"user": user.pk}
+        if membership := memberships.get(user):
+            row |= {"id": membership.pk, "workspace": workspace.pk, "role": membership.role}
+        if role := roles.get(user):
+            row["role"] = role
+        elif user in roles:
+            row["DELETE"] = "on"
+        data |= {f"memberships-{index}-{name}": value for name, value in row.items()}
+    return data | {"memberships-TOTAL_FORMS": str(len(rows)), "memberships-INITIAL_FORMS": str(len(memberships))}
+
+
+def roles_in(workspace: Workspace) -> dict[str, str]:
+    return dict(workspace.memberships.values_list("user__name", "role"))
+
+
+def latest_event(action: str) -> AuditEvent:
+    return AuditEvent.objects.filter(action=action).latest("id")
+
+
+# ---- members ----
+
+
+def test_a_member_is_added_promoted_and_removed_with_an_event_each(
+    desk: Client, operator: User, workspace: Workspace, admin: User, member: User, outsider: User
+) -> None:
+    desk.post(change_url(workspace), sent(workspace, {member: "admin", admin: None, outsider: "member"}))
+
+    assert roles_in(workspace) == {"Owner": "owner", "Member": "admin", "Outsider": "member"}
+    events = AuditEvent.objects.filter(action__startswith="membership").order_by("id")
+    assert [(event.action, event.subject, event.details, event.sentence) for event in events] == [
+        ("membership.created", outsider.pk, {"role": "member"}, "Joined as member"),
+        ("membership.changed", member.pk, {"before": "member", "after": "admin"}, "Role changed from member to admin"),
+        ("membership.deleted", admin.pk, {"role": "admin"}, "Removed as admin"),
+    ]
+    assert {(event.workspace, event.actor, event.via) for event in events} == {(workspace, operator, "admin")}
+
+
+@pytest.mark.parametrize("role", [None, "admin", "member"])
+def test_the_last_owner_stays_and_nothing_that_was_sent_is_lost(
+    desk: Client, workspace: Workspace, owner: User, member: User, role: str | None
+) -> None:
+    before = roles_in(workspace)
+
+    answer = desk.post(change_url(workspace), sent(workspace, {owner: role, member: "admin"}, name="Acme & Sons"))
+
+    page = answer.content.decode()
+    assert "A workspace needs an owner: make someone else one first." in page
+    assert 'value="Acme &amp; Sons"' in page
+    assert re.search(r'<option value="admin" selected>Admin</option>', page)
+    assert roles_in(workspace) == before
+    assert not AuditEvent.objects.exclude(action="api_key.created").exists()
+
+
+def test_ownership_is_handed_over_in_one_go(desk: Client, workspace: Workspace, owner: User, member: User) -> None:
+    desk.post(change_url(workspace), sent(workspace, {owner: None, member: "owner"}))
+
+    assert roles_in(workspace) == {"Admin": "admin", "Member": "owner"}
+
+
+def test_who_a_membership_is_of_cannot_be_changed(
+    desk: Client, workspace: Workspace, owner: User, outsider: User
+) -> None:
+    data = sent(workspace, {})
+    data["memberships-0-user"] = outsider.pk
+
+    desk.post(change_url(workspace), data)
+
+    assert not Membership.objects.filter(workspace=workspace, user=outsider).exists()
+
+
+def created(desk: Client, owner: User | None) -> Any:
+    data = {"name": "New", "slug": "new", "tier": "standard", "memberships-INITIAL_FORMS": "0"}
+    if owner:
+        data |= {"memberships-0-user": owner.pk, "memberships-0-role": "owner"}
+    return desk.post(add_url(Workspace), data | {"memberships-TOTAL_FORMS": "1" if owner else "0"})
+
+
+def test_a_new_workspace_has_an_owner(desk: Client, owner: User) -> None:
+    refused = created(desk, None)
+    accepted = created(desk, owner)
+
+    assert "A workspace needs an owner" in refused.content.decode()
+    assert accepted.status_code == 302
+    assert roles_in(Workspace.objects.get(slug="new")) == {"Owner": "owner"}
+    assert latest_event("workspace.created").details == {"changes": {"name": [None, "New"], "slug": [None, "new"]}}
+
+
+# ---- tier and quota ----
+
+
+def test_a_workspace_moves_to_another_tier_with_an_event(desk: Client, operator: User, workspace: Workspace) -> None:
+    Tier.objects.create(name="large", requests=2000, seconds=900, burst_requests=400, burst_seconds=60)
+
+    desk.post(change_url(workspace), sent(workspace, {}, tier="large"))
+
+    event = latest_event("workspace.changed")
+    assert (event.workspace, event.actor, event.sentence) == (workspace, operator, "tier: standard → large")
+    assert Api(make_key(workspace)[1]).get("/me")["RateLimit-Policy"].startswith('"large";q=2000')
+
+
+def test_a_throttled_workspace_is_seen_and_its_quota_cleared(desk: Client, api: Api, workspace: Workspace) -> None:
+    while api.get("/me").status_code == 200:
+        pass
+    page = desk.get(change_url(workspace)).content.decode()
+    assert "<strong>0 of 40</strong>" in page
+    assert "<strong>Throttled</strong>" in page
+
+    page = desk.post(below(workspace, "clear-quota"), follow=True).content.decode()
+
+    assert "Acme has its whole quota back." in page
+    assert "<strong>40 of 40</strong>" in page
+    assert latest_event("workspace.quota_cleared").workspace == workspace
+    assert api.get("/me").status_code == 200
+
+
+def test_asking_does_not_clear(desk: Client, api: Api, workspace: Workspace) -> None:
+    api.get("/me")
+
+    page = desk.get(below(workspace, "clear-quota")).content.decode()
+
+    assert "Clear the quota of Acme?" in page
+    assert quota.standing(workspace.pk, workspace.tier).windows[1].remaining == 39
+
+
+# ---- suspension ----
+
+
+def test_a_workspace_is_suspended_and_resumed_with_an_event_each(
+    desk: Client, operator: User, api: Api, workspace: Workspace
+) -> None:
+    page = desk.post(below(workspace, "suspend"), {"reason": "Unpaid"}, follow=True).content.decode()
+    assert "Acme is suspended: its keys are refused." in page
+    assert "Unpaid" in page
+    assert api.get("/me").status_code == 401
+
+    page = desk.post(below(workspace, "resume"), {"reason": "Paid"}, follow=True).content.decode()
+    assert "Acme is resumed: its keys work again." in page
+    assert api.get("/me").status_code == 200
+
+    events = AuditEvent.objects.filter(action__startswith="workspace").order_by("id")
+    assert [(event.actor, event.sentence) for event in events] == [
+        (operator, "Suspended: “Unpaid”"),
+        (operator, "Resumed: “Paid”"),
+    ]
+
+
+def test_suspending_again_changes_nothing(desk: Client, workspace: Workspace) -> None:
+    for reason in ("Unpaid", "Other"):
+        desk.post(below(workspace, "suspend"), {"reason": reason})
+
+    workspace.refresh_from_db()
+    assert workspace.suspend_reason == "Unpaid"
+    assert AuditEvent.objects.filter(action="workspace.suspended").count() == 1
+
+
+@pytest.mark.parametrize("verb", ["suspend", "resume"])
+def test_a_reason_is_needed(desk: Client, workspace: Workspace, verb: str) -> None:
+    page = desk.post(below(workspace, verb), {"reason": " "}).content.decode()
+
+    assert "Say why: it is kept with the change." in page
+
+
+def test_a_workspace_that_is_not_there(desk: Client, workspace: Workspace) -> None:
+    assert desk.get(below(workspace, "suspend").replace("w_5F0", "w_5F1")).status_code == 404
+
+
+# ---- the list ----
+
+
+def test_the_list_counts_active_keys_and_leads_on(
+    desk: Client, workspace: Workspace, elsewhere: Workspace, django_assert_max_num_queries: Any
+) -> None:
+    keys = [make_key(workspace)[0] for _ in range(3)]
+    keys[0].revoke(by=BY_TEST)
+
+    page = desk.get(changelist_url(Workspace))
+
+    counts = {row.slug: row.active_keys for row in page.context["cl"].result_list}
+    assert counts == {"acme": 2, "elsewhere": 0}
+    assert f"/apikeys/apikey/?workspace={workspace.pk}" in page.content.decode()
+    for number in range(20):
+        make_key(make_workspace(make_user(f"owner-{number}"), slug=f"more-{number}"))
+    with django_assert_max_num_queries(8):
+        desk.get(changelist_url(Workspace))
+
+
+def test_a_workspace_of_many_members_opens_with_as_many_queries(
+    desk: Client, workspace: Workspace, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(30):
+        workspace.add_member(make_user(f"person-{number}"), Role.MEMBER)
+
+    with django_assert_max_num_queries(12):
+        desk.get(change_url(workspace))

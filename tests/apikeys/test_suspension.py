@@ -1,0 +1,99 @@
+"""A suspended workspace, as its keys and its people meet it."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from apikeys.models import ApiKey
+from tests.helpers import BY_TEST, Api, make_key, manage
+from workspaces.models import User, Workspace, WorkspaceSuspended
+
+REASON = "An invoice is three months late"
+
+
+@pytest.fixture
+def suspended(workspace: Workspace) -> Workspace:
+    workspace.suspend(REASON)
+    return workspace
+
+
+@pytest.fixture
+def page(owner: User, client: Client) -> Client:
+    client.force_login(owner)
+    return client
+
+
+def test_a_suspended_workspaces_key_is_answered_just_like_one_that_never_was(api: Api, workspace: Workspace) -> None:
+    never = Api("one_000000000000_0").get("/me")
+    assert api.get("/me").status_code == 200
+
+    workspace.suspend(REASON)
+    refused = api.get("/me")
+
+    assert (refused.status_code, refused.content) == (401, never.content)
+    assert refused["WWW-Authenticate"] == never["WWW-Authenticate"]
+    assert "RateLimit" not in refused
+
+
+def test_the_keys_work_again_as_they_are_once_it_is_resumed(api: Api, suspended: Workspace) -> None:
+    suspended.resume()
+    assert api.get("/me").status_code == 200
+
+
+def test_other_workspaces_go_on(suspended: Workspace, elsewhere: Workspace) -> None:
+    assert Api(make_key(elsewhere)[1]).get("/me").status_code == 200
+
+
+def test_authenticating_is_one_read(secret: str, django_assert_num_queries: Any) -> None:
+    ApiKey.objects.authenticate(secret)
+    with django_assert_num_queries(1):
+        api_key = ApiKey.objects.authenticate(secret)
+        assert api_key is not None
+        assert api_key.quota_tier.name == "standard"
+
+
+def test_resuming_what_was_never_suspended_changes_nothing(workspace: Workspace) -> None:
+    assert workspace.resume() is False
+
+
+def test_no_key_is_added(suspended: Workspace) -> None:
+    with pytest.raises(WorkspaceSuspended, match=REASON):
+        ApiKey.objects.create_key(suspended, description="CI", by=BY_TEST)
+
+
+@pytest.mark.parametrize("who", ["owner", "admin", "member"])
+def test_its_people_are_told_why(
+    who: str, suspended: Workspace, client: Client, request: pytest.FixtureRequest
+) -> None:
+    client.force_login(request.getfixturevalue(who))
+    assert REASON in client.get(f"/w/{suspended.pk}/settings/developer/api-keys/").content.decode()
+
+
+def test_the_page_offers_no_new_key_and_makes_none(page: Client, api_key: ApiKey, suspended: Workspace) -> None:
+    home = f"/w/{suspended.pk}/settings/developer/api-keys/"
+    listed = page.get(home).content.decode()
+    form = page.get(f"{home}add/")
+    once = form.context["form"]["once"].value()
+    answer = page.post(f"{home}add/", {"description": "CI", "expiry": "never", "once": once}).content.decode()
+
+    disabled = '<button class="primary" disabled aria-describedby="suspended">Add key</button>'
+    assert disabled in listed
+    assert disabled in form.content.decode()
+    assert "Keys can be added once it is resumed." in answer
+    assert suspended.api_keys.count() == 1
+
+
+def test_a_key_can_still_be_revoked(page: Client, api_key: ApiKey, suspended: Workspace) -> None:
+    page.post(f"/w/{suspended.pk}/settings/developer/api-keys/{api_key.pk}/revoke/", {"reason": ""})
+
+    api_key.refresh_from_db()
+    assert api_key.revoked_at is not None
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_the_command_says_why_too(suspended: Workspace) -> None:
+    made = manage("create_api_key", suspended.slug, "--description", "CI")
+
+    assert made.returncode == 1
+    assert REASON in made.stderr
