@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from playwright.sync_api import Page, expect, sync_playwright
 
 from apikeys.models import Actor, ApiKey, Via
@@ -50,6 +51,7 @@ def browser(
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("heading", name="Operators")).to_be_visible()
         yield page
+        connection.close()  # under Playwright's loop the test has had one of its own
         chromium.close()
 
 
