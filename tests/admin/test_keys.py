@@ -148,3 +148,7 @@ def test_a_revoked_key_cannot_be_edited(desk: Client, operator: User, api_key: A
     api_key.refresh_from_db()
     assert answer.status_code == 403
     assert api_key.description == "CI, production"
+
+
+def test_what_every_key_begins_with_finds_none(desk: Client, api_key: ApiKey) -> None:
+    assert not desk.get(LIST, {"q": "one_"}).context["cl"].result_list
