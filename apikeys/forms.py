@@ -7,16 +7,15 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from apikeys import keys
 from apikeys.models import DESCRIPTION_MAX_LENGTH, ApiKey
+from apikeys.validators import PART_OF_A_KEY
 from workspaces.ids import is_id
 
 EXPIRIES = {"never": None, "30": timedelta(days=30), "90": timedelta(days=90), "365": timedelta(days=365)}
 CUSTOM = "date"
 
 # What must not stand in an address: a key, whole or cut, or any run that could be the inside of one.
-_PART_OF_A_KEY = re.compile(rf"{keys.MARK}_[0-9A-Za-z]{{{keys.KEY_ID_LENGTH}}}_[0-9A-Za-z]")
-_LIKE_A_SECRET = re.compile(rf"{_PART_OF_A_KEY.pattern}|[0-9A-Za-z]{{24,}}")
+_LIKE_A_SECRET = re.compile(rf"{PART_OF_A_KEY.pattern}|[0-9A-Za-z]{{24,}}")
 
 
 def like_a_secret(text: str) -> bool:
@@ -87,12 +86,6 @@ class ReasonForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
         error_messages={"required": "Say why: it is kept with the change."},
     )
-
-    def clean_reason(self) -> str:
-        reason: str = self.cleaned_data["reason"]
-        if _PART_OF_A_KEY.search(reason):
-            raise ValidationError("This has a key or a part of one in it. The reason is kept and shown: leave it out.")
-        return reason
 
 
 class RevokeForm(ReasonForm):

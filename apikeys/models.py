@@ -18,6 +18,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from apikeys import keys, secrets
+from apikeys.validators import without_key
 from workspaces.access import Scope
 from workspaces.ids import IdField, is_id
 from workspaces.models import Tier, User, Workspace, WorkspaceSuspended
@@ -193,7 +194,7 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True, editable=False)
     revoked_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
-    revoke_reason = models.CharField(max_length=200, blank=True, validators=[single_line])
+    revoke_reason = models.CharField(max_length=200, blank=True, validators=[single_line, without_key])
     last_used_at = models.DateTimeField(null=True, editable=False)
     idempotency_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001, "" would be a value
     request_digest = models.CharField(max_length=64, blank=True, editable=False)

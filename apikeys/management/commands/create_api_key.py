@@ -1,3 +1,4 @@
+import json
 from datetime import datetime
 from typing import Any
 
@@ -6,8 +7,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from apikeys.management.output import as_json, described
 from apikeys.models import ActiveKeyLimitReached, Actor, ApiKey, Via
+from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import refusal, workspace_named
 from workspaces.models import WorkspaceSuspended
 
@@ -34,7 +35,9 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         except ValidationError as error:
             raise refusal(error) from None
-        self.stdout.write(as_json({**described(api_key), "secret": secret}) if options["json"] else secret)
+        self.stdout.write(
+            json.dumps({**ApiKeySerializer(api_key).data, "secret": secret}) if options["json"] else secret
+        )
         self.stderr.write(f"{api_key.pk} in {workspace.name}. The secret is not shown again.")
 
 

@@ -1,10 +1,11 @@
+import json
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from apikeys.management.output import as_json, described
+from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import workspace_named
 
 COLUMNS = "{:<30}  {:<18}  {:<8}  {:<17}  {:<17}  {}"
@@ -22,11 +23,11 @@ class Command(BaseCommand):
         api_keys = workspace.api_keys.select_related("created_by", "revoked_by")
         if options["json"]:
             answer = {
-                "apiKeys": [described(api_key) for api_key in api_keys],
+                "apiKeys": [ApiKeySerializer(api_key).data for api_key in api_keys],
                 "activeCount": api_keys.active().count(),
                 "activeLimit": settings.APIKEYS_MAX_ACTIVE,
             }
-            self.stdout.write(as_json(answer))
+            self.stdout.write(json.dumps(answer))
             return
         self.stdout.write(COLUMNS.format("id", "key", "status", "created (UTC)", "last used (UTC)", "description"))
         for api_key in api_keys:

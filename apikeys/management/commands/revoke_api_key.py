@@ -1,11 +1,12 @@
+import json
 import sys
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apikeys.management.output import as_json, described
 from apikeys.models import Actor, ApiKey, Via
+from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import refusal
 
 
@@ -32,7 +33,7 @@ class Command(BaseCommand):
         except ValidationError as error:
             raise refusal(error) from None
         if options["json"]:
-            self.stdout.write(as_json({**described(api_key), "changed": changed}))
+            self.stdout.write(json.dumps({**ApiKeySerializer(api_key).data, "changed": changed}))
             return
         verb = "Revoked" if changed else "Was revoked already:"
         self.stdout.write(f"{verb} {api_key.masked} ({api_key.description}) of {api_key.workspace.name}.")

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('apikeys', '0003_idempotency_key'),
+        ("apikeys", "0004_idempotency_digest"),
         ('workspaces', '0004_suspension'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -44,7 +44,7 @@ def permission(apps, app_label, model, verb):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("apikeys", "0005_description_prefix"),
+        ("apikeys", "0006_description_prefix"),
         ("workspaces", "0004_suspension"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),

@@ -15,6 +15,6 @@ def drop_index(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("apikeys", "0004_operators")]
+    dependencies = [("apikeys", "0005_operators")]
 
     operations = [migrations.RunPython(create_index, drop_index)]
