@@ -31,10 +31,10 @@ admin.site.unregister(Group)  # what the groups may do is the migrations' to say
 
 
 def changes_in(form: forms.ModelForm[Any]) -> dict[str, list[Any]]:
-    """What a form changed, as `{field: [before, after]}`. A password is nobody's to read."""
+    """What a form changed, as `{field: [before, after]}`. A password or a secret is nobody's to read."""
     changes = {}
     for name in form.changed_data:
-        if "password" not in name:
+        if "password" not in name and "secret" not in name:
             before, sent = form.get_initial_for_field(form.fields[name], name), form.cleaned_data[name]
             after = sent if isinstance(sent, QuerySet) else getattr(form.instance, name)
             changes[name] = [_plain(before), _plain(after)]

@@ -2,12 +2,14 @@
 
 from django.db.models import Model
 from django.urls import reverse
+from oauth2_provider.models import AccessToken, RefreshToken
 
 from apikeys.models import ApiKey, AuditEvent
+from oauth.models import Application
 from onehorizon.operators import change_url, changelist_url
 from workspaces.models import Tier, User, Workspace
 
-MODELS: list[type[Model]] = [Workspace, User, Tier, ApiKey, AuditEvent]
+MODELS: list[type[Model]] = [Workspace, User, Tier, ApiKey, AuditEvent, Application, AccessToken, RefreshToken]
 INDEX = reverse("admin:index")
 FIND = reverse("admin:apikeys_apikey_find")
 REVOKE = reverse("admin:apikeys_apikey_revoke")

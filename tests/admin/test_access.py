@@ -3,12 +3,16 @@
 from typing import Any
 
 import pytest
+from django.db.models import Model
 from django.test import Client
+from oauth2_provider.models import AccessToken, RefreshToken
 
 from apikeys.models import ApiKey, AuditEvent
+from oauth.models import Application
 from onehorizon.operators import change_url, changelist_url
 from tests.admin.conftest import signed_in
 from tests.admin.pages import FIND, INDEX, MODELS, REVOKE, add_url, below
+from tests.helpers import make_token
 from workspaces.models import Tier, User, Workspace
 
 WHO = ["operator", "support", "plain_staff", "owner"]
@@ -18,7 +22,10 @@ WHO = ["operator", "support", "plain_staff", "owner"]
 def pages(workspace: Workspace, api_key: ApiKey, owner: User) -> dict[str, str]:
     event = AuditEvent.objects.latest("id")
     tier = Tier.objects.get(pk="standard")
-    shown = [workspace, api_key, owner, tier, event]
+    make_token(owner)
+    token, application = AccessToken.objects.get(), Application.objects.get(client_id="tests")
+    refresh = RefreshToken.objects.create(user=owner, token="r", application=application, access_token=token)
+    shown: list[Model] = [workspace, api_key, owner, tier, event, application, token, refresh]
     return {
         "index": INDEX,
         "find": FIND,
@@ -33,7 +40,16 @@ def pages(workspace: Workspace, api_key: ApiKey, owner: User) -> dict[str, str]:
 
 
 SEES = {"find", "revoke", *(f"{verb} {model._meta.model_name}" for verb in ("list", "show") for model in MODELS)}
-OPERATES = SEES | {"add workspace", "add user", "add tier", "suspend", "resume", "clear-quota", "password"}
+OPERATES = SEES | {
+    "add workspace",
+    "add user",
+    "add tier",
+    "add application",
+    "suspend",
+    "resume",
+    "clear-quota",
+    "password",
+}
 REACHES: dict[str, set[str]] = {
     "operator": OPERATES | {"index"},
     "support": SEES | {"index"},

@@ -1,0 +1,60 @@
+"""Applications and tokens in the admin."""
+
+import pytest
+from django.contrib.auth.hashers import check_password
+from django.test import Client
+from oauth2_provider.models import AccessToken
+
+from apikeys.models import AuditEvent
+from oauth.models import Application
+from onehorizon.operators import changelist_url
+from tests.admin.pages import add_url
+from tests.helpers import Api, make_token
+from workspaces.models import User, Workspace
+
+pytestmark = pytest.mark.django_db
+
+NEW = {
+    "name": "Reports",
+    "client_id": "reports",
+    "client_secret": "a-secret-that-was-shown-in-the-form",
+    "client_type": "confidential",
+    "authorization_grant_type": "authorization-code",
+    "redirect_uris": "https://reports.example.com/back",
+}
+
+
+def test_an_application_is_made_and_its_secret_is_kept_hashed_and_told_to_nobody(desk: Client, operator: User) -> None:
+    answer = desk.post(add_url(Application), NEW, follow=True)
+
+    made = Application.objects.get(client_id="reports")
+    assert answer.status_code == 200
+    assert check_password(NEW["client_secret"], made.client_secret)
+    event = AuditEvent.objects.get(action="application.created")
+    assert (event.actor, event.subject) == (operator, "reports")
+    kept = answer.content.decode() + str(event.details) + str(dict(desk.session))
+    assert NEW["client_secret"] not in kept
+    assert made.client_secret not in kept
+
+
+@pytest.mark.parametrize("redirect", ["http://reports.example.com/back", "not an address", ""])
+def test_a_redirect_that_would_send_codes_in_clear_is_refused_at_its_field(desk: Client, redirect: str) -> None:
+    answer = desk.post(add_url(Application), NEW | {"redirect_uris": redirect})
+
+    assert "errorlist" in answer.content.decode()
+    assert not Application.objects.filter(client_id="reports").exists()
+
+
+def test_a_persons_token_is_ended_from_the_next_request_on(
+    desk: Client, operator: User, owner: User, workspace: Workspace
+) -> None:
+    api = Api(make_token(owner))
+    assert api.get("/me").status_code == 200
+
+    action = {"action": "revoke", "_selected_action": AccessToken.objects.get().pk}
+    answer = desk.post(changelist_url(AccessToken), action, follow=True)
+
+    assert "Revoked: 1." in answer.content.decode()
+    assert api.get("/me").status_code == 401
+    event = AuditEvent.objects.get(action="accesstoken.revoked")
+    assert (event.actor, event.subject) == (operator, owner.pk)
