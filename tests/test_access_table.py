@@ -19,6 +19,7 @@ TASK = "/workspaces/{workspace}/tasks/{task}"
 CURRENT_TASKS = "/workspaces/current/tasks"
 CURRENT_TASK = "/workspaces/current/tasks/{task}"
 A_TASK = {"title": "Ship"}
+A_KEY = {"description": "Deploys"}
 
 # `key` is a key of the workspace that the address names, `stranger` one of another workspace.
 # fmt: off
@@ -40,6 +41,19 @@ TABLE = [
     ("PATCH",  CURRENT_TASK,                        A_TASK,  200, 404,     401,    401),
     ("DELETE", TASK,                                None,    204, 404,     401,    401),
     ("DELETE", CURRENT_TASK,                        None,    204, 404,     401,    401),
+]
+# No key manages keys, whosever they are, nor learns which there are.
+MANAGING = [
+    ("GET",    "/workspaces/{workspace}/api-keys",                 None,    403, 403,     401,    401),
+    ("POST",   "/workspaces/{workspace}/api-keys",                 A_KEY,   403, 403,     401,    401),
+    ("GET",    "/workspaces/{workspace}/api-keys/{api_key}",       None,    403, 403,     401,    401),
+    ("PATCH",  "/workspaces/{workspace}/api-keys/{api_key}",       A_KEY,   403, 403,     401,    401),
+    ("DELETE", "/workspaces/{workspace}/api-keys/{api_key}",       None,    403, 403,     401,    401),
+    ("GET",    "/workspaces/current/api-keys",                     None,    403, 403,     401,    401),
+    ("POST",   "/workspaces/current/api-keys",                     A_KEY,   403, 403,     401,    401),
+    ("GET",    "/workspaces/current/api-keys/{api_key}",           None,    403, 403,     401,    401),
+    ("PATCH",  "/workspaces/current/api-keys/{api_key}",           A_KEY,   403, 403,     401,    401),
+    ("DELETE", "/workspaces/current/api-keys/{api_key}",           None,    403, 403,     401,    401),
 ]
 # fmt: on
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -66,11 +80,11 @@ def task(workspace: Workspace, member: User) -> Task:
 def cast(api: Api, workspace: Workspace, elsewhere: Workspace, task: Task) -> Cast:
     revoked, revoked_secret = make_key(workspace, "Revoked")
     revoked.revoke(by=BY_TEST)
-    ids = {"workspace": workspace.pk, "task": task.pk}
+    ids = {"workspace": workspace.pk, "task": task.pk, "api_key": revoked.pk}
     return Cast(ids, api, Api(make_key(elsewhere)[1]), Api(revoked_secret), Api())
 
 
-@pytest.mark.parametrize(("method", "path", "body", "key", "stranger", "revoked", "nobody"), TABLE)
+@pytest.mark.parametrize(("method", "path", "body", "key", "stranger", "revoked", "nobody"), TABLE + MANAGING)
 def test_who_may_do_what(
     method: str, path: str, body: Any, key: int, stranger: int, revoked: int, nobody: int, cast: Cast
 ) -> None:
@@ -84,7 +98,7 @@ def test_who_may_do_what(
 
 def test_the_table_has_every_route() -> None:
     """A route that is new has no row, and fails here until it has one."""
-    in_table = {re.sub(r"\{\w+\}|current", "<>", path) for path in PATHS}
+    in_table = {re.sub(r"\{\w+\}|current", "<>", path) for _, path, *_ in TABLE + MANAGING}
     routes = {re.sub(r"<[^>]*>", "<>", route.removeprefix("api/v1")) for route in api_routes() if "^" not in route}
 
     assert in_table == routes

@@ -97,7 +97,7 @@ def test_the_forty_first_request_is_refused_and_a_revoked_key_at_once(tmp_path: 
         "message": f"standard rate limit exceeded, retry in {seconds} seconds",
     }
     assert (revoked.returncode, after[0]) == (0, 401)
-    assert json.loads(after[2]) == {"code": 401, "message": "The API key is not valid."}
+    assert json.loads(after[2]) == {"code": 401, "message": "The API key or access token is not valid."}
 
 
 def test_a_second_run_keeps_the_data_and_the_keys(tmp_path: Path) -> None:

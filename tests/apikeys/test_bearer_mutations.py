@@ -18,7 +18,7 @@ from workspaces.models import Workspace
 
 pytestmark = pytest.mark.django_db
 
-REFUSED = b'{"code":401,"message":"The API key is not valid."}'
+REFUSED = b'{"code":401,"message":"The API key or access token is not valid."}'
 INVALID_TOKEN = 'Bearer realm="onehorizon", error="invalid_token"'
 CHALLENGE = 'Bearer realm="onehorizon"'
 
@@ -221,7 +221,7 @@ def test_whoever_sends_no_bearer_token_is_asked_for_one(
     assert response.status_code == 401
     assert response.json() == {
         "code": 401,
-        "message": "Send an API key as a bearer token in the Authorization header.",
+        "message": "Send an API key or an access token as a bearer token in the Authorization header.",
     }
     assert response["WWW-Authenticate"] == CHALLENGE
     assert nothing_counted(workspace)
