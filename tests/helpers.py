@@ -20,12 +20,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from django.db import connection
 from django.urls import URLResolver, get_resolver
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 from oauth2_provider.models import AccessToken, set_token_value
 from oauth2_provider.scopes import get_scopes_backend
+from playwright.sync_api import Page
 from rest_framework.test import APIClient
 
 from apikeys.models import Actor, ApiKey, Via
@@ -36,6 +38,11 @@ from workspaces.models import Role, Tier, User, Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 BY_TEST = Actor(via=Via.COMMAND)
+
+Visit = Callable[..., Page]
+
+# For what other processes or threads look at too.
+committed = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
 class QuickPasswordHasher(PasswordHasher):

@@ -12,8 +12,7 @@ from playwright.sync_api import Page, expect
 
 from apikeys import keys
 from apikeys.models import ApiKey
-from tests.browser.conftest import Visit, committed
-from tests.helpers import fetch, make_key
+from tests.helpers import Visit, committed, fetch, make_key
 from workspaces.models import User, Workspace
 
 pytestmark = committed

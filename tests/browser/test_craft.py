@@ -9,8 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from apikeys.models import ApiKey
-from tests.browser.conftest import Visit, committed
-from tests.helpers import BY_TEST, make_key
+from tests.helpers import BY_TEST, Visit, committed, make_key
 from workspaces.models import User, Workspace
 
 pytestmark = committed

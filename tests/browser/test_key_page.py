@@ -4,8 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from apikeys.models import ApiKey, AuditEvent
-from tests.browser.conftest import Visit, committed
-from tests.helpers import fetch, make_key
+from tests.helpers import Visit, committed, fetch, make_key
 from workspaces.models import User, Workspace
 
 pytestmark = committed

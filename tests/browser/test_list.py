@@ -11,8 +11,7 @@ from playwright.sync_api import expect
 
 from apikeys import quota
 from apikeys.models import Actor, ApiKey, Via
-from tests.browser.conftest import Visit, committed
-from tests.helpers import BY_TEST, fetch, make_key
+from tests.helpers import BY_TEST, Visit, committed, fetch, make_key
 from workspaces.models import User, Workspace
 
 pytestmark = committed

@@ -5,8 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Visit, committed
-from tests.helpers import make_user, make_workspace
+from tests.helpers import Visit, committed, make_user, make_workspace
 from workspaces.models import User, Workspace
 
 pytestmark = committed

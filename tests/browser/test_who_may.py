@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from apikeys.models import ApiKey
-from tests.browser.conftest import Visit, committed
+from tests.helpers import Visit, committed
 from workspaces.models import Membership, Role, User, Workspace
 
 pytestmark = committed

@@ -131,7 +131,7 @@ def test_production_settings_pass_djangos_deployment_checks() -> None:
     checked = manage("check", "--deploy", "--fail-level", "WARNING", **PRODUCTION)
 
     assert checked.returncode == 0, checked.stderr
-    assert "System check identified no issues (0 silenced)." in checked.stdout + checked.stderr
+    assert "System check identified no issues" in checked.stdout + checked.stderr
 
 
 def test_lists_and_networks_are_read_with_and_without_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
