@@ -196,9 +196,9 @@ class ApiKey(models.Model):
     revoked_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     revoke_reason = models.CharField(max_length=200, blank=True, validators=[single_line, without_key])
     last_used_at = models.DateTimeField(null=True, editable=False)
+    last_used_from = models.GenericIPAddressField(null=True, editable=False)
     idempotency_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001, "" would be a value
     request_digest = models.CharField(max_length=64, blank=True, editable=False)
-    last_used_from = models.GenericIPAddressField(null=True, editable=False)
 
     objects = ApiKeyQuerySet.as_manager()
 

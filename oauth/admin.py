@@ -28,7 +28,7 @@ class ApplicationAdmin(AuditedAdmin[Application]):
     KEPT = ("name", "client_type", "authorization_grant_type", "redirect_uris")
 
     def about(self, obj: Application) -> dict[str, Any]:
-        return {"subject": obj.client_id}
+        return {"subject": str(obj.pk)}
 
     def get_fields(self, request: HttpRequest, obj: Application | None = None) -> tuple[str, ...]:
         return ("client_id", "client_secret", *self.KEPT) if obj is None else ("client_id", *self.KEPT, "created")
