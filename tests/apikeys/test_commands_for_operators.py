@@ -100,7 +100,7 @@ def test_a_key_that_is_not_there_is_said(workspace: Workspace, monkeypatch: pyte
 
 @pytest.mark.parametrize("reason", ["x" * 201, "two\nlines", "it was {secret}"])
 def test_a_reason_that_cannot_be_kept_is_refused(api_key: ApiKey, secret: str, reason: str) -> None:
-    with pytest.raises(CommandError, match="^reason: "):
+    with pytest.raises(CommandError, match="reason: "):
         run("revoke_api_key", api_key.pk, "--reason", reason.format(secret=secret))
 
     api_key.refresh_from_db()
