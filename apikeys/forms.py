@@ -4,7 +4,6 @@ from datetime import datetime, time, timedelta
 from typing import Any
 
 from django import forms
-from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from apikeys.models import DESCRIPTION_MAX_LENGTH, ApiKey
@@ -100,9 +99,3 @@ class FindForm(forms.Form):
     """A word of a description, a masked key, or a whole secret."""
 
     text = forms.CharField(required=False, max_length=500)
-
-    def clean_text(self) -> str:
-        text: str = self.cleaned_data["text"]
-        if "\x00" in text:
-            raise ValidationError("This can't be searched for.")
-        return text.strip()

@@ -32,11 +32,12 @@ FILL = """
         FROM generate_series(1, 10000) AS n;
     INSERT INTO apikeys_apikey
         (id, workspace_id, key_id, hash, fingerprint, description, created_at, created_by_id, expires_at, revoked_at,
-         revoke_reason)
+         revoke_reason, request_digest)
         SELECT 'key_' || lpad(n::text, 26, '0'), 'w_' || lpad((mod(n, 10000) + 1)::text, 26, '0'),
                lpad(n::text, 12, '0'), '$argon2id$', '', CASE WHEN mod(n, 2) = 0 THEN 'CI ' ELSE 'Worker ' END || n,
                now(), CASE WHEN mod(n, 5000) = 0 THEN '{owner}' END,
-               CASE WHEN mod(n, 50) = 0 THEN now() - interval '1 day' END, CASE WHEN mod(n, 10) = 1 THEN now() END, ''
+               CASE WHEN mod(n, 50) = 0 THEN now() - interval '1 day' END, CASE WHEN mod(n, 10) = 1 THEN now() END, '',
+               ''
         FROM generate_series(1, {rows}) AS n;
     INSERT INTO apikeys_auditevent (id, workspace_id, subject, action, via, details, created_at)
         SELECT 'evt_' || lpad(n::text, 26, '0'), 'w_' || lpad((mod(n, 10000) + 1)::text, 26, '0'), '',
