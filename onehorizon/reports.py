@@ -1,0 +1,45 @@
+"""Reports of unhandled errors, on DEBUG's page and in mails to ADMINS: where it failed and why, and no secret."""
+
+import re
+from types import FrameType
+from typing import Any
+
+from django.http import HttpRequest, QueryDict
+from django.utils.safestring import SafeString
+from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
+
+from onehorizon.logs import redact
+
+
+class ReportFilter(SafeExceptionReporterFilter):
+    """Django's hides what is marked as sensitive while DEBUG is off. This shows nothing that a request brought."""
+
+    hidden_settings = re.compile(
+        rf"{SafeExceptionReporterFilter.hidden_settings.pattern}|COOKIE|_URL\b|LOCATION|_URI\b|QUERY_STRING|REFERER",
+        re.IGNORECASE,
+    )
+
+    def get_post_parameters(self, request: HttpRequest | None) -> dict[str, Any]:
+        return dict.fromkeys(request.POST if request else QueryDict(), self.cleansed_substitute)
+
+    def get_safe_cookies(self, request: HttpRequest) -> dict[str, Any]:
+        return dict.fromkeys(getattr(request, "COOKIES", {}), self.cleansed_substitute)
+
+    def get_traceback_frame_variables(self, request: HttpRequest | None, tb_frame: FrameType) -> Any:
+        """Types instead of values: a secret has passed through many a library's variables."""
+        return [(name, type(value)) for name, value in tb_frame.f_locals.items()]
+
+
+class Reporter(ExceptionReporter):
+    def get_traceback_data(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().get_traceback_data()
+        if self.request is not None:
+            data["request_GET_items"] = dict.fromkeys(self.request.GET, self.filter.cleansed_substitute).items()
+            data["request_insecure_uri"] = data["request_insecure_uri"].partition("?")[0]
+        return data
+
+    def get_traceback_html(self) -> SafeString:
+        return SafeString(redact(super().get_traceback_html()))
+
+    def get_traceback_text(self) -> SafeString:
+        return SafeString(redact(super().get_traceback_text()))
