@@ -1,0 +1,99 @@
+"""The documentation: `docs/*.md` as pages, each rendered once per process."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+from django.conf import settings
+from django.http import Http404
+from django.utils.html import escape
+from django.utils.safestring import SafeString
+from django.views.generic import TemplateView
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+
+NAMES = ["api-keys", "api", "terminal"]
+SITE = "https://onehorizon.ai"  # in the documents; a page says its own address instead
+
+_DOCUMENT_LINK = re.compile(r"([a-z-]+)\.md(#.*)?")
+
+
+@dataclass(frozen=True)
+class Document:
+    name: str
+    title: str
+    sections: list[tuple[str, str]]  # each second-level heading: its id and its text
+    html: str
+
+
+class Renderer(RendererHTML):
+    """Headings that can be linked to, and code that can be copied."""
+
+    def heading_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        return f'<{tokens[index].tag} id="{escape(slug(tokens[index + 1].content))}">'
+
+    def heading_close(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        tag, text = tokens[index].tag, tokens[index - 1].content
+        if tag == "h1":
+            return "</h1>\n"
+        link = f'<a class="anchor" href="#{escape(slug(text))}" aria-label="Link to “{escape(text)}”">#</a>'
+        return f" {link}</{tag}>\n"
+
+    def link_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        href = str(tokens[index].attrs["href"])
+        if found := _DOCUMENT_LINK.fullmatch(href):
+            href = f"/docs/{found[1]}/{found[2] or ''}"
+        return f'<a href="{escape(href)}">'
+
+    def fence(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        code = f'<pre id="code-{index}"><code>{escape(tokens[index].content.rstrip())}</code></pre>'
+        if tokens[index].info in ("json", "http"):
+            return f'<div class="answer">{code}</div>\n'
+        return f'<div class="code">{code}<button type="button" data-copy="code-{index}" hidden>Copy</button></div>\n'
+
+
+def slug(heading: str) -> str:
+    """A heading's id, as code hosts make it: `Creating a key` is `creating-a-key`."""
+    return re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-"))
+
+
+_markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=Renderer).enable("table")
+
+
+@cache
+def document(name: str) -> Document:
+    """Raises `KeyError` where there is none of that name."""
+    if name not in NAMES:
+        raise KeyError(name)
+    text = (settings.BASE_DIR / "docs" / f"{name}.md").read_text()
+    tokens = _markdown.parse(text)
+    headings = [(token.tag, following.content) for token, following in pairwise(tokens) if token.type == "heading_open"]
+    return Document(
+        name=name,
+        title=headings[0][1],
+        sections=[(slug(heading), heading) for tag, heading in headings if tag == "h2"],
+        html=_markdown.renderer.render(tokens, _markdown.options, {}),
+    )
+
+
+class DocumentView(TemplateView):
+    """For everyone, signed in or not; it asks neither the session nor the database."""
+
+    template_name = "docs/document.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        try:
+            shown = document(kwargs["name"])
+        except KeyError:
+            raise Http404 from None
+        site = self.request.build_absolute_uri("/").rstrip("/")
+        return super().get_context_data(
+            document=shown,
+            documents=[document(name) for name in NAMES],
+            content=SafeString(shown.html.replace(SITE, escape(site))),  # made of escaped text: html is off
+            **kwargs,
+        )
