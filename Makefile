@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test lint coverage check format install lock
+.PHONY: run test lint coverage check format install lock fixture audit tools bench fuzz sdk
 .DEFAULT_GOAL := run
 
 run: .venv/.installed
@@ -18,15 +18,22 @@ lint: .venv/.installed-dev
 	$(BIN)/mypy .
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	DEBUG=off SECRET_KEY=$$($(BIN)/python -c "import secrets; print(secrets.token_urlsafe(50))") \
-		ALLOWED_HOSTS=onehorizon.example $(BIN)/python manage.py check --deploy --fail-level WARNING
+		ALLOWED_HOSTS=onehorizon.example CACHE_URL=redis://cache.example $(BIN)/python manage.py check --deploy --fail-level WARNING
 
+# Us beside others, by PostgreSQL's and Redis's own servers, for some minutes: make bench > table.md
+bench: .venv/.installed-bench
+	@$(BIN)/python -m bench $(ARGS)
+
+# The tests in tests/fuzz, trying much more, and each time something else; FUZZ_SEED=… tries the same again.
+fuzz: .venv/.installed-dev .venv/.installed-fuzz
+	@FUZZ=long $(BIN)/pytest tests/fuzz -o python_files='test_*.py guided.py' $(ARGS)
+
+# Of what the runs with --cov before have left, on both databases: some of the code is for one of them alone.
 coverage: .venv/.installed-dev
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='apikeys/*' --fail-under=100
 
-check: lint
-	$(BIN)/pytest --cov --cov-report=
-	@$(MAKE) --no-print-directory coverage
+check: lint test
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -38,16 +45,54 @@ install: .venv/.installed
 lock: .venv/.installed-dev
 	$(BIN)/uv pip compile pyproject.toml $(UV_COMPILE) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --group dev $(UV_COMPILE) -o requirements-dev.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --group bench $(UV_COMPILE) -o requirements-bench.lock
+	$(BIN)/uv pip compile --group sdk $(UV_COMPILE) -o requirements-sdk.lock
+	$(BIN)/uv pip compile --group fuzz $(UV_COMPILE) -o requirements-fuzz.lock
 UV_COMPILE := --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet --upgrade
+
+# The JavaScript SDK, after a change of the API or of sdk/js. It needs Java, Node.js and npm.
+sdk: tools
+	$(BIN)/python -m sdk.generate
+
+# What some tests run from npm, and the generator of the SDK; without them these tests skip.
+tools: tests/tools/node_modules/.package-lock.json sdk/js/node_modules/.package-lock.json .venv/.installed-sdk
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+# Known vulnerabilities of all that is locked. It asks the network, and fails where it can't be told, so no gate hangs on it.
+audit: .venv/.installed-dev
+	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock -r requirements-bench.lock -r requirements-sdk.lock -r requirements-fuzz.lock
+
+# The database of a release, with keys in use, for the tests of every later one: make fixture RELEASE=1.2.0
+fixture: .venv/.installed-dev
+	$(BIN)/python -m tests.upgrades.keep $(RELEASE)
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "One Horizon needs Python 3.11 or newer; this is %s. Name another with: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
 
+# A lock names all that is to be installed. Left to look for more, pips before 23.3 take the newest release of what
+# is wanted with an extra, and then refuse it for want of a hash.
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r
+
 .venv/.installed: requirements.lock | .venv/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PIP_INSTALL) requirements.lock
 	@touch $@
 
 .venv/.installed-dev: requirements-dev.lock | .venv/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(PIP_INSTALL) requirements-dev.lock
 	@touch $@ .venv/.installed
+
+.venv/.installed-bench: requirements-bench.lock | .venv/bin/pip
+	$(PIP_INSTALL) requirements-bench.lock
+	@touch $@ .venv/.installed .venv/.installed-dev
+
+.venv/.installed-sdk: requirements-sdk.lock | .venv/.installed-dev
+	$(PIP_INSTALL) requirements-sdk.lock
+	@touch $@
+
+.venv/.installed-fuzz: requirements-fuzz.lock | .venv/.installed-dev
+	$(PIP_INSTALL) requirements-fuzz.lock
+	@touch $@
