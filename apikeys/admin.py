@@ -4,7 +4,7 @@ from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import CharField, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import path, reverse
@@ -13,8 +13,9 @@ from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from apikeys import keys
-from apikeys.forms import FindForm, ReasonForm, like_a_secret
-from apikeys.models import Actor, ApiKey, ApiKeyQuerySet, AuditEvent, Via
+from apikeys.events import Actor, AuditEvent, Via
+from apikeys.forms import FindForm, KeylessInput, ReasonForm, like_a_secret
+from apikeys.models import ApiKey, ApiKeyQuerySet
 from onehorizon.client import client_address
 from onehorizon.operators import OperatorsAdmin, change_url, changelist_url, link
 from workspaces.ids import is_id
@@ -23,12 +24,16 @@ from workspaces.models import User, Workspace
 MOST_AT_ONCE = 500  # keys that one confirmation can revoke
 
 ACTIONS = [
+    "accesstoken.revoked",
     "api_key.created",
     "api_key.renamed",
     "api_key.revoked",
+    "application.changed",
+    "application.created",
     "membership.changed",
     "membership.created",
     "membership.deleted",
+    "refreshtoken.revoked",
     "tier.changed",
     "tier.created",
     "tier.deleted",
@@ -55,7 +60,8 @@ class StatusFilter(admin.SimpleListFilter):
         return [("active", "Active"), ("expired", "Expired"), ("revoked", "Revoked")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
-        return cast(ApiKeyQuerySet, queryset).having_status(self.value() or "all")
+        status = self.value()
+        return cast(ApiKeyQuerySet, queryset).having_status(status if status in dict(self.lookup_choices) else "all")
 
 
 @admin.register(ApiKey)
@@ -89,6 +95,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         "revoke_reason",
     )
     fields = ("description", *readonly_fields)
+    formfield_overrides: ClassVar = {CharField: {"widget": KeylessInput(attrs={"class": "vTextField"})}}
     narrowed_by: ClassVar = {"workspace": Workspace, "created_by": User}
     events_by = "api_key"
 

@@ -21,13 +21,21 @@ def like_a_secret(text: str) -> bool:
     return _LIKE_A_SECRET.search(text) is not None and not is_id("key", text)
 
 
+class KeylessInput(forms.TextInput):
+    """Empty where a key was typed: the page that refuses it shows it to nobody."""
+
+    def format_value(self, value: Any) -> str | None:
+        text = super().format_value(value)
+        return None if text and PART_OF_A_KEY.search(text) else text
+
+
 class DescriptionForm(forms.Form):
     """A key's description, by the model's own rules."""
 
     description = forms.CharField(
         max_length=DESCRIPTION_MAX_LENGTH,
         validators=ApiKey._meta.get_field("description").validators,
-        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        widget=KeylessInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
         error_messages={"required": "Describe the key, so that you can tell it apart later."},
     )
 
@@ -82,7 +90,7 @@ class ReasonForm(forms.Form):
     reason = forms.CharField(
         max_length=200,
         validators=ApiKey._meta.get_field("revoke_reason").validators,
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        widget=KeylessInput(attrs={"autocomplete": "off"}),
         error_messages={"required": "Say why: it is kept with the change."},
     )
 

@@ -1,12 +1,10 @@
-"""API keys and the events that tell what was done with them."""
+"""API keys: how one comes to be, is found, checked, changed and ended."""
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -17,33 +15,21 @@ from django.db.models import Q
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from apikeys import keys, secrets
+from apikeys import keys, quota, secrets
+from apikeys.events import Actor, AuditEvent
 from apikeys.validators import without_key
+from onehorizon.statements import fetch
 from workspaces.access import Scope
 from workspaces.ids import IdField, is_id
-from workspaces.models import Tier, User, Workspace, WorkspaceSuspended
+from workspaces.models import User, Workspace, WorkspaceSuspended
 from workspaces.validators import single_line
 
 logger = logging.getLogger("onehorizon.apikeys")
 
 DESCRIPTION_MAX_LENGTH = 100
+STATUSES = ("active", "revoked", "expired")
+_FINGERPRINT = "SELECT fingerprint FROM apikeys_apikey WHERE key_id = %(key_id)s"
 LAST_USED_RESOLUTION = timedelta(minutes=1)
-
-
-class Via(models.TextChoices):
-    PAGE = "page"
-    API = "api"
-    ADMIN = "admin"
-    COMMAND = "command"
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who changes something, through what, and from which address. A command has no person and no address."""
-
-    via: Via
-    user: User | None = None
-    address: str | None = None
 
 
 class ActiveKeyLimitReached(Exception):
@@ -108,8 +94,6 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         request with another digest, `IdempotencyKeyReused`.
         """
         description = clean_description(description)
-        if expires_at is not None:
-            expires_at = clean_expiry(expires_at)
         key_id, secret = keys.generate()
         api_key = self.model(
             workspace=workspace,
@@ -130,6 +114,8 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
                     raise IdempotencyKeyReused
                 if earlier is not None:
                     raise CreatedAlready(earlier)
+            if expires_at is not None:
+                api_key.expires_at = clean_expiry(expires_at)
             if held.suspended_at is not None:
                 raise WorkspaceSuspended(held.suspend_reason)
             limit = settings.APIKEYS_MAX_ACTIVE
@@ -143,16 +129,20 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def authenticate(self, secret: str) -> ApiKey | None:
         """The active key whose secret this is, or None; also None while its workspace is suspended.
 
-        A malformed string costs arithmetic; whatever else is wrong with it, one read.
+        A malformed string costs arithmetic, an unknown one a short read.
         """
         key_id = keys.parse(secret)
-        if key_id is None:
+        if key_id is None or not (secrets.proofs.hash_of(secret) or self._keeps_fingerprint(key_id, secret)):
             return None
         usable = self.active().filter(workspace__suspended_at=None)
         api_key = usable.select_related("workspace__tier").filter(key_id=key_id).first()
         if api_key is None or not api_key.matches(secret):
             return None
         return api_key
+
+    def _keeps_fingerprint(self, key_id: str, secret: str) -> bool:
+        rows = fetch(_FINGERPRINT, {"key_id": key_id})
+        return bool(rows) and secrets.has_fingerprint(secret, rows[0][0])
 
     @sensitive_variables()
     def look_up(self, text: str) -> ApiKey:
@@ -188,7 +178,7 @@ class ApiKey(models.Model):
     key_id = models.CharField(max_length=keys.KEY_ID_LENGTH, unique=True, editable=False)
     hash = models.CharField(max_length=200, editable=False)
     fingerprint = models.BinaryField(max_length=secrets.FINGERPRINT_BYTES, editable=False)
-    description = models.CharField(max_length=DESCRIPTION_MAX_LENGTH, validators=[single_line])
+    description = models.CharField(max_length=DESCRIPTION_MAX_LENGTH, validators=[single_line, without_key])
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     expires_at = models.DateTimeField(null=True)
@@ -204,6 +194,7 @@ class ApiKey(models.Model):
 
     kind = "apiKey"  # what GET /me calls this principal
     person = None
+    decision: quota.Decision | None = None  # on the request that it was read for, where `admission` has made it
 
     class Meta:
         verbose_name = "API key"
@@ -241,9 +232,8 @@ class ApiKey(models.Model):
     def quota_subject(self) -> str:
         return str(self.workspace_id)
 
-    @property
-    def quota_tier(self) -> Tier:
-        return self.workspace.tier
+    def admit(self) -> quota.Decision:
+        return self.decision or quota.admit(self.quota_subject, self.workspace.tier)
 
     @property
     def log_fields(self) -> dict[str, str]:
@@ -264,7 +254,7 @@ class ApiKey(models.Model):
     # ---- checking a secret ----
 
     def has_fingerprint_of(self, secret: str) -> bool:
-        return hmac.compare_digest(bytes(self.fingerprint), secrets.fingerprint(secret))
+        return secrets.has_fingerprint(secret, self.fingerprint)
 
     @sensitive_variables()
     def matches(self, secret: str) -> bool:
@@ -290,8 +280,10 @@ class ApiKey(models.Model):
         if self.last_used_at is not None and self.last_used_at > stale:
             return
         with _bookkeeping("last use", self):
-            unused = Q(last_used_at=None) | Q(last_used_at__lte=stale)
-            ApiKey.objects.filter(unused, pk=self.pk).update(last_used_at=now, last_used_from=address)
+            unused = ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=stale), pk=self.pk)
+            # Whoever holds the row is another request that notes the same, or a change: none is waited for.
+            free = unused.select_for_update(skip_locked=True).values("pk")
+            ApiKey.objects.filter(pk__in=free).update(last_used_at=now, last_used_from=address)
 
     # ---- verbs ----
 
@@ -356,81 +348,3 @@ def _clean(field: str, name: str, text: str) -> str:
     except ValidationError as error:
         raise ValidationError({name: error}) from None
     return cleaned
-
-
-class AuditEventManager(models.Manager["AuditEvent"]):
-    def record(
-        self,
-        action: str,
-        by: Actor,
-        *,
-        workspace_id: str | None = None,
-        api_key: ApiKey | None = None,
-        subject: str = "",
-        details: dict[str, Any],
-    ) -> None:
-        """The one way an event comes to be; to be called in the transaction of the change."""
-        self.create(
-            action=action,
-            workspace_id=workspace_id,
-            api_key=api_key,
-            subject=subject,
-            actor=by.user,
-            via=by.via,
-            address=by.address,
-            details=details,
-        )
-
-
-class AuditEvent(models.Model):
-    """Who did what to which key, when, from where. Written in the transaction of the change; never changed.
-
-    What is about a person or a tier has a `subject`, their id or its name; what is about no one workspace has none.
-    """
-
-    id = IdField("evt")
-    workspace = models.ForeignKey(
-        Workspace, on_delete=models.PROTECT, null=True, related_name="audit_events", db_index=False
-    )
-    api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, null=True, related_name="audit_events")
-    subject = models.CharField(max_length=40, blank=True)
-    action = models.CharField(max_length=50)  # "api_key.revoked"
-    actor = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
-    via = models.CharField(max_length=7, choices=Via.choices)
-    address = models.GenericIPAddressField(null=True)
-    details = models.JSONField(default=dict)
-    created_at = models.DateTimeField(default=timezone.now)
-
-    objects = AuditEventManager()
-
-    class Meta:
-        ordering = ["-id"]
-        indexes = [
-            models.Index(fields=["workspace", "-id"], name="audit_event_newest_first"),
-            models.Index(fields=["action", "-id"], name="audit_event_by_action"),
-            models.Index(fields=["via", "-id"], name="audit_event_by_via"),
-            models.Index(fields=["subject", "-id"], name="audit_event_by_subject"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.action} {self.api_key or self.subject}"
-
-    @property
-    def sentence(self) -> str:
-        """What happened, for a history."""
-        match self.action, self.details:
-            case "api_key.created", {"description": description}:
-                return f"Created as “{description}”"
-            case "api_key.renamed", {"before": before, "after": after}:
-                return f"Renamed from “{before}” to “{after}”"
-            case "api_key.revoked", {"reason": reason}:
-                return f"Revoked: “{reason}”" if reason else "Revoked"
-            case (("workspace.suspended" | "workspace.resumed"), {"reason": reason}):
-                return f"{self.action.partition('.')[2].capitalize()}: “{reason}”"
-            case "membership.changed", {"before": before, "after": after}:
-                return f"Role changed from {before} to {after}"
-            case (("membership.created" | "membership.deleted"), {"role": role}):
-                return f"{'Joined' if self.action.endswith('created') else 'Removed'} as {role}"
-            case _, {"changes": changes}:
-                return "; ".join(f"{field}: {before} → {after}" for field, (before, after) in changes.items())
-        return self.action

@@ -6,16 +6,18 @@ admission is 60 s old or older, which bounds *every* span of 60 s, not just thos
 leave no trace. In PostgreSQL the table is UNLOGGED: it is as quick as memory, and a crash of the database empties it.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import neg
 from typing import Any
 
 import orjson
 from django.db import connection
 
+from onehorizon.statements import fetch
 from workspaces.models import Tier
 
-TABLE = "apikeys_quota"
 SECOND = 1_000_000  # in microseconds, the unit of every time in this module
 
 
@@ -93,7 +95,7 @@ def delay(admissions: Sequence[int], now: int, limits: Sequence[Limit]) -> int:
 
 
 def window(admissions: Sequence[int], now: int, limit: Limit) -> Window:
-    counted = sum(1 for time in admissions if time > now - limit.seconds * SECOND)
+    counted = bisect_left(admissions, limit.seconds * SECOND - now, key=neg)  # those after `now` less the window
     if not counted:
         return Window(limit, limit.requests, 0)
     # The admission whose leaving makes room for one more: the oldest counted, unless the limit was lowered since.
@@ -108,24 +110,45 @@ def _seconds_up(microseconds: int) -> int:
 # ---- the statement ----
 
 _NOW = {
-    "postgresql": "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+    # By way of a double, whose 53 bits hold microseconds until the year 2255; `extract` counts in slow decimals.
+    "postgresql": "(date_part('epoch', clock_timestamp()) * 1000000)::bigint",
     # Milliseconds; SQLite takes the time once a statement, after the statement has the write lock.
     "sqlite": "(CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)",
 }
+NOW = _NOW["postgresql"]
 
-# `greatest` and `max` keep the list in order should the clock step back. SQLite can't slice: it drops up to two
-# times for the one it adds, so a list that was longer than a lowered tier's limit shrinks with each admission.
-_ADMIT = {
-    "postgresql": """
-        INSERT INTO {table} AS quota (subject, admissions) VALUES (%(subject)s, ARRAY[{now}])
+_TERMS = ("keep", "requests", "span", "burst_requests", "burst_span")
+
+
+def with_one_more(keep: str) -> str:
+    """PostgreSQL's expression for the admissions of a row of `quota`, with one now: at most `keep` of them.
+
+    `greatest` keeps them in order should the clock step back.
+    """
+    return f"(greatest({NOW}, quota.admissions[1]) || quota.admissions)[1:{keep}]"
+
+
+def has_room(admissions: str, requests: str, span: str, burst_requests: str, burst_span: str, now: str = NOW) -> str:
+    """PostgreSQL's condition for admitting one more: spans are in microseconds."""
+    return (
+        f"coalesce({admissions}[{requests}] <= {now} - {span}, true)"
+        f" AND coalesce({admissions}[{burst_requests}] <= {now} - {burst_span}, true)"
+    )
+
+
+_PARAMETERS = {term: f"%({term})s" for term in _TERMS}
+_STATEMENTS = {
+    "postgresql": f"""
+        INSERT INTO apikeys_quota AS quota (subject, admissions) VALUES (%(subject)s, ARRAY[{NOW}])
         ON CONFLICT (subject) DO UPDATE
-            SET admissions = (greatest({now}, quota.admissions[1]) || quota.admissions)[1:%(keep)s]
-            WHERE coalesce(quota.admissions[%(requests)s] <= {now} - %(span)s, true)
-              AND coalesce(quota.admissions[%(burst_requests)s] <= {now} - %(burst_span)s, true)
+            SET admissions = {with_one_more("%(keep)s")}
+            WHERE {has_room("quota.admissions", *(_PARAMETERS[term] for term in _TERMS[1:]))}
         RETURNING admissions
-    """,
+    """,  # noqa: S608, constants
+    # SQLite can't slice: it drops up to two times for the one it adds, so a list that was longer than a lowered tier's
+    # limit shrinks with each admission.
     "sqlite": """
-        INSERT INTO {table} AS quota (subject, admissions) VALUES (%(subject)s, json_array({now}))
+        INSERT INTO apikeys_quota AS quota (subject, admissions) VALUES (%(subject)s, json_array({now}))
         ON CONFLICT (subject) DO UPDATE
             SET admissions = json_remove(
                 '[' || max({now}, json_extract(quota.admissions, '$[0]')) || ',' || substr(quota.admissions, 2),
@@ -138,15 +161,18 @@ _ADMIT = {
                     1
                   )
         RETURNING admissions
-    """,
+    """.format(now=_NOW["sqlite"]),  # noqa: S608, constants
+}
+_STANDING = {
+    vendor: f"SELECT (SELECT admissions FROM apikeys_quota WHERE subject = %(subject)s), {now}"  # noqa: S608, constants
+    for vendor, now in _NOW.items()
 }
 
 
 def admit(subject: str, tier: Tier) -> Decision:
     """Counts one request of `subject` if there is room for it."""
     main, burst = limits_of(tier)
-    statement = _ADMIT[connection.vendor].format(table=TABLE, now=_NOW[connection.vendor])
-    parameters: dict[str, str | int] = {
+    parameters = {
         "subject": subject,
         "keep": max(main.requests, burst.requests),
         "requests": main.requests,
@@ -154,36 +180,32 @@ def admit(subject: str, tier: Tier) -> Decision:
         "burst_requests": burst.requests,
         "burst_span": burst.seconds * SECOND,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        rows = cursor.fetchall()
-    if not rows:
-        return standing(subject, tier)
-    admissions = _times(rows[0][0])
-    windows = tuple(window(admissions, admissions[0], limit) for limit in (main, burst))
+    rows = fetch(_STATEMENTS[connection.vendor], parameters)
+    return admitted(tier, _times(rows[0][0])) if rows else standing(subject, tier)
+
+
+def admitted(tier: Tier, admissions: Sequence[int]) -> Decision:
+    """The decision on a request that is the first of `admissions`."""
+    windows = tuple(window(admissions, admissions[0], limit) for limit in limits_of(tier))
     return Decision(tier.name, admitted=True, retry_after=0, windows=windows)
+
+
+def refused(tier: Tier, admissions: Sequence[int], now: int) -> Decision:
+    limits = limits_of(tier)
+    windows = tuple(window(admissions, now, limit) for limit in limits)
+    return Decision(tier.name, False, _seconds_up(delay(admissions, now, limits)), windows)
 
 
 def standing(subject: str, tier: Tier) -> Decision:
     """How the quota stands, counting nothing. `admitted` is False: nobody was."""
-    limits = limits_of(tier)
-    admissions, now = _read(subject)
-    windows = tuple(window(admissions, now, limit) for limit in limits)
-    return Decision(tier.name, False, _seconds_up(delay(admissions, now, limits)), windows)
+    stored, now = fetch(_STANDING[connection.vendor], {"subject": subject})[0]
+    return refused(tier, _times(stored), now)
 
 
 def clear(subject: str) -> None:
     """Gives `subject` its whole quota back."""
     with connection.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {TABLE} WHERE subject = %s", [subject])  # noqa: S608, a constant
-
-
-def _read(subject: str) -> tuple[Sequence[int], int]:
-    statement = f"SELECT (SELECT admissions FROM {TABLE} WHERE subject = %s), {_NOW[connection.vendor]}"  # noqa: S608
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [subject])
-        stored, now = cursor.fetchone()
-    return _times(stored), now
+        cursor.execute("DELETE FROM apikeys_quota WHERE subject = %s", [subject])
 
 
 def _times(stored: str | list[int] | None) -> Sequence[int]:

@@ -15,6 +15,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from cachetools import TTLCache
 from django.conf import settings
 
+from onehorizon.metrics import count_proof, time_argon2
+
 FINGERPRINT_BYTES = 8
 
 # Argon2 is bound by the processor: more runs at once than processors only cost memory.
@@ -26,9 +28,13 @@ def fingerprint(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()[:FINGERPRINT_BYTES]
 
 
+def has_fingerprint(secret: str, kept: bytes | memoryview) -> bool:
+    return hmac.compare_digest(bytes(kept), fingerprint(secret))
+
+
 def hash_secret(secret: str) -> str:
     """An Argon2id hash in PHC format, with the parameters that the settings name now."""
-    with _argon2_runs:
+    with _argon2_runs, time_argon2():
         return _hasher().hash(secret)
 
 
@@ -43,13 +49,17 @@ def verify(secret: str, stored_hash: str) -> bool:
     Only call this for a secret whose fingerprint is right.
     """
     if proofs.holds(secret, stored_hash):
+        count_proof("hit")
         return True
     with _argon2_runs:
         # Of many first requests that came at once, those that waited here find the first one's proof.
         if proofs.holds(secret, stored_hash):
+            count_proof("hit")
             return True
+        count_proof("miss")
         try:
-            _hasher().verify(stored_hash, secret)
+            with time_argon2():
+                _hasher().verify(stored_hash, secret)
         except (VerificationError, InvalidHashError):
             return False
         proofs.keep(secret, stored_hash)  # before the next one in the queue looks for it
@@ -67,7 +77,8 @@ def _hasher() -> PasswordHasher:
 class Proofs:
     """Which stored hash each presented string was verified against, in this process.
 
-    Strings are held as an HMAC under a key that never leaves the process, so nothing here is worth anything outside.
+    Strings are held as a keyed digest (BLAKE2, RFC 7693) under a key that never leaves the process, so nothing here is
+    worth anything outside.
     A hash that changes in the database has no proof. At most `size` of them, each for `seconds` at most; the least
     recently used goes first.
     """
@@ -82,9 +93,13 @@ class Proofs:
             return len(self._hashes)
 
     def holds(self, secret: str, stored_hash: str) -> bool:
+        return self.hash_of(secret) == stored_hash
+
+    def hash_of(self, secret: str) -> str | None:
+        """The hash that `secret` was verified against; to be asked for in the database, which may hold another now."""
         digest = self._digest(secret)
         with self._lock:
-            return self._hashes.get(digest) == stored_hash
+            return self._hashes.get(digest)
 
     def keep(self, secret: str, stored_hash: str) -> None:
         digest = self._digest(secret)
@@ -96,7 +111,7 @@ class Proofs:
             self._hashes.clear()
 
     def _digest(self, secret: str) -> bytes:
-        return hmac.digest(self._key, secret.encode(), "sha256")
+        return hashlib.blake2b(secret.encode(), digest_size=32, key=self._key).digest()
 
 
 proofs = Proofs(settings.APIKEYS_PROOFS_MAX, settings.APIKEYS_PROOF_SECONDS)

@@ -15,8 +15,9 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.generic import FormView, TemplateView
 
 from apikeys import quota
+from apikeys.events import Actor, Via
 from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, like_a_secret
-from apikeys.models import ActiveKeyLimitReached, Actor, ApiKey, ApiKeyQuerySet, CreatedAlready, Via
+from apikeys.models import ActiveKeyLimitReached, ApiKey, ApiKeyQuerySet, CreatedAlready
 from onehorizon.client import client_address
 from onehorizon.ratelimits import limit_form
 from workspaces.access import resolve_workspace
@@ -80,6 +81,7 @@ class KeyListView(ManagesKeysMixin, TemplateView):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         asked = self.request.GET
         text = asked.get("q", "").replace("\x00", "")
+        text = "" if like_a_secret(text) else text  # the form sends none here, and none is shown
         status = asked.get("status", "all" if text else "active")
         status = status if status in STATUSES else "active"
         found = self.keys.having_status(status)
@@ -191,6 +193,10 @@ class RenameKeyView(OneKeyMixin, FormView[DescriptionForm]):
     template_name = "apikeys/key.html"
     form_class = DescriptionForm
     http_method_names = ["post"]
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        limit_form(request, "rename-key", str(request.user.pk), "120/5m")
+        return super().post(request, *args, **kwargs)
 
     def form_valid(self, form: DescriptionForm) -> HttpResponse:
         self.api_key.rename(form.cleaned_data["description"], by=self.actor)

@@ -3,13 +3,15 @@ import re
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError as InvalidForModel
 from django.views.decorators.debug import sensitive_variables
 from rest_framework import status
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apikeys.models import Actor, ApiKey, ApiKeyQuerySet, CreatedAlready, Via
+from apikeys.events import Actor, Via
+from apikeys.models import ApiKey, ApiKeyQuerySet, CreatedAlready
 from apikeys.permissions import KeyManagerRequired, PersonRequired, PrincipalRequired, ScopeRequired
 from apikeys.serializers import ApiKeyQuery, ApiKeySerializer, NewApiKeySerializer
 from onehorizon.client import client_address
@@ -58,6 +60,8 @@ class ApiKeyViewSet(InWorkspaceViewSet):
             api_key, secret = ApiKey.objects.create_key(
                 self.workspace, by=self.actor, **serializer.validated_data, **self._once(serializer.digest)
             )
+        except InvalidForModel as error:  # its expiry, the one field that is the model's alone to judge
+            raise ValidationError({"expiresAt": error.messages}) from None
         except CreatedAlready as again:
             body = {**ApiKeySerializer(again.api_key).data, "notice": SHOWN_ALREADY}
             return Response(body, headers={"Idempotent-Replayed": "true"})
@@ -78,7 +82,7 @@ class ApiKeyViewSet(InWorkspaceViewSet):
 
     def partial_update(self, request: Request, workspace_id: str, api_key_id: str) -> Response:
         api_key = self.get_object()
-        serializer = ApiKeySerializer(api_key, data=request.data, partial=True)
+        serializer = ApiKeySerializer(api_key, data=self.body, partial=True)
         serializer.is_valid(raise_exception=True)
         api_key.rename(serializer.validated_data.get("description", api_key.description), by=self.actor)
         return Response(ApiKeySerializer(api_key).data)

@@ -5,13 +5,20 @@ from typing import Any
 import oauth2_provider.admin  # noqa: F401, registers the toolkit's own, which show what is below
 from django.apps import apps
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.validators import MinLengthValidator
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from oauth2_provider.models import AccessToken, RefreshToken
 
+from apikeys.events import AuditEvent
 from oauth.models import Application
 from onehorizon.admin import AuditedAdmin
+from onehorizon.operators import changelist_url
+
+SECRET_MIN_LENGTH = 32  # of one that an operator types in place of the generated one
 
 for model in [*apps.get_app_config("oauth2_provider").get_models(), *apps.get_app_config("oauth").get_models()]:
     if admin.site.is_registered(model):
@@ -43,6 +50,7 @@ class ApplicationAdmin(AuditedAdmin[Application]):
         if "client_secret" in form.base_fields:
             told = "For a confidential client. Copy it now: it is kept hashed, and nobody can read it again."
             form.base_fields["client_secret"].help_text = told
+            form.base_fields["client_secret"].validators.append(MinLengthValidator(SECRET_MIN_LENGTH))
         return form
 
     def has_delete_permission(self, request: HttpRequest, obj: Application | None = None) -> bool:
@@ -71,7 +79,7 @@ class TokenAdmin(AuditedAdmin[Any]):
 
     @admin.action(description="Revoke", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        tokens = list(queryset)
+        tokens = [token for token in queryset if getattr(token, "revoked", None) is None]
         for token in tokens:
             with transaction.atomic():
                 self.record(request, "revoked", token, application=token.application.client_id)
@@ -80,6 +88,15 @@ class TokenAdmin(AuditedAdmin[Any]):
 
     def about(self, obj: Any) -> dict[str, Any]:
         return {"subject": obj.user_id}
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Its events are the person's, since a token ends with its row."""
+        token = self.get_object(request, unquote(object_id))
+        if token is None:
+            raise Http404
+        return redirect(changelist_url(AuditEvent, subject=token.user_id))
 
 
 @admin.register(AccessToken)

@@ -1,9 +1,10 @@
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from django.db import models
 
+from apikeys import quota
+from apikeys.quota import Decision
 from workspaces.access import Scope
 from workspaces.models import Membership, NoneChosen, Tier, User, Workspace
 
@@ -24,9 +25,8 @@ class Person:
     def quota_subject(self) -> str:
         return str(self.person.pk)
 
-    @cached_property
-    def quota_tier(self) -> Tier:
-        return Tier.objects.get(pk=TIER)
+    def admit(self) -> Decision:
+        return quota.admit(self.quota_subject, Tier.objects.get(pk=TIER))
 
     @property
     def log_fields(self) -> dict[str, str]:

@@ -1,5 +1,4 @@
 from django.urls import include, path
-from oauth2_provider.views import RevokeTokenView
 
 from oauth import views
 
@@ -7,7 +6,7 @@ from oauth import views
 toolkit = [
     path("app/auth/authorize", views.AuthorizationView.as_view(), name="authorize"),
     path("app/auth/token", views.TokenView.as_view(), name="token"),
-    path("app/auth/revoke", RevokeTokenView.as_view(), name="revoke-token"),
+    path("app/auth/revoke", views.RevokeView.as_view(), name="revoke-token"),
     path("app/auth/device", views.device, name="device-authorization"),
     path(".well-known/oauth-authorization-server", views.MetadataView.as_view(), name="oauth-server-metadata"),
 ]

@@ -4,6 +4,7 @@ import json
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import oauth2_provider.views as toolkit
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -13,7 +14,6 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_post_parameters
-from oauth2_provider import views as toolkit
 from oauth2_provider.exceptions import OAuthToolkitError
 from oauth2_provider.scopes import get_scopes_backend
 from oauth2_provider.views.mixins import OAuthLibMixin
@@ -73,16 +73,32 @@ def source_of(uri: str) -> str:
     return f"{parts.scheme}:" if "[" in parts.netloc else f"{parts.scheme}://{parts.netloc}"
 
 
-@method_decorator(sensitive_post_parameters(), name="dispatch")
-class TokenView(toolkit.TokenView):  # type: ignore[misc]  # without types
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = cast(HttpResponse, self.authorization_flow_token_response(request))
-        if response.status_code == 401:
-            try:
-                failures.count(client_address(request))
-            except RateLimited as error:
-                return too_many(error)
+class LimitsGuessesMixin:
+    """Failed authentications of clients are limited per address. A client's secret takes Argon2 to check, so who has
+    failed too often isn't heard with one: a right one neither, for the rest of that minute.
+    """
+
+    @method_decorator([csrf_exempt, sensitive_post_parameters()])
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        address = client_address(request)
+        try:
+            if "client_secret" in request.POST or "Authorization" in request.headers:
+                failures.require_room(address)
+            response: HttpResponse = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]  # the view's
+            if response.status_code == 401:
+                failures.count(address)
+        except RateLimited as error:
+            return too_many(error)
         return response
+
+
+class TokenView(LimitsGuessesMixin, toolkit.TokenView):  # type: ignore[misc]  # without types
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return cast(HttpResponse, self.authorization_flow_token_response(request))
+
+
+class RevokeView(LimitsGuessesMixin, toolkit.RevokeTokenView):  # type: ignore[misc]  # without types
+    pass
 
 
 def too_many(error: RateLimited) -> HttpResponse:

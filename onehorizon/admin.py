@@ -22,8 +22,9 @@ from django.utils.safestring import SafeString
 
 from apikeys import quota
 from apikeys.admin import actor_of
+from apikeys.events import AuditEvent
 from apikeys.forms import ReasonForm
-from apikeys.models import ApiKey, AuditEvent
+from apikeys.models import ApiKey
 from onehorizon.operators import M, OperatorsAdmin, change_url, changelist_url, link
 from workspaces.models import LastOwner, Membership, Role, Tier, User, Workspace
 
@@ -49,7 +50,11 @@ def _plain(value: Any) -> Any:
 
 class AuditedAdmin(OperatorsAdmin[M]):
     def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
+        """Of what is there already only what the form changed is saved: the rest may have changed since it was read."""
+        if not change:
+            super().save_model(request, obj, form, change)
+        elif columns := {field.name for field in self.opts.concrete_fields}.intersection(form.changed_data):
+            obj.save(update_fields=columns)
         if form.changed_data:
             self.record(request, "changed" if change else "created", obj, changes=changes_in(form))
 

@@ -1,11 +1,10 @@
-"""What every view under /api/ has in common: the order of the checks, and the fields of the quota."""
+"""What every view under /api/ has in common: the order of the checks."""
 
 from typing import Any, cast
 
 from rest_framework import exceptions
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSetMixin
 
@@ -13,14 +12,14 @@ from workspaces.access import Principal, Scopes
 
 
 class ApiView(APIView):
-    """Authentication, then quota, then the rest: whatever a valid key asks for counts, refusals too."""
+    """For whom `PrincipalMiddleware` let in, and counted, or for nobody: authentication, then the rest."""
 
     scopes: Scopes  # every view declares its own
+    http_method_names = [method for method in APIView.http_method_names if method != "options"]  # which nothing needs
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.format_kwarg = self.get_format_suffix(**kwargs)
         self.perform_authentication(request)
-        self.check_throttles(request)
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
         self.check_permissions(request)
 
@@ -29,12 +28,10 @@ class ApiView(APIView):
         """Who the request acts for; there is one wherever `PrincipalRequired` let it in."""
         return cast(Principal, self.request.auth)
 
-    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
-        decision = getattr(request, "quota", None)
-        if decision is not None:
-            for name, value in decision.headers().items():
-                response[name] = value
-        return super().finalize_response(request, response, *args, **kwargs)
+    @property
+    def body(self) -> Any:
+        """What was sent; None where nothing was, which DRF would take for an empty object."""
+        return self.request.data if self.request.stream is not None else None
 
 
 class ApiViewSet(ViewSetMixin, ApiView):

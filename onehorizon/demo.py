@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.utils.crypto import salted_hmac
 
-from apikeys.models import ActiveKeyLimitReached, Actor, ApiKey, Via
+from apikeys.events import Actor, Via
+from apikeys.models import ActiveKeyLimitReached, ApiKey
 from workspaces.models import Role, Task, TaskContributionType, User, Workspace
 
 KEY_DESCRIPTION = "Demo: local development"

@@ -10,15 +10,16 @@ from typing import Any
 
 import orjson
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, RequestDataTooBig, SuspiciousOperation
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.utils import timezone
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from apikeys.authentication import CHALLENGE
 from apikeys.models import ActiveKeyLimitReached, IdempotencyKeyReused
 from onehorizon.ratelimits import RateLimited
 from workspaces.access import MissingScope
@@ -44,6 +45,18 @@ def error_response(code: int, message: str) -> HttpResponse:
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """DRF's EXCEPTION_HANDLER; unlike the stock one it answers every exception, so that no HTML can come out."""
     set_rollback()
+    body, headers = worded(error, context["view"])
+    return Response(body, status=body["code"], headers=headers)
+
+
+def refusal(error: Exception, raised_by: object) -> HttpResponse:
+    """The same where no API view is at work."""
+    body, headers = worded(error, raised_by)
+    return HttpResponse(orjson.dumps(body), status=body["code"], headers=headers, content_type="application/json")
+
+
+def worded(error: Exception, raised_by: object) -> tuple[dict[str, Any], dict[str, str]]:
+    """What an exception is answered with: the envelope, and the fields that go with it."""
     headers: dict[str, str] = {}
     errors: dict[str, list[str]] | None = None
     match error:
@@ -52,17 +65,16 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
             code, message = 400, "These fields can't be used as sent: " + ", ".join(errors) + "."
         case exceptions.NotAuthenticated():
             code, message = 401, "Send an API key or an access token as a bearer token in the Authorization header."
-            headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]  # set by APIView
+            headers["WWW-Authenticate"] = CHALLENGE
         case exceptions.AuthenticationFailed():
             code, message = 401, str(error.detail)
-            headers["WWW-Authenticate"] = f'{error.auth_header}, error="invalid_token"'  # type: ignore[attr-defined]
+            headers["WWW-Authenticate"] = f'{CHALLENGE}, error="invalid_token"'
         case RateLimited():
             code, message = 429, str(error)
             headers["Retry-After"] = str(error.retry_after)
         case MissingScope():
             code, message = 403, str(error)
-            challenge = 'Bearer realm="onehorizon", error="insufficient_scope"'
-            headers["WWW-Authenticate"] = f'{challenge}, scope="{error.scope}"'
+            headers["WWW-Authenticate"] = f'{CHALLENGE}, error="insufficient_scope", scope="{error.scope}"'
         case IdempotencyKeyReused():
             code, message = 422, str(error)
         case ActiveKeyLimitReached() | WorkspaceSuspended():
@@ -86,9 +98,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         case exceptions.APIException():
             code, message = error.status_code, str(error.detail)
         case _:
-            logger.exception("unhandled error in %s", type(context["view"]).__name__)
+            logger.exception("unhandled error in %s", type(raised_by).__name__)
             code, message = 500, "Something went wrong on our side."
-    return Response(envelope(code, message, errors), status=code, headers=headers)
+    return envelope(code, message, errors), headers
 
 
 def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:
@@ -119,6 +131,11 @@ def page_for(request: HttpRequest, error: Exception) -> HttpResponse | None:
             response = render(request, "429.html", {"again": again}, status=429)
             response["Retry-After"] = str(error.retry_after)
             return response
+        case NoneChosen():
+            return redirect("workspaces")
+        case DataError():  # as for a NUL, which PostgreSQL can't hold
+            logger.warning("the database can't take a value of this request: %s", error)
+            return bad_request(request, error)
         case OperationalError() | InterfaceError():
             logger.exception("the database is away")
             return _static_page(503, "503.html")
@@ -126,7 +143,8 @@ def page_for(request: HttpRequest, error: Exception) -> HttpResponse | None:
 
 
 def is_api(request: HttpRequest) -> bool:
-    return request.path == "/api" or request.path.startswith("/api/")
+    """Whether JSON answers it; /api/docs is a page."""
+    return (request.path == "/api" or request.path.startswith("/api/")) and request.path != "/api/docs"
 
 
 def _static_page(status: int, template: str) -> HttpResponse:

@@ -16,12 +16,14 @@ class BodyTooLarge(exceptions.APIException):
 
 
 class OrjsonRenderer(BaseRenderer):
+    """Times as RFC 3339 in UTC; those that SQLite's driver hands over without a zone are in UTC."""
+
     media_type = "application/json"
     format = "json"
     charset = None
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
-        return b"" if data is None else orjson.dumps(data)
+        return b"" if data is None else orjson.dumps(data, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
 
 
 class OrjsonParser(BaseParser):

@@ -1,7 +1,19 @@
 """Too much of something: the exception, and the coarse limits on the page's forms."""
 
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
+
+from onehorizon.client import block_of, client_address
+
+Result = TypeVar("Result")
+
+logger = logging.getLogger("onehorizon.ratelimits")
 
 
 class RateLimited(Exception):
@@ -17,6 +29,31 @@ def limit_form(request: HttpRequest, group: str, key: str, rate: str) -> None:
 
     Raises `RateLimited`. For people at a page; API requests have an exact quota of their own (apikeys.quota).
     """
-    usage = get_usage(request, group=group, key=key if key == "ip" else lambda *_: key, rate=rate, increment=True)
+    counted = block_of(client_address(request)) if key == "ip" else key
+    usage = get_usage(request, group=group, key=lambda *_: counted, rate=rate, increment=True)
     if usage and usage["should_limit"]:
         raise RateLimited("too many attempts", max(int(usage["time_left"]), 1))
+
+
+class SharedOrOwnCache(LocMemCache):
+    """What django-ratelimit counts in: the cache that the hosts share, and this process's memory while that is away.
+
+    So a form neither fails nor loses its limit for want of the cache; the limit is then each process's own.
+    """
+
+    def add(self, key: str, *args: Any, **options: Any) -> bool:
+        return _tried(caches["default"].add, super().add, key, *args, **options)
+
+    def incr(self, key: str, *args: Any, **options: Any) -> int:
+        """Raises `ValueError` where there is no such key, as every cache does."""
+        return _tried(caches["default"].incr, super().incr, key, *args, **options)
+
+
+def _tried(shared: Callable[..., Result], own: Callable[..., Result], *args: Any, **options: Any) -> Result:
+    try:
+        return shared(*args, **options)
+    except ValueError:
+        raise
+    except Exception as error:  # every cache's client has errors of its own
+        logger.warning("the shared cache is away, this process counts by itself: %s", error)
+        return own(*args, **options)

@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,17 @@ VAR_DIR = BASE_DIR / "var"
 
 env = Env()
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@env.parser_for("listener")
+def listener(value: str) -> tuple[str, int] | None:
+    """`127.0.0.1:9401`; port 0 is any that is free."""
+    if not value:
+        return None
+    host, _, port = value.rpartition(":")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError("it takes an address and a port, such as 127.0.0.1:9401.")
+    return str(ipaddress.ip_address(host.strip("[]"))), int(port)
 
 
 @env.parser_for("networks")
@@ -65,6 +77,17 @@ def kept_secret_key(path: Path) -> str:
     return path.read_text()
 
 
+def is_weak(key: str) -> bool:
+    """Whether a signing key could be guessed: Django's own measure."""
+    return len(key) < 50 or len(set(key)) < 5 or key.startswith("django-insecure-")
+
+
+def granian(option: str, default: int) -> int:
+    """`workers` or `blocking-threads` as granian's command line or environment tell: a worker has both."""
+    named = re.findall(rf"--{option}[ =](\d+)", " ".join(sys.argv)) if "granian" in sys.argv[0] else []
+    return int(named[-1]) if named else int(read("int", f"GRANIAN_{option.upper().replace('-', '_')}", default))
+
+
 # ---- what this installation is ----
 
 DEBUG: bool = read("bool", "DEBUG", True)
@@ -75,10 +98,16 @@ if not SECRET_KEY:
         raise ImproperlyConfigured("SECRET_KEY must be set when DEBUG is off.")
     SECRET_KEY = kept_secret_key(VAR_DIR / "secret_key")
 SECRET_KEY_FALLBACKS = listed("SECRET_KEY_FALLBACKS", [])
+if not DEBUG and is_weak(SECRET_KEY):
+    raise ImproperlyConfigured("SECRET_KEY must be 50 random characters or more when DEBUG is off.")
+if not DEBUG and any(map(is_weak, SECRET_KEY_FALLBACKS)):
+    raise ImproperlyConfigured("SECRET_KEY_FALLBACKS must each be 50 random characters or more: leave a weak one out.")
 
 ALLOWED_HOSTS = listed("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS must name this site's hosts; it may be left out while DEBUG is on.")
+if not DEBUG and "*" in ALLOWED_HOSTS:
+    raise ImproperlyConfigured("ALLOWED_HOSTS must name this site's hosts when DEBUG is off; * is every host.")
 CSRF_TRUSTED_ORIGINS = listed("CSRF_TRUSTED_ORIGINS", [])
 if strangers := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
     raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS takes origins such as https://example.com: {strangers[0]}")
@@ -87,14 +116,19 @@ if strangers := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origi
 ENVIRONMENT: str = read(
     "str", "ENVIRONMENT", "development" if DEBUG else "production", validate=validate.Length(min=1, max=30)
 )
+if DEBUG and ENVIRONMENT == "production":
+    raise ImproperlyConfigured("DEBUG must be off when ENVIRONMENT is production.")
 ADMIN_URL: str = read("str", "ADMIN_URL", "admin/")
-if not re.fullmatch(r"(?!(api|app|w|settings|static|workspaces|sign-in|sign-out)/)([0-9A-Za-z_-]+/)+", ADMIN_URL):
+if not re.fullmatch(r"(?!(api|app|docs|w|settings|static|workspaces|sign-in|sign-out)/)([0-9A-Za-z_-]+/)+", ADMIN_URL):
     raise ImproperlyConfigured(
         f"ADMIN_URL takes a path that nothing else uses, such as operators/, with a slash at its end only: {ADMIN_URL}"
     )
 
 # Whose X-Forwarded-For and X-Forwarded-Proto are believed.
 TRUSTED_PROXIES: list[IPNetwork] = read("networks", "TRUSTED_PROXIES", "")
+
+# Where Prometheus finds the metrics, off the public listener; unset, nothing is measured.
+METRICS_ADDRESS: tuple[str, int] | None = read("listener", "METRICS_ADDRESS", "")
 
 # ---- API keys ----
 
@@ -128,19 +162,23 @@ INSTALLED_APPS = [
     "csp",
     "oauth2_provider",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
+    "onehorizon.health.HealthMiddleware",
     "onehorizon.middleware.RequestLogMiddleware",
     "onehorizon.middleware.ForwardedMiddleware",
     "onehorizon.middleware.ApiMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "apikeys.middleware.PrincipalMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "csp.middleware.CSPMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "onehorizon.middleware.CSPMiddleware",
+    "onehorizon.middleware.SessionMiddleware",
+    "onehorizon.middleware.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "onehorizon.middleware.AuthenticationMiddleware",
+    "onehorizon.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "onehorizon.middleware.PageMiddleware",
 ]
@@ -181,11 +219,12 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "oauth.passwords.EndTokens"},
 ]
+SESSION_ENGINE = "onehorizon.sessions"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the admin's; nothing of them in cookies
 CSRF_FAILURE_VIEW = "onehorizon.errors.csrf_failure"
-RATELIMIT_IP_META_KEY = "onehorizon.client.client_address"
 # A shared cache makes the limits on the page's forms exact over several hosts; without one they hold per process.
 # Plain http redirects: oauth.models.Application lets them go to loopback addresses alone.
 SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001", "oauth2_provider.W008"]
@@ -204,6 +243,7 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
+FILE_UPLOAD_HANDLERS = ["onehorizon.requests.NoUploads"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = [
     "workspaces.hashers.PasswordHasher",
@@ -214,6 +254,7 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
 
+MAX_CONNECTIONS = 16  # of one process, to PostgreSQL
 DATABASES: dict[str, dict[str, Any]] = {
     "default": read("dj_db_url", "DATABASE_URL", f"sqlite:///{VAR_DIR / 'onehorizon.sqlite3'}")
 }
@@ -221,6 +262,8 @@ database = DATABASES["default"]
 if database["NAME"] in ("", ":memory:"):
     raise ImproperlyConfigured("DATABASE_URL must name a database, for SQLite a file: memory is a connection's own.")
 if database["ENGINE"] == "django.db.backends.sqlite3":
+    if not DEBUG and granian("workers", 1) > 1:
+        raise ImproperlyConfigured("DATABASE_URL must be a postgres:// address for several workers; SQLite takes one.")
     make_directory(Path(database["NAME"]).parent)
     database["CONN_MAX_AGE"] = None
     database["OPTIONS"] = {
@@ -232,15 +275,49 @@ if database["ENGINE"] == "django.db.backends.sqlite3":
     # A file, since tests run threads and processes against it, and memory is a connection's own.
     database["TEST"] = {"NAME": f"{database['NAME']}.test"}
 elif database["ENGINE"] == "django.db.backends.postgresql":
-    database["CONN_MAX_AGE"] = 0
+    database["ENGINE"] = "onehorizon.postgresql"
+    # A thread keeps its connection, unless there are more of them than of connections.
+    database["CONN_MAX_AGE"] = 600 if granian("blocking-threads", MAX_CONNECTIONS + 1) <= MAX_CONNECTIONS else 0
     database.setdefault("OPTIONS", {}).update(
-        {"pool": {"min_size": 1, "max_size": 16, "timeout": 5}, "connect_timeout": 5}
+        {
+            # A pool that failed to connect tries again within `reconnect_timeout` seconds, as long as it is asked.
+            "pool": {"min_size": 1, "max_size": MAX_CONNECTIONS, "timeout": 3, "reconnect_timeout": 2},
+            "connect_timeout": 3,
+            "target_session_attrs": "read-write",  # after a failover, not the standby that was the primary
+            # A host that vanishes without a word is given up after some 10 s.
+            "keepalives_idle": 4,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+        }
     )
+    database["OPTIONS"]["prepare_threshold"] = 0  # for onehorizon.statements; the ORM's are bound on the client
 else:
     raise ImproperlyConfigured("DATABASE_URL must be a sqlite:// or a postgres:// address.")
 
+# Django's own bound, 300 counts, would let anyone crowd somebody's count out, and with it the limit.
+COUNTS_KEPT = {"MAX_ENTRIES": 100_000}
+CACHES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": COUNTS_KEPT}
+}
 if cache_url := read("str", "CACHE_URL", ""):
-    CACHES: dict[str, dict[str, Any]] = {"default": read("dj_cache_url", "CACHE_URL", cache_url)}
+    CACHES = {
+        "default": read("dj_cache_url", "CACHE_URL", cache_url),
+        "forms": {
+            "BACKEND": "onehorizon.ratelimits.SharedOrOwnCache",
+            "LOCATION": "forms",
+            "OPTIONS": COUNTS_KEPT,
+        },
+    }
+    RATELIMIT_USE_CACHE = "forms"
+    if CACHES["default"]["BACKEND"] == "django.core.cache.backends.redis.RedisCache":
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        # A form waits half a second for a cache that is silent, once.
+        CACHES["default"].setdefault("OPTIONS", {}).update(
+            {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
+        )
 
 if not DEBUG:
     SECURE_SSL_REDIRECT = True
@@ -252,19 +329,40 @@ if not DEBUG:
 # ForwardedMiddleware drops the header unless a trusted proxy sent it.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
+AUTHENTICATORS = ["apikeys.authentication.ApiKeyAuthenticator", "oauth.authentication.AccessTokenAuthenticator"]
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [
-        "apikeys.authentication.ApiKeyAuthentication",
-        "oauth.authentication.AccessTokenAuthentication",
-    ],
-    "DEFAULT_THROTTLE_CLASSES": ["apikeys.throttling.QuotaThrottle"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["apikeys.authentication.PrincipalAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["apikeys.permissions.PrincipalRequired", "apikeys.permissions.ScopeRequired"],
     "DEFAULT_RENDERER_CLASSES": ["onehorizon.formats.OrjsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["onehorizon.formats.OrjsonParser"],
     "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "onehorizon.errors.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
+    "DEFAULT_SCHEMA_CLASS": "onehorizon.openapi.Schema",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.1",
+    "TITLE": "One Horizon",
+    "DESCRIPTION": "A workspace's tasks, members and API keys. Read the conventions at https://onehorizon.ai/docs/api.",
+    "VERSION": "1",
+    "SERVERS": [{"url": "https://onehorizon.ai"}],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "CAMELIZE_NAMES": True,
+    "DISABLE_DOCSTRING_DESCRIPTIONS": True,
+    "SORT_OPERATION_PARAMETERS": False,
+    "ENUM_NAME_OVERRIDES": {
+        "TaskStatus": "workspaces.models.TaskStatus",
+        "TaskKind": "workspaces.models.TaskKind",
+        "TaskScope": "workspaces.models.TaskScope",
+        "TaskVisibility": "workspaces.models.TaskVisibility",
+        "TaskContributionType": "workspaces.models.TaskContributionType",
+        "Role": "workspaces.models.Role",
+        "ApiKeyStatus": "apikeys.models.STATUSES",
+    },
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "onehorizon.openapi.finish"],
 }
 
 # ---- OAuth ----
@@ -307,6 +405,8 @@ OAUTH2_PROVIDER = {
     "COMPLIANT_BCP_RFC9700_PKCE_REQUIRED": True,
 }
 
+DEFAULT_EXCEPTION_REPORTER = "onehorizon.reports.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "onehorizon.reports.ReportFilter"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -1,16 +1,22 @@
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
-from django.views.generic import RedirectView
+from django.views.generic import RedirectView, TemplateView
 
 from onehorizon.api import UnknownPathView
+from onehorizon.documents import DocumentView
+from onehorizon.openapi import SchemaView
 
 urlpatterns = [
     path("api/v1/", include("workspaces.api_urls")),
     path("api/v1/", include("apikeys.api_urls")),
+    path("api/v1/openapi.json", SchemaView.as_view(), name="openapi"),
+    path("api/docs", TemplateView.as_view(template_name="api_docs.html"), name="api-docs"),
     re_path(r"^api(/[\s\S]*)?\Z", UnknownPathView.as_view()),
     path(settings.ADMIN_URL, admin.site.urls),
     path("", RedirectView.as_view(pattern_name="current-api-keys"), name="home"),
+    path("docs/", RedirectView.as_view(url="/docs/api-keys/"), name="documents"),
+    path("docs/<str:name>/", DocumentView.as_view(), name="document"),
     path("", include("workspaces.urls")),
     path("", include("apikeys.urls")),
     path("", include("oauth.urls")),

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,16 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from apikeys import secrets
 from apikeys.models import ApiKey
 from apikeys.throttling import failures
-from tests.helpers import Api, Visit, make_key, make_user, make_workspace, server
+from tests import sweep
+from tests.helpers import Api, Visit, make_key, make_user, make_workspace, program, server
 from workspaces.models import User, Workspace
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(sweep.Plugin(), "sweep")
 
 
 @pytest.fixture(autouse=True)
@@ -95,12 +99,8 @@ def api(secret: str) -> Api:
 
 @pytest.fixture(scope="session")
 def browser(django_db_setup: None) -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        sentence = "The browser tests need Chromium: apt-get install chromium (or your system's like)."
-        if os.environ.get("CI") == "true":
-            pytest.fail(sentence)
-        pytest.skip(sentence)
+    install = "apt-get install chromium-headless-shell (or your system's like, or chromium)"
+    path = program("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", install=install)
     # Playwright's event loop stays in this thread from here on. There Django would refuse its ORM, and has another
     # connection, which must know the rows of the migrations too: every test that commits starts from them.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"

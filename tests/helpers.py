@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -30,9 +31,12 @@ from oauth2_provider.scopes import get_scopes_backend
 from playwright.sync_api import Page
 from rest_framework.test import APIClient
 
-from apikeys.models import Actor, ApiKey, Via
+from apikeys.events import Actor, Via
+from apikeys.models import ApiKey
 from apikeys.quota import SECOND
 from oauth.models import Application
+from tests.described import require_described
+from tests.sweep import sweep
 from workspaces.hashers import PasswordHasher
 from workspaces.models import Role, Tier, User, Workspace
 
@@ -53,7 +57,7 @@ class QuickPasswordHasher(PasswordHasher):
 
 
 class Api:
-    """The REST API as one caller sees it: `Api(secret).get("/me")`."""
+    """The REST API as one caller sees it: `Api(secret).get("/me")`. Its OpenAPI document must have each answer."""
 
     def __init__(self, secret: str | None = None, **headers: str) -> None:
         self.client = APIClient(raise_request_exception=False)
@@ -65,7 +69,9 @@ class Api:
         if body is not None:
             options |= {"data": json.dumps(body), "content_type": "application/json"}
         headers = self.headers | options.pop("headers", {})
-        return self.client.generic(method, f"/api/v1{path}", headers=headers, **options)
+        response = self.client.generic(method, f"/api/v1{path}", headers=headers, **options)
+        require_described(method, f"/api/v1{path}", response)
+        return response
 
     def get(self, path: str, **options: Any) -> Any:
         return self.request("GET", path, **options)
@@ -120,6 +126,19 @@ def advance_quota_clock(subject: str, seconds: float) -> None:
 
 
 # ---- processes ----
+
+
+def program(*names: str, install: str) -> str:
+    """The first program of these that the machine has. Without any, the test skips and says what to install; in CI,
+    where nothing may be skipped, it fails.
+    """
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    sentence = f"This test needs {names[0]}: {install}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(sentence)
+    pytest.skip(sentence)
 
 
 def database_url() -> str:
@@ -184,6 +203,7 @@ def process(arguments: list[str], log: Path, **overrides: str) -> Iterator[subpr
 @contextmanager
 def server(log: Path, workers: int = 1, **overrides: str) -> Iterator[str]:
     """granian over the test database, as in production; yields its address."""
+    sweep.watch(log)
     port = free_port()
     arguments = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
     arguments += ["--port", str(port), "--workers", str(workers), "--blocking-threads", "2"]
@@ -284,15 +304,16 @@ def in_processes(count: int, code: str, **overrides: str) -> list[str]:
 
 
 def api_routes(urlconf: str | None = None) -> dict[str, Callable[..., Any]]:
-    """Every address under /api/, as it stands in the URL patterns, with what answers there."""
-    return {route: view for route, view in _routes(get_resolver(urlconf), "") if re.match(r"\^?api\b", route)}
+    """Every address under /api/ but the page at /api/docs, as in the URL patterns, with what answers there."""
+    found = routes(get_resolver(urlconf), "")
+    return {route: view for route, view in found if re.match(r"\^?api\b", route) and route != "api/docs"}
 
 
-def _routes(resolver: URLResolver, prefix: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+def routes(resolver: URLResolver, prefix: str) -> Iterator[tuple[str, Callable[..., Any]]]:
     for pattern in resolver.url_patterns:
         route = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
-            yield from _routes(pattern, route)
+            yield from routes(pattern, route)
         else:
             yield route, pattern.callback
 

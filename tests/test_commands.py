@@ -11,7 +11,8 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from apikeys import keys
-from apikeys.models import ApiKey, AuditEvent
+from apikeys.events import AuditEvent
+from apikeys.models import ApiKey
 from onehorizon import demo
 from tests.helpers import BY_TEST, Api, advance_quota_clock, make_key, make_user, make_workspace, manage
 from workspaces.models import Role, Tier, User, Workspace
@@ -220,6 +221,18 @@ def test_a_new_tier_holds_from_the_workspaces_next_request_on(acme: Workspace) -
 
     call_command("set_tier", acme.pk, "standard")
     assert api.get("/me").status_code == 200
+
+
+def test_each_change_of_a_tier_has_its_event(acme: Workspace) -> None:
+    call_command("create_tier", "small", "4/900", "3/60")
+    call_command("set_tier", "acme", "small")
+    call_command("set_tier", "acme", "small")
+
+    moved, made = AuditEvent.objects.all()
+    assert (made.action, made.subject, made.via, made.actor) == ("tier.created", "small", "command", None)
+    assert made.details["changes"]["burst_requests"] == [None, 3]
+    assert (moved.action, moved.workspace, moved.via) == ("workspace.changed", acme, "command")
+    assert moved.sentence == "tier: standard → small"
 
 
 BAD_TIERS = {

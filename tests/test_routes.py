@@ -1,4 +1,4 @@
-"""Table 3: every route declares authentication, quota and permission, and what it refuses counts."""
+"""Table 3: every route declares authentication and permission, and counts, also what it refuses."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from django.urls import include, path
 from rest_framework.permissions import AllowAny, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
 from apikeys import quota
-from apikeys.authentication import ApiKeyAuthentication
+from apikeys.authentication import PrincipalAuthentication
 from apikeys.permissions import PrincipalRequired
-from apikeys.throttling import QuotaThrottle
 from onehorizon.api import ApiView, ApiViewSet, UnknownPathView
+from onehorizon.openapi import SchemaView
 from tests.helpers import Api, api_routes, make_key
 from workspaces.models import Workspace
 
@@ -29,19 +30,17 @@ def missing(view: Callable[..., Any]) -> list[str]:
         return ["ApiView"]
     made = cls(**view.initkwargs)  # type: ignore[attr-defined]
     wanted = {
-        "authentication": any(isinstance(each, ApiKeyAuthentication) for each in made.get_authenticators()),
-        "throttle": any(isinstance(each, QuotaThrottle) for each in made.get_throttles()),
-        "permission": cls is UnknownPathView
+        "authentication": any(isinstance(each, PrincipalAuthentication) for each in made.get_authenticators()),
+        "permission": cls in (SchemaView, UnknownPathView)
         or any(isinstance(each, PrincipalRequired) for each in made.get_permissions()),
         "order of the checks": cls.initial in (ApiView.initial, UnknownPathView.initial),
-        "fields of the quota": cls.finalize_response is ApiView.finalize_response,
-        "dispatch": cls.dispatch is APIView.dispatch and cls.check_throttles is APIView.check_throttles,
+        "dispatch": cls.dispatch is APIView.dispatch,
     }
     return [name for name, declared in wanted.items() if not declared]
 
 
 @pytest.mark.parametrize("route", api_routes())
-def test_every_route_declares_authentication_throttle_and_permission(route: str) -> None:
+def test_every_route_declares_authentication_and_permission(route: str) -> None:
     assert missing(api_routes()[route]) == []
 
 
@@ -63,10 +62,6 @@ class OpenView(ApiView):
     permission_classes = [AllowAny]
 
 
-class UnmeteredView(ApiView):
-    throttle_classes = []
-
-
 class UnauthenticatedView(ApiView):
     authentication_classes = []
 
@@ -77,8 +72,7 @@ class OwnOrderView(ApiView):
 
 
 class PlainView(APIView):
-    authentication_classes = [ApiKeyAuthentication]
-    throttle_classes = [QuotaThrottle]
+    authentication_classes = [PrincipalAuthentication]
     permission_classes = [PrincipalRequired]
 
 
@@ -95,7 +89,6 @@ careless = [
     path("function", plain_function),
     path("plain", PlainView.as_view()),
     path("open", OpenView.as_view()),
-    path("unmetered", UnmeteredView.as_view()),
     path("unauthenticated", UnauthenticatedView.as_view()),
     path("own-order", OwnOrderView.as_view()),
     path("initkwargs", ListViewSet.as_view({"get": "list"}, permission_classes=[])),
@@ -113,7 +106,6 @@ urlpatterns = [
         ("function", ["ApiView"]),
         ("plain", ["ApiView"]),
         ("open", ["permission"]),
-        ("unmetered", ["throttle"]),
         ("unauthenticated", ["authentication"]),
         ("own-order", ["order of the checks"]),
         ("initkwargs", ["permission"]),
@@ -121,6 +113,16 @@ urlpatterns = [
 )
 def test_a_route_that_forgets_is_found(name: str, forgotten: list[str]) -> None:
     assert missing(api_routes(__name__)[f"api/v1/careless/{name}"]) == forgotten
+
+
+@pytest.mark.django_db
+@pytest.mark.urls(__name__)
+def test_a_route_that_forgets_everything_is_counted_and_refuses_bad_keys_all_the_same(api: Api) -> None:
+    address = "/careless/function"
+
+    assert APIClient().get(f"/api/v1{address}").status_code == 200
+    assert api.client.get(f"/api/v1{address}", headers=api.headers)["RateLimit"].startswith('"standard";r=199;')
+    assert Api("one_wrong").get(address).status_code == 401
 
 
 TASKS = "/workspaces/current/tasks"

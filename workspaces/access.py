@@ -52,8 +52,8 @@ class Principal(HasWorkspaces, Protocol):
     def quota_subject(self) -> str:
         """Who shares the quota: the id that admissions are counted under."""
 
-    @property
-    def quota_tier(self) -> Any: ...
+    def admit(self) -> Any:
+        """Counts the request on that quota, if there is room for it: the `apikeys.quota.Decision`."""
 
     def allows(self, scope: Scope) -> bool: ...
 

@@ -1,9 +1,21 @@
+import unicodedata
 from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 
 from workspaces.models import User, Workspace
+
+EMAIL_MAX_LENGTH = 254
+
+
+def email_of(typed: str) -> str:
+    """The email as it is looked up. Spellings that the form takes for the same are the same here too.
+
+    What is longer than any email stays as it is: normalizing takes the square of a text's length, at worst.
+    """
+    typed = typed.strip()
+    return unicodedata.normalize("NFKC", typed).strip().lower() if len(typed) <= EMAIL_MAX_LENGTH else typed
 
 
 class SignInForm(AuthenticationForm):
@@ -15,12 +27,11 @@ class SignInForm(AuthenticationForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["username"].widget = forms.EmailInput(
-            attrs={"autocomplete": "username", "autofocus": True, "maxlength": 254}
+            attrs={"autocomplete": "username", "autofocus": True, "maxlength": EMAIL_MAX_LENGTH}
         )
 
     def clean_username(self) -> str:
-        email: str = self.cleaned_data["username"]
-        return email.strip().lower()
+        return email_of(self.cleaned_data["username"])
 
 
 class ChooseWorkspaceForm(forms.Form):

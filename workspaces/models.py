@@ -296,30 +296,6 @@ class TaskQuerySet(models.QuerySet["Task"]):
         shared = models.Q(visibility=TaskVisibility.TEAM)
         return self.filter(shared | models.Q(user=user) if user else shared)
 
-    def page(
-        self,
-        *,
-        limit: int,
-        cursor: str = "",
-        status: Sequence[str] = (),
-        scope: Sequence[str] = (),
-        kind: Sequence[str] = (),
-        user: str = "",
-    ) -> tuple[list[Task], str | None]:
-        """The newest `limit` tasks older than `cursor`, and the next page's cursor; None where this is the last.
-
-        A cursor is a place in the order, not a row: tasks that come and go in between move nothing.
-        """
-        given = {
-            "status__in": status,
-            "scope__in": scope,
-            "kind__in": kind,
-            "user": user,
-            "pk__lt": cursor,
-        }
-        tasks = list(self.filter(**{key: value for key, value in given.items() if value})[: limit + 1])
-        return tasks[:limit], tasks[limit - 1].pk if len(tasks) > limit else None
-
     @transaction.atomic
     def create_task(self, workspace: Workspace, *, contributors: Sequence[tuple[str, str]] = (), **fields: Any) -> Task:
         task = self.create(workspace=workspace, **fields)

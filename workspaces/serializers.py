@@ -1,5 +1,9 @@
+import re
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
+from django.http import QueryDict
 from rest_framework import serializers
 
 from workspaces.ids import is_id
@@ -29,6 +33,18 @@ class TextField(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class TimeField(serializers.DateTimeField):
+    """RFC 3339, which DRF takes among much else: dates by weeks, other scripts' digits, times of no zone."""
+
+    FORM = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+    default_error_messages = {"invalid": "Write this as RFC 3339 has it, such as 2027-01-31T09:00:00Z."}
+
+    def to_internal_value(self, data: Any) -> datetime:
+        if not isinstance(data, str) or not self.FORM.fullmatch(data):
+            self.fail("invalid")
+        return super().to_internal_value(data.upper())
+
+
 class ChoiceField(serializers.ChoiceField):
     """Names the choices, where DRF would repeat what was sent: it may be a secret in the wrong field."""
 
@@ -47,9 +63,23 @@ class InputSerializer(serializers.Serializer[Any]):
         return (False, None) if data is None else super().validate_empty_values(data)
 
 
+class QuerySerializer(InputSerializer):
+    """A query string, held to the same rules as a body. DRF takes an empty value in a form for one that was left out:
+    `?cursor=` would be the first page once more.
+    """
+
+    def to_internal_value(self, data: QueryDict) -> Any:
+        given = {
+            name: data.getlist(name) if isinstance(field, serializers.ListField) else data[name]
+            for name, field in self.fields.items()
+            if name in data
+        }
+        return super().to_internal_value(given)
+
+
 class WorkspaceSerializer(serializers.ModelSerializer[Workspace]):
-    workspaceId = serializers.CharField(source="id")
-    createdAt = serializers.DateTimeField(source="created_at")
+    workspaceId = serializers.CharField(source="id", read_only=True)
+    createdAt = serializers.DateTimeField(source="created_at", read_only=True)
 
     class Meta:
         model = Workspace
@@ -93,14 +123,18 @@ class TaskSerializer(InputSerializer):
     status = ChoiceField(choices=TaskStatus.choices, required=False)
     kind = ChoiceField(choices=TaskKind.choices, required=False)
     scope = ChoiceField(choices=TaskScope.choices, required=False)
-    visibility = ChoiceField(choices=TaskVisibility.choices, required=False)
-    userId = TextField(source="user_id", max_length=40, required=False, allow_null=True)
+    visibility = ChoiceField(
+        choices=TaskVisibility.choices, required=False, help_text="`private`: seen by its owner alone, and by no key."
+    )
+    userId = TextField(
+        source="user_id", max_length=40, required=False, allow_null=True, help_text="Its owner, a member."
+    )
     contributors = ContributorSerializer(  # type: ignore[call-arg]  # max_length goes to the list
         many=True, required=False, max_length=MAX_CONTRIBUTORS
     )
     createdAt = serializers.DateTimeField(source="created_at", read_only=True)
     updatedAt = serializers.DateTimeField(source="updated_at", read_only=True)
-    completedAt = serializers.DateTimeField(source="completed_at", read_only=True)
+    completedAt = serializers.DateTimeField(source="completed_at", read_only=True, allow_null=True)
 
     def validate_contributors(self, contributors: list[dict[str, str]]) -> list[tuple[str, str]]:
         pairs = [(contributor["user_id"], contributor["type"]) for contributor in contributors]
@@ -142,17 +176,31 @@ class TaskSerializer(InputSerializer):
         return instance
 
 
-class TaskQuery(InputSerializer):
+class TaskQuery(QuerySerializer):
     """The query string of listTasks."""
 
     status = serializers.ListField(child=ChoiceField(choices=TaskStatus.choices), required=False)
     scope = serializers.ListField(child=ChoiceField(choices=TaskScope.choices), required=False)
     kind = serializers.ListField(child=ChoiceField(choices=TaskKind.choices), required=False)
-    userId = serializers.CharField(source="user", max_length=40, required=False)
+    userId = serializers.CharField(source="user", max_length=40, required=False, help_text="Whose tasks.")
     limit = serializers.IntegerField(min_value=1, max_value=200, default=50)
-    cursor = serializers.CharField(max_length=64, required=False)
+    cursor = serializers.CharField(max_length=64, required=False, help_text="The `nextCursor` of the page before.")
+    all = serializers.BooleanField(required=False)
 
     def validate_cursor(self, cursor: str) -> str:
         if not is_id("tsk", cursor):
             raise serializers.ValidationError("This is not a cursor of ours: send nextCursor as it came.")
         return cursor
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        attrs.pop("all", None)  # taken, and changes nothing
+        return attrs
+
+
+@lru_cache(maxsize=256)
+def task_query(query_string: str) -> dict[str, Any]:
+    """What a query string of listTasks asks for, as the arguments of `task_page`. Raises `ValidationError`."""
+    query = TaskQuery(data=QueryDict(query_string))
+    query.is_valid(raise_exception=True)
+    asked: dict[str, Any] = query.validated_data
+    return asked

@@ -11,10 +11,18 @@ def _is_control(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI_CONTROLS
 
 
+def _is_visible(character: str) -> bool:
+    """Not a space, nor what shapes or joins others: U+200B and its like."""
+    return unicodedata.category(character)[0] not in "CMZ"
+
+
 def single_line(value: str) -> None:
-    """For a name or a title: refuses every control character."""
+    """For a name or a title: refuses every control character, and what shows nothing."""
     if any(map(_is_control, value)):
         raise ValidationError("Control characters can't be used here.", code="control_characters")
+
+    if not any(map(_is_visible, value)):
+        raise ValidationError("There is nothing to see in this.", code="invisible")
 
 
 def multiple_lines(value: str) -> None:

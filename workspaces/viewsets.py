@@ -10,7 +10,8 @@ from onehorizon.api import ApiView, ApiViewSet
 from workspaces.access import Scope, Scopes, resolve_workspace
 from workspaces.ids import is_id
 from workspaces.models import NoneChosen, Task, TaskQuerySet, Workspace
-from workspaces.serializers import MemberSerializer, TaskQuery, TaskSerializer, WorkspaceSerializer
+from workspaces.serializers import MemberSerializer, TaskSerializer, WorkspaceSerializer, task_query
+from workspaces.task_pages import task_page
 
 
 class WhoAmIView(ApiView):
@@ -24,7 +25,7 @@ class WhoAmIView(ApiView):
                 "kind": self.principal.kind,
                 **self.principal.describe(),
                 "workspace": self._workspace(),
-                "quota": request.quota.describe(),  # type: ignore[attr-defined]  # left by the throttle
+                "quota": request.quota.describe(),  # type: ignore[attr-defined]  # left by PrincipalMiddleware
             }
         )
 
@@ -72,10 +73,10 @@ class TaskViewSet(InWorkspaceViewSet):
         return (tasks.select_for_update(no_key=True) if locked else tasks).get(pk=task_id)
 
     def list(self, request: Request, workspace_id: str) -> Response:
-        query = TaskQuery(data=request.query_params)
-        query.is_valid(raise_exception=True)
-        tasks, next_cursor = self.get_queryset().page(**query.validated_data)
-        return Response({"tasks": TaskSerializer(tasks, many=True).data, "nextCursor": next_cursor})
+        query = task_query(request.META["QUERY_STRING"])
+        person = self.principal.person
+        tasks, next_cursor = task_page(self.workspace.pk, person.pk if person else None, **query)
+        return Response({"tasks": tasks, "nextCursor": next_cursor})
 
     def create(self, request: Request, workspace_id: str) -> Response:
         serializer = TaskSerializer(data=request.data, context={"workspace": self.workspace})
@@ -90,7 +91,7 @@ class TaskViewSet(InWorkspaceViewSet):
     def partial_update(self, request: Request, workspace_id: str, task_id: str) -> Response:
         """Under the row's lock, so that what is checked is what is changed, whoever changes the task meanwhile."""
         task = self.get_object(locked=True)
-        serializer = TaskSerializer(task, data=request.data, partial=True, context={"workspace": self.workspace})
+        serializer = TaskSerializer(task, data=self.body, partial=True, context={"workspace": self.workspace})
         serializer.is_valid(raise_exception=True)
         serializer.save()
         return Response(serializer.data)

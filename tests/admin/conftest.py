@@ -2,7 +2,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
 
-from apikeys.models import Actor, Via
+from apikeys.events import Actor, Via
 from tests.helpers import make_user
 from workspaces.models import User
 

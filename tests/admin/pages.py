@@ -4,7 +4,8 @@ from django.db.models import Model
 from django.urls import reverse
 from oauth2_provider.models import AccessToken, RefreshToken
 
-from apikeys.models import ApiKey, AuditEvent
+from apikeys.events import AuditEvent
+from apikeys.models import ApiKey
 from oauth.models import Application
 from onehorizon.operators import change_url, changelist_url
 from workspaces.models import Tier, User, Workspace

@@ -7,7 +7,8 @@ from django.db.models import Model
 from django.test import Client
 from oauth2_provider.models import AccessToken, RefreshToken
 
-from apikeys.models import ApiKey, AuditEvent
+from apikeys.events import AuditEvent
+from apikeys.models import ApiKey
 from oauth.models import Application
 from onehorizon.operators import change_url, changelist_url
 from tests.admin.conftest import signed_in

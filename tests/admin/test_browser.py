@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from apikeys.models import Actor, ApiKey, Via
+from apikeys.events import Actor, Via
+from apikeys.models import ApiKey
 from tests.helpers import Api, Visit, committed, make_key, make_user, make_workspace
 from workspaces.models import Tier, User, Workspace
 

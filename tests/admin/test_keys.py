@@ -109,6 +109,7 @@ def test_a_reason_is_needed_and_holds_no_secret(desk: Client, api_key: ApiKey, s
 
     api_key.refresh_from_db()
     assert b"errorlist" in answer.content
+    assert f"one_{api_key.key_id}_" not in answer.content.decode().replace(api_key.masked, "")
     assert api_key.revoked_at is None
 
 
@@ -148,6 +149,26 @@ def test_a_revoked_key_cannot_be_edited(desk: Client, operator: User, api_key: A
     api_key.refresh_from_db()
     assert answer.status_code == 403
     assert api_key.description == "CI, production"
+
+
+def test_a_status_that_there_is_not_narrows_nothing(desk: Client, api_key: ApiKey) -> None:
+    assert api_key.masked in desk.get(changelist_url(ApiKey, status="bogus")).content.decode()
+
+
+@pytest.mark.parametrize("address", [f"{changelist_url(ApiKey)}?workspace=%00", f"{REVOKE}?key=%00"])
+def test_a_nul_in_an_address_finds_nothing(desk: Client, api_key: ApiKey, address: str) -> None:
+    answer = desk.get(address)
+
+    assert answer.status_code in (200, 400)
+    assert api_key.masked not in answer.content.decode()
+
+
+@pytest.mark.parametrize("described", ["{secret}", "was {secret:.30}"])
+def test_a_description_can_not_hold_a_key(desk: Client, api_key: ApiKey, secret: str, described: str) -> None:
+    answer = desk.post(change_url(api_key), {"description": described.format(secret=secret)})
+
+    assert "This has a key or a part of one in it" in answer.content.decode()
+    assert ApiKey.objects.get().description == "CI, production"
 
 
 def test_what_every_key_begins_with_finds_none(desk: Client, api_key: ApiKey) -> None:

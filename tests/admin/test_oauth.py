@@ -5,9 +5,9 @@ from django.contrib.auth.hashers import check_password
 from django.test import Client
 from oauth2_provider.models import AccessToken
 
-from apikeys.models import AuditEvent
+from apikeys.events import AuditEvent
 from oauth.models import Application
-from onehorizon.operators import changelist_url
+from onehorizon.operators import change_url, changelist_url
 from tests.admin.pages import add_url
 from tests.helpers import Api, make_token
 from workspaces.models import User, Workspace
@@ -60,3 +60,26 @@ def test_a_persons_token_is_ended_from_the_next_request_on(
     assert api.get("/me").status_code == 401
     event = AuditEvent.objects.get(action="accesstoken.revoked")
     assert (event.actor, event.subject) == (operator, owner.pk)
+
+
+def test_a_secret_that_is_typed_has_to_be_long(desk: Client) -> None:
+    answer = desk.post(add_url(Application), NEW | {"client_secret": "s3cret"})
+
+    assert "at least 32 characters" in answer.content.decode()
+    assert not Application.objects.filter(client_id=CLIENT_ID).exists()
+
+
+def test_a_tokens_history_is_its_persons(desk: Client, owner: User, workspace: Workspace) -> None:
+    make_token(owner)
+    history = change_url(AccessToken.objects.get()).removesuffix("change/") + "history/"
+
+    assert desk.get(history)["Location"] == changelist_url(AuditEvent, subject=owner.pk)
+
+
+def test_what_was_done_to_a_token_can_be_listed(desk: Client, owner: User, workspace: Workspace) -> None:
+    make_token(owner)
+    desk.post(changelist_url(AccessToken), {"action": "revoke", "_selected_action": AccessToken.objects.get().pk})
+
+    listed = desk.get(changelist_url(AuditEvent, action="accesstoken.revoked"))
+
+    assert "1 audit event" in listed.content.decode()

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from django.db.models.signals import pre_save
 from django.test import Client
 
 from apikeys import quota
-from apikeys.models import AuditEvent
+from apikeys.events import AuditEvent
 from onehorizon.operators import change_url, changelist_url
 from tests.admin.pages import add_url, below
 from tests.helpers import BY_TEST, Api, make_key, make_user, make_workspace
@@ -215,3 +216,19 @@ def test_a_workspace_of_many_members_opens_with_as_many_queries(
 
     with django_assert_max_num_queries(12):
         desk.get(change_url(workspace))
+
+
+def test_a_change_of_a_workspace_undoes_nothing_that_was_done_meanwhile(desk: Client, workspace: Workspace) -> None:
+    """Someone else suspends it after the form's request has read it."""
+
+    def suspend(sender: Any, instance: Workspace, **_: Any) -> None:
+        pre_save.disconnect(suspend, Workspace)
+        Workspace.objects.get(pk=instance.pk).suspend("Abuse")
+
+    pre_save.connect(suspend, Workspace)
+
+    desk.post(change_url(workspace), sent(workspace, {}, name="Renamed"))
+
+    workspace.refresh_from_db()
+    assert workspace.name == "Renamed"
+    assert workspace.suspend_reason == "Abuse"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from apikeys.models import ActiveKeyLimitReached, ApiKey, AuditEvent
+from apikeys.events import AuditEvent
+from apikeys.models import ActiveKeyLimitReached, ApiKey
 from tests.helpers import BY_TEST, in_processes, in_threads, make_key, make_user, make_workspace
 from workspaces.models import Workspace
 

@@ -15,7 +15,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apikeys import keys
-from apikeys.models import Actor, ApiKey, AuditEvent, Via
+from apikeys.events import Actor, AuditEvent, Via
+from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Api, fetch, in_processes, in_threads, make_key, make_user, make_workspace, server
 from workspaces.models import User, Workspace
 
@@ -117,6 +118,8 @@ BAD_DESCRIPTIONS = {
     "right-to-left override": "a\u202eb",
     "isolate": "a\u2067b",
     "lone surrogate": "a\ud800b",
+    "nothing but zero width": "\u200b\u200d\ufeff",
+    "nothing but zero width and space": "\u200b \u00a0\u2060",
 }
 
 

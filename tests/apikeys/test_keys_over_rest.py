@@ -6,10 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.utils import timezone
 
-from apikeys.models import ApiKey, AuditEvent
+from apikeys.events import AuditEvent
+from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Api, make_key, make_token
+from workspaces import ids
 from workspaces.models import Role, User, Workspace
 
 KEYS = "/workspaces/current/api-keys"
@@ -74,7 +77,21 @@ def test_the_list_is_of_active_keys_unless_another_status_is_asked_for(person: A
         "activeCount": 1,
         "activeLimit": 20,
     }
-    assert person.get(f"{KEYS}?status=old").status_code == 400
+    for wrong in ("old", "", "ACTIVE"):
+        assert person.get(f"{KEYS}?status={wrong}").status_code == 400
+
+
+def test_a_secret_sent_as_a_status_is_not_echoed(person: Api, secret: str) -> None:
+    response = person.get(f"{KEYS}?status={secret}")
+
+    assert response.json()["errors"] == {"status": ["This must be one of: active, revoked, expired, all."]}
+
+
+def test_renaming_without_a_body_is_refused(person: Api, api_key: ApiKey) -> None:
+    response = person.request("PATCH", f"{KEYS}/{api_key.pk}")
+
+    assert response.status_code == 400
+    assert response.json()["errors"] == {"body": ["This must be a JSON object."]}
 
 
 def test_the_list_takes_the_same_queries_however_many_keys(
@@ -127,12 +144,54 @@ def test_a_bad_body_makes_no_key(person: Api, body: Any, fields: list[str]) -> N
     assert not ApiKey.objects.exists()
 
 
+def test_a_description_can_not_hold_a_key(person: Api, api_key: ApiKey, secret: str) -> None:
+    for described in (secret, f"was {secret[:30]}"):
+        for answer in (
+            person.post(KEYS, {"description": described}),
+            person.patch(f"{KEYS}/{api_key.pk}", {"description": described}),
+        ):
+            assert answer.status_code == 400
+            assert list(answer.json()["errors"]) == ["description"]
+    assert ApiKey.objects.get().description == "CI, production"
+
+
 def test_an_expiry(person: Api) -> None:
     at = (timezone.now() + timedelta(days=1)).replace(microsecond=0)
 
     made = person.post(KEYS, {"description": "CI", "expiresAt": at.isoformat()})
 
     assert made.json()["expiresAt"] == at.isoformat().replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2099-01-01",
+        "2099-01-01T00:00:00",
+        "2099-01-01 00:00:00Z",
+        "2099-W01-1",
+        "20990101T000000Z",
+        "2099-01-01T00:00:00\x00Z",
+        "\u0662\u0660\u0669\u0669-01-01T00:00:00Z",
+        4070908800,
+    ],
+)
+def test_an_expiry_that_is_not_as_rfc_3339_has_it(person: Api, time: Any) -> None:
+    answer = person.post(KEYS, {"description": "CI", "expiresAt": time})
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"] == {
+        "expiresAt": ["Write this as RFC 3339 has it, such as 2027-01-31T09:00:00Z."],
+    }
+
+
+@pytest.mark.parametrize("time", ["2099-01-01t00:00:00z", "2099-01-01T01:30:00.25+01:30"])
+def test_an_expiry_in_another_of_its_forms(person: Api, time: str) -> None:
+    assert (
+        person.post(KEYS, {"description": "CI", "expiresAt": time})
+        .json()["expiresAt"]
+        .startswith("2099-01-01T00:00:00")
+    )
 
 
 def test_the_twenty_first_key(person: Api, workspace: Workspace) -> None:
@@ -192,6 +251,21 @@ def test_a_repeated_request_is_answered_after_the_key_was_renamed_and_revoked(pe
     person.delete(f"{KEYS}/{api_key_id}")
 
     assert again(person, {"description": "CI"}).json()["status"] == "revoked"
+
+
+def test_a_repeated_request_is_answered_after_the_key_has_expired(
+    person: Api, admin: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "_last", ids._last)  # no other test's ids are from the future
+    body = {"description": "CI", "expiresAt": (timezone.now() + timedelta(hours=1)).isoformat()}
+    first = again(person, body)
+
+    with time_machine.travel(timezone.now() + timedelta(hours=2)):
+        second = again(Api(make_token(admin)), body)
+
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert second.json()["apiKeyId"] == first.json()["apiKeyId"]
+    assert second.json()["status"] == "expired"
 
 
 @pytest.mark.parametrize("body", [{"description": "CD"}, {"description": "CI", "expiresAt": "2099-01-01T00:00:00Z"}])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apikeys import quota
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, Api, make_key
+from tests.helpers import BY_TEST, Api, committed, make_key
 from workspaces.models import Workspace
 
 pytestmark = pytest.mark.django_db
@@ -174,3 +175,23 @@ def test_the_clock_of_the_web_server_going_back_is_no_error(api: Api, api_key: A
 
     assert api.get("/me").status_code == 200
     assert last_use(api_key)[0] == ahead
+
+
+@committed
+def test_no_request_waits_for_who_holds_the_keys_row(workspace: Workspace) -> None:
+    api_key, secret = make_key(workspace)
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite locks no rows: it has one writer at a time.")
+
+    def ask() -> int:
+        try:
+            status: int = Api(secret).get("/me").status_code
+        finally:
+            connection.close()
+        return status
+
+    with ThreadPoolExecutor(1) as threads, transaction.atomic():
+        ApiKey.objects.select_for_update().get(pk=api_key.pk)
+        assert threads.submit(ask).result(20) == 200
+
+    assert last_use(api_key) == (None, None)

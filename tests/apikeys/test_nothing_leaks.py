@@ -18,7 +18,8 @@ import pytest
 from django.db import connection
 
 from apikeys import keys
-from apikeys.models import ApiKey, AuditEvent
+from apikeys.events import AuditEvent
+from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, free_port, make_key, make_user, make_workspace, process
 from workspaces.models import Workspace
 

@@ -9,7 +9,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from apikeys.models import ApiKey, AuditEvent
+from apikeys.events import AuditEvent
+from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, make_workspace
 from workspaces.models import User, Workspace
 
@@ -165,6 +166,7 @@ def test_a_reason_that_cannot_be_kept_is_told_and_revokes_nothing(
     answer = page.post(f"{key_url}revoke/", {"reason": f"It is {secret}"})
 
     assert "leave the key out" in answer.content.decode()
+    assert secret not in answer.content.decode()
     assert ApiKey.objects.get().status == "active"
 
 
@@ -177,3 +179,23 @@ def test_an_event_without_a_sentence_of_its_own_tells_its_action(api_key: ApiKey
     api_key.record("api_key.noticed", BY_TEST)
 
     assert AuditEvent.objects.get(action="api_key.noticed").sentence == "api_key.noticed"
+
+
+def test_a_description_can_not_hold_a_key(page: Client, secret: str, keys_url: str, key_url: str) -> None:
+    """The sweep after each test finds a page that shows it again."""
+    for answer in (
+        page.post(f"{keys_url}add/", NEW | {"description": secret}),
+        page.post(f"{key_url}rename/", {"description": secret}),
+    ):
+        assert "This has a key or a part of one in it" in answer.content.decode()
+    assert ApiKey.objects.get().description == "CI, production"
+
+
+def test_a_key_in_the_address_of_the_list_is_not_shown(page: Client, secret: str, keys_url: str) -> None:
+    assert secret not in page.get(keys_url, {"q": secret}).content.decode()
+
+
+def test_who_renames_without_end_is_stopped(page: Client, key_url: str) -> None:
+    answers = [page.post(f"{key_url}rename/", {"description": f"Key {number}"}) for number in range(121)]
+
+    assert [answer.status_code for answer in answers[-2:]] == [302, 429]

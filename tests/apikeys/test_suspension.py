@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, Api, make_key, manage
+from tests.helpers import BY_TEST, Api, make_key, make_token, manage
 from workspaces.models import User, Workspace, WorkspaceSuspended
 
 REASON = "An invoice is three months late"
@@ -50,7 +50,7 @@ def test_authenticating_is_one_read(secret: str, django_assert_num_queries: Any)
     with django_assert_num_queries(1):
         api_key = ApiKey.objects.authenticate(secret)
         assert api_key is not None
-        assert api_key.quota_tier.name == "standard"
+        assert api_key.workspace.tier.name == "standard"
 
 
 def test_resuming_what_was_never_suspended_changes_nothing(workspace: Workspace) -> None:
@@ -97,3 +97,14 @@ def test_the_command_says_why_too(suspended: Workspace) -> None:
 
     assert made.returncode == 1
     assert REASON in made.stderr
+
+
+def test_a_persons_token_goes_on_so_that_keys_can_be_looked_after_but_adds_none(
+    owner: User, api_key: ApiKey, suspended: Workspace
+) -> None:
+    person = Api(make_token(owner))
+
+    assert person.get("/workspaces/current/tasks").status_code == 200
+    refused = person.post("/workspaces/current/api-keys", {"description": "CI"})
+    assert (refused.status_code, REASON in refused.json()["message"]) == (409, True)
+    assert person.delete(f"/workspaces/current/api-keys/{api_key.pk}").status_code == 204

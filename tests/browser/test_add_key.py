@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from apikeys import keys
 from apikeys.models import ApiKey
-from tests.helpers import Visit, committed, fetch, make_key
+from tests.helpers import Visit, committed, fetch, make_key, program
 from workspaces.models import User, Workspace
 
 pytestmark = committed
@@ -37,11 +35,9 @@ def assert_shown_nowhere(page: Page, secret: str) -> None:
 
 @pytest.mark.parametrize("javascript", [True, False])
 def test_a_key_made_in_the_browser_is_used_by_the_curl_line_that_the_page_shows(
-    visit: Visit, owner: User, workspace: Workspace, keys_url: str, javascript: bool
+    visit: Visit, site: str, owner: User, workspace: Workspace, keys_url: str, javascript: bool
 ) -> None:
-    if shutil.which("curl") is None:
-        missing = "This test needs curl: apt-get install curl"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    program("curl", install="apt-get install curl")
     page = visit(owner, java_script_enabled=javascript)
     add_key(page, keys_url)
 
@@ -49,7 +45,8 @@ def test_a_key_made_in_the_browser_is_used_by_the_curl_line_that_the_page_shows(
     answer = subprocess.run(["bash", "-ec", f"{shown} -s"], capture_output=True, text=True, timeout=30, check=True)
 
     assert answer.stdout == '{"tasks":[],"nextCursor":null}'
-    expect(page.locator("#js")).to_contain_text("accessToken: process.env.ONE_API_KEY")
+    expect(page.locator("#js")).to_contain_text(f"{{ accessToken: process.env.ONE_API_KEY, basePath: '{site}' }}")
+    expect(page.get_by_role("link", name="guide")).to_have_attribute("href", "/docs/api-keys/#javascript")
 
 
 def test_the_dialog_closes_only_by_i_have_stored_it(visit: Visit, owner: User, keys_url: str) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from apikeys.models import ApiKey, AuditEvent
+from apikeys.events import AuditEvent
+from apikeys.models import ApiKey
 from tests.helpers import Visit, committed, fetch, make_key
 from workspaces.models import User, Workspace
 

@@ -10,7 +10,8 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from apikeys import quota
-from apikeys.models import Actor, ApiKey, Via
+from apikeys.events import Actor, Via
+from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Visit, committed, fetch, make_key
 from workspaces.models import User, Workspace
 

@@ -314,6 +314,37 @@ def test_failed_client_authentications_are_limited_per_address(metadata: dict[st
     assert int(answers[-1].headers["Retry-After"]) > 0
 
 
+def test_who_guesses_secrets_is_not_heard_with_one(flow: Flow, metadata: dict[str, Any], settings: Any) -> None:
+    """Each one that is heard takes Argon2. Clients that have none go on."""
+    settings.APIKEYS_FAILURES_PER_MINUTE = 3
+    token = flow.token(flow.browser.allow(flow.url()))
+    server = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret="s3cret")
+
+    def send(endpoint: str, secret: str) -> int:
+        form = {"client_id": server.client_id, "client_secret": secret, "token": "x"}
+        form |= {"grant_type": "refresh_token", "refresh_token": "x"}
+        return requests.post(metadata[endpoint], form, timeout=10).status_code
+
+    guessed = [send(endpoint, "guess") for endpoint in ("revocation_endpoint", "token_endpoint") * 2]
+
+    assert guessed == [401, 401, 401, 429]
+    assert [send(endpoint, "s3cret") for endpoint in ("revocation_endpoint", "token_endpoint")] == [429, 429]
+    assert flow.refresh(token["refresh_token"])["access_token"]
+
+
+def test_a_wrong_client_is_told_when_to_come_back_at_the_revocation_too(
+    metadata: dict[str, Any], settings: Any
+) -> None:
+    settings.APIKEYS_FAILURES_PER_MINUTE = 1
+    form = {"client_id": "nobody", "client_secret": "guess", "token": "x"}
+
+    answers = [requests.post(metadata["revocation_endpoint"], form, timeout=10) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [401, 429]
+    assert int(answers[1].headers["Retry-After"]) > 0
+    assert answers[1].json()["error"] == "temporarily_unavailable"
+
+
 @pytest.mark.parametrize("grant_type", ["password", "client_credentials", "implicit"])
 def test_other_grants_are_not_offered(metadata: dict[str, Any], application: Application, grant_type: str) -> None:
     form = {"grant_type": grant_type, "client_id": application.client_id, "username": "a", "password": "b"}

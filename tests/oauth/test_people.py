@@ -125,13 +125,6 @@ def test_failures_are_limited_per_address(person: Api, settings: Any) -> None:
     assert person.get("/me").status_code == 200
 
 
-def test_a_key_costs_the_queries_it_did(api: Api, django_assert_num_queries: Any) -> None:
-    api.get("/workspaces/current")
-
-    with django_assert_num_queries(2):
-        assert api.get("/workspaces/current").status_code == 200
-
-
 def test_a_role_is_read_on_each_request(person: Api, member: User, workspace: Workspace) -> None:
     assert person.get("/workspaces/current/api-keys").status_code == 403
     workspace.memberships.get(user=member).change_role(Role.ADMIN)

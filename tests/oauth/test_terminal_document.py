@@ -11,7 +11,7 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/terminal.md").read_text(
 
 
 def test_every_command_of_the_document_works(site: str, browser: Browser) -> None:
-    blocks = [block.replace("https://onehorizon.example", site) for block in BLOCKS]
+    blocks = [block.replace("https://onehorizon.ai", site) for block in BLOCKS]
     shell = subprocess.Popen(["bash", "-eu"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with shell:
         assert shell.stdin

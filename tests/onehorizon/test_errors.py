@@ -16,7 +16,7 @@ from rest_framework.response import Response
 
 from apikeys import keys, quota
 from onehorizon.api import ApiView
-from tests.helpers import Api, fetch, free_port, server
+from tests.helpers import Api, committed, fetch, free_port, server
 from workspaces.models import Workspace
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
@@ -117,7 +117,10 @@ def test_an_address_where_nothing_is_is_404_with_a_key_and_without(address: str,
 @pytest.mark.usefixtures("debug")
 @pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
 def test_a_method_that_is_not_offered_is_405(method: str, api: Api) -> None:
-    assert_envelope(api.request(method, "/me"), 405)
+    answer = api.request(method, "/me")
+
+    assert_envelope(answer, 405)
+    assert answer["Allow"] == "GET, HEAD"
 
 
 # ---- what is asked for and what is sent ----
@@ -309,6 +312,7 @@ def test_every_answer_is_kept_by_no_cache_and_can_be_found_in_the_log(
 
     assert response.status_code == status
     assert response["Cache-Control"] == "no-store"
+    assert response["Content-Length"] == str(len(response.content))
     assert re.fullmatch(r"[0-9a-f]{32}", response["X-Request-Id"])
     assert "Set-Cookie" not in response
 
@@ -336,10 +340,21 @@ def test_a_deletion_and_a_429_have_all_of_it_too(api: Api, workspace: Workspace)
 
     assert (deleted.status_code, limited.status_code) == (204, 429)
     assert_envelope(limited, 429)
+    assert "Content-Length" not in deleted
     for response in (deleted, limited):
         assert response["Cache-Control"] == "no-store"
         assert response["X-Request-Id"]
         assert response["RateLimit-Policy"] == POLICY
+
+
+@committed
+def test_over_the_network_a_length_is_told_and_nothing_is_chunked(site: str, secret: str) -> None:
+    for address, status in ((TASKS, 200), ("/nowhere", 404)):
+        answered, headers, body = fetch(f"{site}/api/v1{address}", secret)
+
+        assert answered == status
+        assert headers["content-length"] == str(len(body))
+        assert "transfer-encoding" not in headers
 
 
 def test_an_unknown_host_has_them_too(api: Api) -> None:

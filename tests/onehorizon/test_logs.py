@@ -130,6 +130,7 @@ def test_the_id_of_a_key_stays_readable(formatter: Callable[[], Any]) -> None:
         'answered with WWW-Authenticate: Bearer realm="onehorizon"',
         f"key {KEY.key_id} used",
     ],
+    ids=["cookie", "challenge", "key id"],
 )
 def test_what_is_no_credential_is_left_alone(message: str, formatter: Callable[[], Any]) -> None:
     with logger_with(formatter()) as (logger, written):
@@ -179,7 +180,7 @@ def request_lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 def test_a_request_is_one_line_that_names_its_key(
     api: Api, api_key: ApiKey, workspace: Workspace, secret: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    response = api.get("/workspaces/current/tasks?limit=7&cursor=", REMOTE_ADDR="203.0.113.7")
+    response = api.get("/workspaces/current/tasks?limit=7&kind=bug", REMOTE_ADDR="203.0.113.7")
 
     (record,) = request_lines(caplog)
     line, parsed = FORMATTERS["line"]().format(record), json.loads(FORMATTERS["json"]().format(record))
@@ -188,11 +189,11 @@ def test_a_request_is_one_line_that_names_its_key(
         rf"address=203\.0\.113\.7 requestId={response['X-Request-Id']} key={api_key.key_id} workspace={workspace.pk}$",
         line,
     )
-    assert parsed | {"time": "", "ms": 0, "message": ""} == {
+    assert parsed | {"time": "", "ms": 0} == {
         "time": "",
         "levelname": "INFO",
         "name": "onehorizon.requests",
-        "message": "",
+        "message": "GET /api/v1/workspaces/current/tasks",
         "method": "GET",
         "path": "/api/v1/workspaces/current/tasks",
         "status": 200,
@@ -224,8 +225,9 @@ def test_a_refused_request_is_one_line_too(
     api.request(method, path)
 
     (record,) = request_lines(caplog)
-    assert f"{method} /api/v1{path} status={status} " in record.getMessage()
-    assert f"key={api_key.key_id}" in record.getMessage()
+    line = FORMATTERS["line"]().format(record)
+    assert f"{method} /api/v1{path} status={status} " in line
+    assert f"key={api_key.key_id}" in line
 
 
 @pytest.mark.django_db
@@ -233,8 +235,9 @@ def test_a_refused_key_is_not_named(secret: str, caplog: pytest.LogCaptureFixtur
     Api(secret[:-1] + "!").get("/me")
 
     (record,) = request_lines(caplog)
-    assert "status=401" in record.getMessage()
-    assert "key=" not in record.getMessage()
+    line = FORMATTERS["line"]().format(record)
+    assert "status=401" in line
+    assert "key=" not in line
     assert secret[17:40] not in caplog.text
 
 
@@ -255,7 +258,7 @@ def test_a_path_can_not_forge_a_line(path: str, written: str, api: Api, caplog: 
     for formatter in FORMATTERS.values():
         assert "\n" not in formatter().format(record)
     assert len(FORMATTERS["line"]().format(record).splitlines()) == 1
-    assert written in record.getMessage()
+    assert written in FORMATTERS["line"]().format(record)
 
 
 @pytest.mark.django_db
@@ -266,6 +269,13 @@ def test_a_secret_in_a_path_is_cut_to_its_id(api: Api, secret: str, caplog: pyte
     for formatter in FORMATTERS.values():
         assert secret[17:] not in formatter().format(record)
         assert secret[:17] in formatter().format(record)
+
+
+def test_no_field_breaks_a_line() -> None:
+    with logger_with(FORMATTERS["line"]()) as (logger, written):
+        logger.info("done", extra={"note": "one\n2030-01-01 INFO two", "count": 3, "request": REQUEST})
+
+    assert written.getvalue().endswith(r"done note=one\n2030-01-01 INFO two count=3" + "\n")
 
 
 @pytest.mark.parametrize("formatter", FORMATTERS.values(), ids=FORMATTERS.keys())

@@ -132,3 +132,25 @@ def test_too_many_forms_are_refused_with_a_time_to_try_again(page: Client, api_k
     assert [answer.status_code for answer in answers[-2:]] == [302, 429]
     assert 1 <= int(answers[-1]["Retry-After"]) <= 60
     assert "Too many attempts" in answers[-1].content.decode()
+
+
+def test_the_current_workspace_of_who_has_chosen_none_leads_to_a_choice(outsider: User) -> None:
+    client = Client()
+    client.force_login(outsider)
+
+    assert client.get("/w/current/settings/developer/api-keys/")["Location"] == "/workspaces/"
+
+
+@pytest.mark.parametrize("there", ["/sign-in/", "/sign-in/?next=/sign-in/"])
+def test_signing_in_leads_to_no_second_sign_in(page: Client, owner: User, there: str) -> None:
+    assert page.get("/sign-in/", {"next": there})["Location"] == "/"
+    answer = Client().post(f"/sign-in/?next={there}", {"username": owner.email, "password": "owner-password"})
+    assert answer["Location"] == "/"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/app/auth/authorize?client_id=%00&response_type=code", "/app/auth/device?user_code=%00"],
+)
+def test_a_nul_is_nobody_and_breaks_nothing(page: Client, workspace: Workspace, address: str) -> None:
+    assert page.get(address).status_code in (400, 404)

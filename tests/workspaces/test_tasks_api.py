@@ -375,6 +375,7 @@ def board(workspace: Workspace, member: User, owner: User) -> None:
     [
         ("", "edcba"),
         ("?all=true", "edcba"),
+        ("?all=False", "edcba"),
         ("?unknown=1", "edcba"),
         ("?status=open", "ba"),
         ("?status=open&status=completed", "dba"),
@@ -415,6 +416,10 @@ def test_filters(query: str, expected: str, api: Api, member: User, owner: User)
         ("scope=all", "scope"),
         ("userId=" + "u" * 41, "userId"),
         ("userId=%00", "userId"),
+        ("userId=", "userId"),
+        ("cursor=", "cursor"),
+        ("limit=", "limit"),
+        ("all=perhaps", "all"),
         ("limit=0", "limit"),
         ("limit=201", "limit"),
         ("limit=-1", "limit"),
@@ -603,6 +608,13 @@ def test_a_body_that_is_missing_lacks_a_title(api: Api) -> None:
 
     assert response.status_code == 400
     assert set(response.json()["errors"]) == {"title"}
+
+
+def test_a_change_without_a_body_is_refused(api: Api, task: Task) -> None:
+    response = api.request("PATCH", address(task))
+
+    assert response.status_code == 400
+    assert response.json()["errors"] == {"body": ["This must be a JSON object."]}
 
 
 @pytest.mark.parametrize("field", ["status", "kind", "scope", "visibility", "userId"])

@@ -7,7 +7,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from apikeys.models import ActiveKeyLimitReached, Actor, ApiKey, Via
+from apikeys.events import Actor, Via
+from apikeys.models import ActiveKeyLimitReached, ApiKey
 from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import refusal, workspace_named
 from workspaces.models import WorkspaceSuspended

@@ -5,7 +5,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apikeys.models import Actor, ApiKey, Via
+from apikeys.events import Actor, Via
+from apikeys.models import ApiKey
 from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import refusal
 

@@ -1,7 +1,9 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 
+from apikeys.events import Actor, AuditEvent, Via
 from workspaces.management.arguments import workspace_named
 from workspaces.models import Tier
 
@@ -16,9 +18,19 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         workspace = workspace_named(options["workspace"])
         try:
-            workspace.tier = Tier.objects.get(name=options["tier"])
+            tier = Tier.objects.get(name=options["tier"])
         except Tier.DoesNotExist:
             known = ", ".join(Tier.objects.values_list("name", flat=True))
             raise CommandError(f"There is no tier {options['tier']!r}. There are: {known}.") from None
-        workspace.save(update_fields=["tier"])
-        self.stdout.write(f"{workspace.name} is on {workspace.tier}.")
+        before, workspace.tier = workspace.tier_id, tier
+        if before != tier.name:
+            changes = {"tier": [before, tier.name]}
+            with transaction.atomic():
+                workspace.save(update_fields=["tier"])
+                AuditEvent.objects.record(
+                    "workspace.changed",
+                    Actor(via=Via.COMMAND),
+                    workspace_id=workspace.pk,
+                    details={"changes": changes},
+                )
+        self.stdout.write(f"{workspace.name} is on {tier}.")

@@ -3,9 +3,13 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 
+from apikeys.events import Actor, AuditEvent, Via
 from workspaces.management.arguments import refusal
 from workspaces.models import Tier
+
+LIMITS = ("requests", "seconds", "burst_requests", "burst_seconds")
 
 
 class Command(BaseCommand):
@@ -30,7 +34,12 @@ class Command(BaseCommand):
             tier.full_clean()
         except ValidationError as error:
             raise refusal(error) from None
-        tier.save(force_insert=True)
+        made = {name: [None, getattr(tier, name)] for name in LIMITS}
+        with transaction.atomic():
+            tier.save(force_insert=True)
+            AuditEvent.objects.record(
+                "tier.created", Actor(via=Via.COMMAND), subject=tier.name, details={"changes": made}
+            )
         self.stdout.write(f"Made {tier}.")
 
 
