@@ -1,0 +1,192 @@
+"""The short way in: what a known key's request costs, and that it is the same as the plain way."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from apikeys import quota
+from apikeys.models import ApiKey
+from tests.helpers import BY_TEST, Api, committed, database_url, make_key
+from workspaces.models import Task, Tier, User, Workspace
+
+on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="the short way is PostgreSQL's")
+TASKS = "/workspaces/current/tasks"
+
+
+@pytest.fixture
+def warm(api: Api) -> Api:
+    """Its key was verified in this process and used within the minute."""
+    assert api.get("/me").status_code == 200
+    return api
+
+
+@pytest.mark.django_db
+def test_a_list_of_tasks_takes_two_statements(warm: Api, workspace: Workspace, owner: User) -> None:
+    for number in range(5):
+        pair = (owner.pk, "assignee")
+        Task.objects.create_task(workspace, title=f"Task {number}", user_id=owner.pk, contributors=[pair])
+
+    with CaptureQueriesContext(connection) as captured:
+        answer = warm.get(TASKS)
+
+    assert len(answer.json()["tasks"]) == 5
+    statements = [query["sql"] for query in captured]
+    assert len(statements) == (2 if connection.vendor == "postgresql" else 3)
+    assert "apikeys_quota" in statements[-2]
+    assert "workspaces_task" in statements[-1]
+
+
+@pytest.mark.django_db
+def test_a_task_reads_the_same_in_the_list_and_alone(api: Api, workspace: Workspace, owner: User) -> None:
+    pairs = [(owner.pk, "reviewer"), (owner.pk, "assignee")]
+    task = Task.objects.create_task(
+        workspace, title="Ünïcode “T”", status="completed", user_id=owner.pk, contributors=pairs
+    )
+    Task.objects.filter(pk=task.pk).update(created_at=task.created_at.replace(microsecond=0))
+
+    listed, alone = api.get(TASKS).json()["tasks"][0], api.get(f"{TASKS}/{task.pk}").json()
+
+    assert listed == alone
+    assert listed["createdAt"].endswith("Z")
+
+
+@on_postgresql
+@pytest.mark.django_db
+def test_a_refused_request_takes_one_statement(warm: Api, workspace: Workspace) -> None:
+    while quota.admit(workspace.pk, workspace.tier).admitted:
+        pass
+
+    with CaptureQueriesContext(connection) as captured:
+        answer = warm.get(TASKS)
+
+    assert answer.status_code == 429
+    assert answer.headers["Retry-After"] == str(quota.standing(workspace.pk, workspace.tier).retry_after)
+    assert '"burst";r=0' in answer.headers["RateLimit"]
+    assert len(captured) == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ended", ["revoked", "expired", "suspended"])
+def test_a_known_key_that_has_ended_is_refused_and_counts_nothing(
+    ended: str, warm: Api, api_key: ApiKey, workspace: Workspace
+) -> None:
+    if ended == "revoked":
+        api_key.revoke(by=BY_TEST)
+    elif ended == "expired":
+        ApiKey.objects.filter(pk=api_key.pk).update(expires_at=api_key.created_at)
+    else:
+        workspace.suspend("Unpaid")
+    before = quota.standing(workspace.pk, workspace.tier).windows[0].remaining
+
+    assert warm.get("/me").status_code == 401
+    assert quota.standing(workspace.pk, workspace.tier).windows[0].remaining == before
+
+
+@pytest.mark.django_db
+def test_a_key_moved_to_another_tier_draws_on_it_from_the_next_request_on(warm: Api, workspace: Workspace) -> None:
+    workspace.tier = Tier.objects.create(name="small", requests=7, seconds=90, burst_requests=3, burst_seconds=9)
+    workspace.save()
+
+    answer = warm.get("/me")
+
+    assert answer.headers["RateLimit-Policy"] == '"small";q=7;w=90, "burst";q=3;w=9'
+    assert answer.json()["quota"]["tier"] == "small"
+
+
+@pytest.mark.django_db
+def test_what_the_short_way_does_not_read_is_there_when_asked_for(warm: Api, api_key: ApiKey) -> None:
+    body = warm.get("/me").json()
+
+    assert body["apiKeyId"] == api_key.pk
+    assert body["description"] == api_key.description
+
+
+@pytest.mark.django_db
+def test_the_short_way_tells_of_the_workspace_what_the_plain_way_tells(api: Api) -> None:
+    plain, short = [api.get("/me").json()["workspace"] for _ in range(2)]
+
+    assert short == plain
+    assert short["createdAt"].endswith("Z")
+
+
+@on_postgresql
+@committed
+def test_who_waited_while_the_last_place_was_taken_is_told_the_true_delay(workspace: Workspace) -> None:
+    """The statement began when there was room, and waited for the quota's row."""
+    api = Api(make_key(workspace)[1])
+    assert api.get("/me").status_code == 200
+    for _ in range(38):
+        quota.admit(workspace.pk, workspace.tier)
+
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic():
+            assert quota.admit(workspace.pk, workspace.tier).admitted
+            waiting = threads.submit(asked_in_a_thread, api)
+            wait_for_a_lock()
+        answer = waiting.result(30)
+
+    assert answer.status_code == 429
+    assert '"burst";r=0' in answer.headers["RateLimit"]
+    assert int(answer.headers["Retry-After"]) == quota.standing(workspace.pk, workspace.tier).retry_after
+
+
+@on_postgresql
+@committed
+def test_who_waited_for_the_very_first_admission_is_told_the_true_delay(workspace: Workspace) -> None:
+    """The statement began when there was no row of the quota yet."""
+    tier = Tier.objects.create(name="single", requests=1, seconds=60, burst_requests=1, burst_seconds=60)
+    Workspace.objects.filter(pk=workspace.pk).update(tier=tier)
+    api = Api(make_key(workspace)[1])
+    assert api.get("/me").status_code == 200
+    quota.clear(workspace.pk)
+
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic():
+            assert quota.admit(workspace.pk, tier).admitted
+            waiting = threads.submit(asked_in_a_thread, api)
+            wait_for_a_lock()
+        answer = waiting.result(30)
+
+    assert answer.status_code == 429
+    assert int(answer.headers["Retry-After"]) == quota.standing(workspace.pk, tier).retry_after
+
+
+def asked_in_a_thread(api: Api) -> Any:
+    try:
+        return api.get("/me")
+    finally:
+        connection.close()
+
+
+def wait_for_a_lock() -> None:
+    """Until some other session of the database waits for one."""
+    with psycopg.connect(database_url(), autocommit=True) as watcher:
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        deadline = time.monotonic() + 10
+        while watcher.execute(waits).fetchone() == (0,):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@on_postgresql
+@committed
+def test_connections_outlive_a_migration_that_changes_a_column(workspace: Workspace) -> None:
+    """PostgreSQL refuses a prepared statement whose columns have changed their type since."""
+    api = Api(make_key(workspace)[1])
+    assert [api.get(TASKS).status_code for _ in range(3)] == [200, 200, 200]
+
+    with psycopg.connect(database_url(), autocommit=True) as migration:
+        migration.execute("ALTER TABLE workspaces_workspace ALTER COLUMN name TYPE varchar(150)")
+        migration.execute("ALTER TABLE workspaces_task ALTER COLUMN title TYPE varchar(250)")
+        try:
+            assert [api.get(TASKS).status_code for _ in range(3)] == [200, 200, 200]
+        finally:
+            migration.execute("ALTER TABLE workspaces_workspace ALTER COLUMN name TYPE varchar(100)")
+            migration.execute("ALTER TABLE workspaces_task ALTER COLUMN title TYPE varchar(200)")

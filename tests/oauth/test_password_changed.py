@@ -1,0 +1,69 @@
+"""A changed password ends what applications hold, wherever it was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
+from django.test import Client
+from django.utils import timezone
+from oauth2_provider.models import RefreshToken
+
+from oauth.models import Application, DeviceGrant, Grant
+from tests.helpers import Api, make_token
+from workspaces.models import User, Workspace
+
+FRESH = "correct horse battery"
+
+
+def by_the_page(user: User) -> None:
+    browser = Client()
+    browser.force_login(user)
+    form = {"old_password": "owner-password", "new_password1": FRESH, "new_password2": FRESH}
+    assert browser.post("/settings/password/", form).status_code == 302
+    assert browser.get("/workspaces/").status_code == 200, "the one who changed it stays signed in"
+
+
+def by_an_operator(user: User) -> None:
+    user.set_password(FRESH)
+    user.save()
+
+
+@pytest.fixture(autouse=True)
+def _hashers(settings: Any) -> None:
+    settings.PASSWORD_HASHERS = [*settings.PASSWORD_HASHERS, "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+
+
+@pytest.mark.parametrize("change", [by_the_page, by_an_operator])
+def test_tokens_and_what_becomes_a_token_end(
+    change: Callable[[User], None], owner: User, admin: User, api: Api, workspace: Workspace
+) -> None:
+    person, other = Api(make_token(owner)), Api(make_token(admin))
+    application, soon = Application.objects.get(client_id="tests"), timezone.now() + timedelta(minutes=1)
+    refresh = RefreshToken.objects.create(user=owner, token="r" * 30, application=application)
+    Grant.objects.create(user=owner, code="c" * 30, application=application, expires=soon, redirect_uri="", scope="")
+    DeviceGrant.objects.create(user=owner, client_id="tests", device_code="d", user_code="u", expires=soon)
+    assert person.get("/me").status_code == 200
+
+    change(owner)
+
+    refresh.refresh_from_db()
+    assert person.get("/me").status_code == 401
+    assert refresh.revoked is not None
+    assert not Grant.objects.exists()
+    assert not DeviceGrant.objects.exists()
+    assert [each.get("/me").status_code for each in (other, api)] == [200, 200]
+
+
+def test_signing_in_ends_nothing_though_the_password_is_hashed_anew(owner: User, workspace: Workspace) -> None:
+    person = Api(make_token(owner))
+    User.objects.filter(pk=owner.pk).update(password=make_password("owner-password", hasher=PBKDF2PasswordHasher()))
+
+    Client().post("/sign-in/", {"username": owner.email, "password": "owner-password"})
+
+    owner.refresh_from_db()
+    assert owner.password.startswith("argon2")
+    assert person.get("/me").status_code == 200

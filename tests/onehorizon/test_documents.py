@@ -1,0 +1,107 @@
+"""The pages under /docs/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from onehorizon.documents import NAMES, SITE, document
+
+PAGES = [f"/docs/{name}/" for name in NAMES]
+HOSTILE = """# A <b> & "c"
+
+<script>alert(1)</script>
+
+[x](javascript:alert(1))
+
+## `<i>`
+
+```sh
+</pre><i>
+```
+"""
+
+
+@pytest.fixture(autouse=True)
+def _not_rendered_yet() -> Iterator[None]:
+    document.cache_clear()
+    yield
+    document.cache_clear()
+
+
+def test_docs_leads_to_the_guide(client: Client) -> None:
+    assert client.get("/docs/")["Location"] == "/docs/api-keys/"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_needs_no_sign_in_and_no_database(page: str, client: Client) -> None:
+    """Without the database's fixture any query fails."""
+    answer = client.get(page)
+
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/docs/operations/", "/docs/../README/", "/docs/API/", "/docs/api-keys.md/"])
+def test_nothing_else_is_served(path: str, client: Client) -> None:
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_name_the_site_that_shows_them(page: str, client: Client) -> None:
+    shown = client.get(page, headers={"Host": "localhost:8001"}).content.decode()
+
+    assert "http://localhost:8001" in shown
+    assert SITE not in shown
+
+
+def test_the_guides_sections_can_be_linked_to(client: Client) -> None:
+    shown = client.get("/docs/api-keys/").content.decode()
+
+    assert "<h1 id=" in shown
+    for heading in ("Creating a key", "Using a key", "Permissions", "Rate limits", "Revoking a key"):
+        section = heading.lower().replace(" ", "-")
+        assert f'<h2 id="{section}">{heading} <a class="anchor" href="#{section}"' in shown
+        assert f'<li><a href="#{section}">{heading}</a></li>' in shown
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_within_the_site_leads_somewhere(page: str, client: Client) -> None:
+    shown = client.get(page).content.decode()
+    links = set(re.findall(r'href="(?:http://testserver)?([/#][^"]*)"', shown))
+
+    for link in links:
+        path, _, section = link.partition("#")
+        if path.startswith("/static/"):
+            continue
+        answer = client.get(path or page)
+        assert answer.status_code in (200, 302), link
+        if section and section != "main":
+            assert f'id="{section}"' in answer.content.decode(), link
+    assert {f"/docs/{name}/" for name in NAMES} <= links
+
+
+def test_html_in_a_document_is_text_and_no_address_is_a_script(tmp_path: Path, settings: Any, client: Client) -> None:
+    (tmp_path / "docs").mkdir()
+    for name in NAMES:
+        (tmp_path / f"docs/{name}.md").write_text(HOSTILE)
+    settings.BASE_DIR = tmp_path
+
+    shown = client.get("/docs/api/").content.decode()
+
+    article = shown.partition("<article")[2].partition("</article>")[0]
+    assert not re.search(r"<(script|b|i)>|href=\"javascript", article)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in article
+    assert "<title>A &lt;b&gt; &amp; &quot;c&quot; · One Horizon</title>" in shown
+
+
+def test_a_document_is_rendered_once(client: Client) -> None:
+    for _ in range(3):
+        client.get("/docs/api/")
+
+    assert document.cache_info().misses == len(NAMES)

@@ -1,0 +1,115 @@
+"""What a client says of its own address, to real servers: it dodges no limit and stands in no audit event."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from apikeys.events import AuditEvent
+from apikeys.models import ApiKey
+from tests.helpers import committed, make_key, make_token, make_user, make_workspace, server
+from workspaces.models import User, Workspace
+
+pytestmark = committed
+
+CLIENT = "203.0.113.7"
+FORGED = ["198.51.100.{}", "127.0.0.1, 198.51.100.{}", "2001:db8:{}::1", "unknown-{}"]
+HEADERS = ["X-Forwarded-For", "Forwarded: for=198.51.100.{}", "X-Real-IP", "X-Client-IP", "True-Client-IP", "Client-IP"]
+
+
+def ask(site: str, path: str, *headers: str, body: str = "", kind: str = "application/json") -> tuple[int, str]:
+    """Over a socket, since no client of others sends a header twice."""
+    parts = urlsplit(site)
+    with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
+        lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close", *headers]
+        lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"] if body else []
+        connection.sendall(("\r\n".join(lines) + "\r\n\r\n" + body).encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    return int(answer.split()[1]), answer.partition("\r\n\r\n")[2]
+
+
+@pytest.fixture
+def direct(transactional_db: None, tmp_path: Path) -> Iterator[str]:
+    """Nothing stands before it."""
+    with server(tmp_path / "log", APIKEYS_FAILURES_PER_MINUTE="3") as site:
+        yield site
+
+
+@pytest.fixture
+def proxied(transactional_db: None, tmp_path: Path) -> Iterator[str]:
+    """The test is the proxy that stands before it, which adds the address that it sees to what came."""
+    with server(tmp_path / "log", APIKEYS_FAILURES_PER_MINUTE="3", TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8") as site:
+        yield site
+
+
+def forged(number: int) -> list[str]:
+    """Every header that an address was ever put in, another one each time."""
+    value = FORGED[number % len(FORGED)].format(number)
+    return [(name if ":" in name else f"{name}: {value}").format(number) for name in HEADERS]
+
+
+def test_without_proxies_no_header_dodges_the_limit_on_wrong_keys(direct: str) -> None:
+    tried = [ask(direct, "/api/v1/me", "Authorization: Bearer one_wrong", *forged(number))[0] for number in range(8)]
+
+    assert tried == [401] * 3 + [429] * 5
+
+
+def test_behind_a_proxy_what_stands_before_its_own_entry_dodges_nothing(proxied: str) -> None:
+    def attempt(number: int) -> int:
+        headers = ["Authorization: Bearer one_wrong", *forged(number), f"X-Forwarded-For: {CLIENT}"]
+        return ask(proxied, "/api/v1/me", *headers)[0]
+
+    assert [attempt(number) for number in range(8)] == [401] * 3 + [429] * 5
+
+
+def test_behind_a_proxy_a_claim_to_be_a_proxy_dodges_nothing(proxied: str) -> None:
+    def attempt(number: int) -> int:
+        claim = f"X-Forwarded-For: 198.51.100.{number}, 10.0.0.{number}, {CLIENT}, 10.0.0.7"
+        return ask(proxied, "/api/v1/me", "Authorization: Bearer one_wrong", claim)[0]
+
+    assert [attempt(number) for number in range(6)] == [401] * 3 + [429] * 3
+
+
+def test_no_header_dodges_the_limit_on_sign_in(direct: str) -> None:
+    page = "username=someone-{}%40example.com&password=a-wrong-guess&csrfmiddlewaretoken=" + "a" * 32
+
+    def attempt(number: int) -> int:
+        headers = [*forged(number), "Cookie: csrftoken=" + "a" * 32]
+        kind = "application/x-www-form-urlencoded"
+        return ask(direct, "/sign-in/", *headers, body=page.format(number), kind=kind)[0]
+
+    assert [attempt(number) for number in range(62)] == [200] * 60 + [429] * 2
+
+
+@pytest.fixture
+def owner(transactional_db: None) -> User:
+    return make_user("owner")
+
+
+@pytest.fixture
+def workspace(owner: User) -> Workspace:
+    return make_workspace(owner)
+
+
+@pytest.mark.parametrize(("kind", "seen"), [("direct", "127.0.0.1"), ("proxied", CLIENT)])
+def test_an_audit_event_names_the_address_that_a_trusted_proxy_saw(
+    kind: str, seen: str, request: pytest.FixtureRequest, owner: User, workspace: Workspace
+) -> None:
+    site: str = request.getfixturevalue(kind)
+    bearer = f"Authorization: Bearer {make_token(owner)}"
+    secret = make_key(workspace)[1]
+
+    for number in range(4):
+        headers = [*forged(number), f"X-Forwarded-For: {CLIENT}"]
+        body = json.dumps({"description": f"Forged {number}"})
+        status, _ = ask(site, "/api/v1/workspaces/current/api-keys", bearer, *headers, body=body)
+        assert status == 201
+    assert ask(site, "/api/v1/me", f"Authorization: Bearer {secret}", *headers)[0] == 200
+
+    assert {event.address for event in AuditEvent.objects.filter(via="api")} == {seen}
+    assert ApiKey.objects.get(description="CI, production").last_used_from == seen

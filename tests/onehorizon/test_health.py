@@ -1,0 +1,68 @@
+"""What probes are told. How they behave while PostgreSQL is away is tried in tests/faults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
+
+
+@pytest.fixture
+def probe(settings: Any) -> Client:
+    """A load balancer's: in production, over plain HTTP, by an address that is nobody's host name."""
+    settings.DEBUG, settings.SECURE_SSL_REDIRECT, settings.ALLOWED_HOSTS = False, True, ["onehorizon.example"]
+    return Client(headers={"Host": "10.0.0.9:8000"})
+
+
+def test_alive_needs_no_database(probe: Client) -> None:
+    """pytest-django refuses whatever would ask it."""
+    answer = probe.get("/healthz")
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert answer["Cache-Control"] == "no-store"
+    assert not answer.cookies
+
+
+@pytest.mark.django_db
+def test_ready_when_every_migration_is_applied(probe: Client) -> None:
+    assert (probe.get("/readyz").status_code, probe.get("/readyz").json()) == (200, {"status": "ok"})
+
+
+@pytest.mark.django_db
+def test_not_ready_while_one_is_missing(probe: Client) -> None:
+    recorder = MigrationRecorder(connection)
+    latest = recorder.migration_qs.filter(app="apikeys").order_by("-name").values_list("name", flat=True)[0]
+    recorder.record_unapplied("apikeys", latest)
+
+    answer = probe.get("/readyz")
+
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    assert answer.json() == {"code": 503, "message": "The database isn't migrated yet."}
+
+
+@pytest.mark.django_db
+def test_ready_with_the_migrations_of_a_newer_release(probe: Client) -> None:
+    MigrationRecorder(connection).record_applied("apikeys", "9999_from_the_next_release")
+
+    assert probe.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_only_questions_are_answered(probe: Client, path: str) -> None:
+    answer = probe.post(path)
+
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+
+
+def test_probes_are_not_logged(probe: Client, caplog: pytest.LogCaptureFixture) -> None:
+    probe.get("/healthz")
+
+    assert caplog.records == []
+
+
+def test_every_other_address_still_needs_its_host(probe: Client) -> None:
+    assert probe.get("/healthz/").status_code in (301, 400)
+    assert probe.get("/api/v1/me").status_code == 400

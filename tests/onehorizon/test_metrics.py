@@ -1,0 +1,175 @@
+"""What Prometheus is told, by real servers with several processes, and what the dashboard and the alerts ask it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from django.db import connection
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.helpers import ROOT, committed, fetch, server
+from workspaces.models import Workspace
+
+OPERATIONS = ROOT / "docs" / "operations"
+Samples = Counter[tuple[str, frozenset[tuple[str, str]]]]
+
+
+def listeners(log: Path, count: int) -> list[str]:
+    """Where the processes say that their metrics are."""
+    deadline = time.monotonic() + 30
+    while len(found := re.findall(r"metrics at (http://\S+/metrics)", log.read_text())) < count:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+    return found
+
+
+def scrape(addresses: list[str]) -> Samples:
+    """All samples, summed over the processes."""
+    samples: Samples = Counter()
+    for address in addresses:
+        status, _, body = fetch(address)
+        assert status == 200
+        for family in text_string_to_metric_families(body.decode()):
+            for sample in family.samples:
+                samples[sample.name, frozenset(sample.labels.items())] += sample.value  # type: ignore[assignment]
+    return samples
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    """The sum of all samples of that name that have these labels."""
+    return sum(
+        number for (each, held), number in samples.items() if each == name and labels.items() <= dict(held).items()
+    )
+
+
+@committed
+def test_each_of_several_processes_tells_its_share(secret: str, workspace: Workspace, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with server(log, workers=2, METRICS_ADDRESS="127.0.0.1:0") as site:
+        tasks = f"{site}/api/v1/workspaces/{workspace.pk}/tasks"
+        statuses = Counter(fetch(tasks, secret)[0] for _ in range(43))
+        fetch(tasks, f"{secret[:-1]}{'a' if secret[-1] != 'a' else 'b'}")
+        fetch(f"{tasks}/1", "one_nonsense")
+        fetch(tasks, "x" * 30)
+        samples = scrape(listeners(log, 2))
+
+    assert statuses == {200: 40, 429: 3}
+    routes = {"200": "api/v1/workspaces/<str:workspace_id>/tasks", "429": "refused", "401": "refused"}
+    counted = {
+        status: value(samples, "onehorizon_requests_total", route=route, status=status)
+        for status, route in routes.items()
+    }
+    assert counted == {"200": 40, "429": 3, "401": 3}
+    assert value(samples, "onehorizon_request_seconds_count", route=routes["200"], method="GET") == 40
+    assert value(samples, "onehorizon_quota_refusals_total", tier="standard") == 3
+    outcomes = {
+        (kind, outcome): value(samples, "onehorizon_authentications_total", kind=kind, outcome=outcome)
+        for kind in ("api_key", "access_token")
+        for outcome in ("admitted", "malformed", "refused")
+    }
+    assert outcomes == {
+        ("api_key", "admitted"): 43,
+        ("api_key", "malformed"): 2,
+        ("api_key", "refused"): 0,
+        ("access_token", "admitted"): 0,
+        ("access_token", "malformed"): 0,
+        ("access_token", "refused"): 1,
+    }
+    hits, misses = (value(samples, "onehorizon_proofs_total", outcome=outcome) for outcome in ("hit", "miss"))
+    assert hits + misses == 43
+    assert 1 <= misses <= 2, "one Argon2 run in each process that the key came to"
+    assert value(samples, "onehorizon_argon2_seconds_count") == misses
+    assert value(samples, "onehorizon_pool_max") == (32 if connection.vendor == "postgresql" else 0)
+
+
+@committed
+def test_labels_are_bounded_and_name_nobody(secret: str, workspace: Workspace, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with server(log, METRICS_ADDRESS="127.0.0.1:0") as site:
+        for path in ("/api/v1/me", "/api/v1/nowhere/1", "/nowhere/2", f"/w/{workspace.pk}/", "/static/nothing.css"):
+            fetch(f"{site}{path}", secret)
+        with socket.create_connection(("127.0.0.1", int(site.rpartition(":")[2])), 30) as raw:
+            raw.sendall(b"BREW /api/v1/me HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            while raw.recv(4096):
+                pass
+        told = fetch(listeners(log, 1)[0])[2].decode()
+
+    assert 'route="unmatched"' in told
+    assert 'method="other"' in told
+    assert not [name for name in ("nowhere", workspace.pk, secret, secret.split("_")[1], "BREW") if name in told]
+
+
+@committed
+def test_the_public_listener_tells_nothing_and_without_an_address_there_is_no_other(
+    secret: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with server(log) as site:
+        assert fetch(f"{site}/metrics")[0] == 404
+        assert fetch(f"{site}/api/v1/me", secret)[0] == 200
+
+    assert "metrics at" not in log.read_text()
+
+
+@committed
+def test_where_every_port_is_another_processes_the_next_is_taken(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        log = tmp_path / "log"
+        with server(log, METRICS_ADDRESS=f"127.0.0.1:{port}"):
+            found = listeners(log, 1)[0]
+
+    assert int(re.findall(r":(\d+)/", found)[0]) > port
+
+
+def test_an_address_that_is_not_this_machines_does_not_stop_what_serves(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with server(log, METRICS_ADDRESS="192.0.2.1:9401") as site:
+        assert fetch(f"{site}/metrics")[0] == 404
+
+    assert "no metrics: 192.0.2.1:9401 is not to be had" in log.read_text()
+
+
+# ---- what is asked ----
+
+
+def expressions() -> dict[str, str]:
+    dashboard = json.loads((OPERATIONS / "grafana.json").read_text())
+    rules = yaml.safe_load((OPERATIONS / "alerts.yaml").read_text())["groups"][0]["rules"]
+    panels = {panel["title"]: " ".join(each["expr"] for each in panel["targets"]) for panel in dashboard["panels"]}
+    return panels | {rule["alert"]: rule["expr"] for rule in rules}
+
+
+def exported() -> set[str]:
+    """The names of all samples there may be."""
+    from onehorizon import metrics
+
+    named = {"up", "process_resident_memory_bytes"}
+    for family in (metrics._requests, metrics._latency, metrics._authentications, metrics._refusals, metrics._proofs):
+        named |= {f"{family._name}_{end}" for end in ("total", "bucket", "sum", "count")}
+    named |= {f"{metrics._argon2._name}_{end}" for end in ("bucket", "sum", "count")}
+    return named | {f"onehorizon_pool_{name}" for name in ("size", "max", "in_use", "waiting")}
+
+
+@pytest.mark.parametrize(("title", "expression"), expressions().items())
+def test_a_panel_or_an_alert_asks_for_what_is_exported(title: str, expression: str) -> None:
+    asked = set(re.findall(r"\b(?:onehorizon|process)_\w+|\bup\b", expression))
+
+    assert asked, title
+    assert asked <= exported()
+
+
+def test_each_alert_says_what_to_think_of_it() -> None:
+    for rule in yaml.safe_load((OPERATIONS / "alerts.yaml").read_text())["groups"][0]["rules"]:
+        assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"].endswith(".")

@@ -1,0 +1,133 @@
+"""With DEBUG off, what would be unsafe stops every command and every server; what may be unwise is told."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from tests.helpers import ROOT, environment, free_port, manage
+from tests.onehorizon.test_settings import read_settings
+
+PRODUCTION = {
+    "DEBUG": "off",
+    "SECRET_KEY": secrets.token_urlsafe(50),
+    "ALLOWED_HOSTS": "onehorizon.example",
+    "CACHE_URL": "redis://cache.example",
+    "DATABASE_URL": "postgres://onehorizon@database.example/onehorizon",
+}
+
+WEAK = ["   ", "short", secrets.token_urlsafe(50)[:49], "ab" * 40, f"django-insecure-{secrets.token_urlsafe(50)}"]
+REFUSED = [
+    *[{"SECRET_KEY": key} for key in WEAK],
+    *[{"SECRET_KEY_FALLBACKS": f"{secrets.token_urlsafe(50)},{key}"} for key in WEAK[1:]],
+    {"ALLOWED_HOSTS": "*"},
+    {"ALLOWED_HOSTS": "onehorizon.example, *"},
+    {"DEBUG": "on", "ENVIRONMENT": "production"},
+    {"DATABASE_URL": "sqlite:////tmp/onehorizon.sqlite3", "GRANIAN_WORKERS": "2"},
+]
+
+
+def serve(*options: str, **overrides: str) -> str:
+    """What granian says that stops at once."""
+    granian = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
+    stopped = subprocess.run(
+        [*granian, "--port", str(free_port()), *options, "onehorizon.wsgi:application"],
+        cwd=ROOT,
+        env=environment(**overrides),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert stopped.returncode != 0
+    assert "Traceback" not in stopped.stdout
+    return stopped.stdout
+
+
+def load(**overrides: str) -> subprocess.CompletedProcess[str]:
+    """A process of a server that loads the application."""
+    return subprocess.run(
+        [sys.executable, "-c", "import onehorizon.wsgi"],
+        cwd=ROOT,
+        env=environment(**PRODUCTION | overrides),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_production_passes_djangos_deployment_checks_and_our_own() -> None:
+    checked = manage("check", "--deploy", "--fail-level", "WARNING", **PRODUCTION)
+
+    assert checked.returncode == 0, checked.stderr
+    assert "System check identified no issues" in checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("unsafe", REFUSED, ids=lambda unsafe: "-".join(unsafe))
+def test_what_is_unsafe_is_refused_with_one_sentence_that_holds_no_secret(
+    unsafe: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=rf"\A{next(iter(unsafe))} must [^\n]*\Z") as refused:
+        read_settings(monkeypatch, **PRODUCTION | unsafe)
+
+    assert not [key for key in WEAK if key in str(refused.value)]
+
+
+def test_that_stops_a_command() -> None:
+    stopped = manage("migrate", **PRODUCTION | {"ALLOWED_HOSTS": "*"})
+
+    assert (stopped.returncode, stopped.stdout) == (1, "")
+    assert stopped.stderr == (
+        "onehorizon: ALLOWED_HOSTS must name this site's hosts when DEBUG is off; * is every host.\n"
+    )
+
+
+def test_it_stops_a_process_of_a_server_too() -> None:
+    stopped = load(SECRET_KEY="short")
+
+    assert stopped.returncode == 1
+    assert stopped.stderr == "onehorizon: SECRET_KEY must be 50 random characters or more when DEBUG is off.\n"
+
+
+@pytest.mark.parametrize("options", [["--workers", "2"], ["--workers=2"]])
+def test_sqlite_is_refused_to_granian_with_several_workers(options: list[str], tmp_path: Path) -> None:
+    said = serve(*options, **PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"})
+
+    assert "onehorizon: DATABASE_URL must be a postgres:// address for several workers; SQLite takes one." in said
+
+
+def test_granian_with_a_weak_key_stops() -> None:
+    assert "onehorizon: SECRET_KEY must be 50 random characters" in serve(**PRODUCTION | {"SECRET_KEY": "short"})
+
+
+@pytest.mark.parametrize("workers", [{}, {"GRANIAN_WORKERS": "1"}])
+def test_sqlite_is_good_for_one_worker(workers: dict[str, str], tmp_path: Path) -> None:
+    loaded = load(DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3", **workers)
+
+    assert (loaded.returncode, "onehorizon" in loaded.stderr.replace(str(ROOT), "")) == (0, False)
+
+
+def test_postgresql_is_good_for_several() -> None:
+    assert load(GRANIAN_WORKERS="4").returncode == 0
+
+
+@pytest.mark.parametrize("url", ["", "locmem://", "dummy://"])
+def test_a_cache_of_one_process_is_told_by_the_check_and_by_what_serves(url: str) -> None:
+    checked, loaded = manage("check", "--deploy", **PRODUCTION | {"CACHE_URL": url}), load(CACHE_URL=url)
+
+    assert "(onehorizon.W001) CACHE_URL names no shared cache" in checked.stderr
+    assert (checked.returncode, loaded.returncode) == (0, 0)
+    assert "CACHE_URL names no shared cache" in loaded.stderr
+
+
+def test_while_debug_is_on_nothing_of_this_is_asked(tmp_path: Path) -> None:
+    working = {"DEBUG": "on", "SECRET_KEY": "short", "ALLOWED_HOSTS": "*", "GRANIAN_WORKERS": "2", "CACHE_URL": ""}
+
+    assert manage("check", **working, DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3").returncode == 0

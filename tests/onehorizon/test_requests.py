@@ -1,0 +1,133 @@
+"""What a sender's words can't do to the reading of a request, over the network: Django's test client does its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from apikeys.models import ApiKey
+from tests.helpers import committed, lift_quota
+from workspaces.models import Task, Workspace
+
+pytestmark = committed
+
+TASKS = "/api/v1/workspaces/current/tasks"
+JSON = {"Content-Type": "application/json"}
+UNREADABLE = ["text/plain; a*=bogus''%41", "text/plain; charset*=utf-8''%00", "application/json; a*=bogus''%41"]
+
+
+class Sender:
+    def __init__(self, site: str, secret: str) -> None:
+        self.site, self.secret = urlsplit(site).netloc, secret
+
+    def send(self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, **headers: str) -> Any:
+        """The answer, read, its body as JSON where it is."""
+        connection = http.client.HTTPConnection(self.site, timeout=30)
+        sent = {"Authorization": f"Bearer {self.secret}"} | {n.replace("_", "-"): v for n, v in headers.items()}
+        connection.request(method, path, body, sent, encode_chunked=not isinstance(body, bytes | None))
+        answer: Any = connection.getresponse()
+        answer.text = answer.read().decode()
+        is_json = answer.headers["Content-Type"] == "application/json"
+        answer.json = json.loads(answer.text) if is_json and answer.text else None
+        connection.close()
+        return answer
+
+
+@pytest.fixture
+def sender(site: str, secret: str, workspace: Workspace) -> Sender:
+    lift_quota(workspace)
+    return Sender(site, secret)
+
+
+# ---- Content-Type ----
+
+
+@pytest.mark.parametrize("content_type", [*UNREADABLE, "text/plain; charset=hex", "text/plain; charset=undefined"])
+@pytest.mark.parametrize("path", ["/api/v1/me", f"{TASKS}?kind=bug", "/sign-in/?next=/", "/healthz"])
+def test_a_content_type_that_nothing_needs_harms_nothing(content_type: str, path: str, sender: Sender) -> None:
+    answer = sender.send("GET", path, Content_Type=content_type)
+
+    assert answer.status == 200
+    assert "X-Request-Id" in answer.headers or path == "/healthz"
+
+
+@pytest.mark.parametrize("content_type", UNREADABLE)
+def test_a_body_of_a_type_that_can_not_be_read_is_refused(content_type: str, sender: Sender) -> None:
+    answer = sender.send("POST", TASKS, b'{"title": "Ship"}', Content_Type=content_type)
+
+    assert (answer.status, answer.json["code"]) == (415, 415)
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "hex", "unicode_escape", "punycode", "nonesuch"])
+def test_text_is_utf_8_whatever_charset_is_named(charset: str, sender: Sender) -> None:
+    body = '{"title": "Größe"}'.encode()
+
+    answer = sender.send("POST", TASKS, body, Content_Type=f"application/json; charset={charset}")
+
+    assert (answer.status, answer.json["title"]) == (201, "Größe")
+
+
+def test_a_key_in_the_content_type_is_in_no_log(sender: Sender, secret: str) -> None:
+    """The sweep after each test reads the server's log."""
+    assert sender.send("GET", "/api/v1/me", Content_Type=f"text/plain; a*={secret}''%41").status == 200
+
+
+# ---- bodies in chunks ----
+
+
+def test_a_body_in_chunks_is_read(sender: Sender, workspace: Workspace) -> None:
+    made = sender.send("POST", TASKS, iter([b'{"title": ', b'"Ship"}']), **JSON, Transfer_Encoding="chunked")
+    address = f"{TASKS}/{made.json['taskId']}"
+    changed = sender.send("PATCH", address, iter([b'{"status": "review"}']), **JSON, Transfer_Encoding="chunked")
+
+    assert (made.status, changed.status) == (201, 200)
+    assert workspace.tasks.get().status == "review"
+
+
+@pytest.mark.parametrize("mebibytes", [1, 5])
+def test_a_body_in_too_many_chunks_is_refused(mebibytes: int, sender: Sender) -> None:
+    chunks = iter([b'{"title": "', *[b"x" * 65536] * 16 * mebibytes, b'"}'])
+
+    answer = sender.send("POST", TASKS, chunks, **JSON, Transfer_Encoding="chunked")
+
+    assert (answer.status, answer.json["code"]) == (413, 413)
+    assert not Task.objects.exists()
+
+
+# ---- forms ----
+
+
+def multipart(headers: str) -> bytes:
+    return f"--limit\r\n{headers}\r\n\r\nvalue\r\n--limit--\r\n".encode()
+
+
+@pytest.mark.parametrize("path", ["/app/auth/token", "/sign-in/"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        'Content-Disposition: form-data; name="username"; filename="file"',
+        "Content-Disposition: form-data; name*=bogus''%41",
+        "Content-Disposition: form-data; name*=hex''%41",
+    ],
+    ids=["a file", "no such charset", "no charset of text"],
+)
+def test_a_form_that_has_a_file_or_can_not_be_read_is_refused(headers: str, path: str, sender: Sender) -> None:
+    answer = sender.send("POST", path, multipart(headers), Content_Type="multipart/form-data; boundary=limit")
+
+    assert answer.status in (400, 403)  # the latter for want of the form's token
+
+
+@pytest.mark.parametrize("charset", ["hex", "punycode", "unicode_escape"])
+def test_a_form_is_utf_8_whatever_charset_is_named(charset: str, sender: Sender, api_key: ApiKey) -> None:
+    body = multipart('Content-Disposition: form-data; name="grant_type"')
+
+    answer = sender.send(
+        "POST", "/app/auth/token", body, Content_Type=f"multipart/form-data; charset={charset}; boundary=limit"
+    )
+
+    assert (answer.status, answer.json) == (400, {"error": "unsupported_grant_type"})

@@ -1,0 +1,86 @@
+"""A session is in the database under a digest of its key, so the table opens no door."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+from django.apps import apps
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.test import Client
+
+from workspaces.models import User, Workspace
+
+pytestmark = pytest.mark.django_db
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    answer = client.post("/sign-in/", {"username": user.email, "password": "owner-password"})
+    assert answer.status_code == 302
+    return client
+
+
+def holder_of(session_key: str) -> Client:
+    client = Client()
+    client.cookies[settings.SESSION_COOKIE_NAME] = session_key
+    return client
+
+
+def key_of(client: Client) -> str:
+    return client.cookies[settings.SESSION_COOKIE_NAME].value
+
+
+def is_let_in(client: Client) -> bool:
+    return client.get("/workspaces/").status_code == 200
+
+
+def test_what_the_table_has_signs_nobody_in(owner: User, workspace: Workspace) -> None:
+    client = signed_in(owner)
+    stored = Session.objects.get().pk
+
+    assert is_let_in(client)
+    assert is_let_in(holder_of(key_of(client)))
+    assert stored != key_of(client)
+    assert not is_let_in(holder_of(stored))
+
+
+def test_signing_out_deletes_the_session(owner: User, workspace: Workspace) -> None:
+    client = signed_in(owner)
+    key = key_of(client)
+
+    client.post("/sign-out/")
+
+    assert not Session.objects.exists()
+    assert not is_let_in(holder_of(key))
+
+
+def test_signing_in_gives_a_new_key_and_keeps_no_row_under_the_old(owner: User, workspace: Workspace) -> None:
+    client = signed_in(owner)
+    before = key_of(client)
+    client.post("/sign-in/", {"username": owner.email, "password": "owner-password"})
+
+    client.post(
+        "/settings/password/",
+        {
+            "old_password": "owner-password",
+            "new_password1": "another-long-one",
+            "new_password2": "another-long-one",
+        },
+    )
+
+    assert key_of(client) != before
+    assert Session.objects.count() == 1
+    assert is_let_in(client)
+    assert not is_let_in(holder_of(before))
+
+
+def test_an_upgrade_signs_nobody_out(owner: User, workspace: Workspace) -> None:
+    client = signed_in(owner)
+    Session.objects.update(session_key=key_of(client))  # as earlier releases kept it
+    assert not is_let_in(holder_of(key_of(client)))
+
+    importlib.import_module("workspaces.migrations.0005_session_digests").digest_keys(apps, None)
+
+    assert is_let_in(holder_of(key_of(client)))

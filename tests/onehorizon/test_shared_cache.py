@@ -1,0 +1,89 @@
+"""The cache that several hosts share for the limits on forms: it may go away, the forms and their limits stay."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+from django.test import Client
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.helpers import free_port, manage, process, program
+
+pytestmark = pytest.mark.django_db
+
+WRONG = {"username": "owner@example.com", "password": "wrong"}
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port where connections are taken and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as taken:
+        yield int(taken.getsockname()[1])
+
+
+def use(settings: Any, port: int) -> None:
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": f"redis://127.0.0.1:{port}/0",
+            "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)},
+        },
+        "forms": {"BACKEND": "onehorizon.ratelimits.SharedOrOwnCache", "LOCATION": "forms"},
+    }
+    settings.RATELIMIT_USE_CACHE = "forms"
+    caches["forms"].clear()
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["refuses", "is silent"])
+def test_forms_and_their_limits_work_while_it_is_away(
+    is_silent: bool, silent: int, settings: Any, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    use(settings, silent if is_silent else free_port())
+    began = time.monotonic()
+    first = client.post("/sign-in/", WRONG)
+    seconds = time.monotonic() - began
+    if not is_silent:
+        statuses = [client.post("/sign-in/", WRONG).status_code for _ in range(10)]
+        assert statuses == [200] * 9 + [429]
+
+    assert first.status_code == 200
+    assert seconds < 5
+    assert "the shared cache is away, this process counts by itself" in caplog.text
+
+
+def test_it_counts_for_all_while_it_is_there(settings: Any, client: Client, tmp_path: Path) -> None:
+    redis = program("redis-server", install="apt-get install redis-server")
+    port = free_port()
+    with process([redis, "--port", str(port), "--save", "", "--dir", str(tmp_path)], tmp_path / "log"):
+        deadline = time.monotonic() + 10
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        use(settings, port)
+        statuses = [client.post("/sign-in/", WRONG).status_code for _ in range(11)]
+        caches["default"].close()
+
+    assert statuses == [200] * 10 + [429]
+
+
+def test_the_environment_names_it(tmp_path: Path) -> None:
+    told = manage(
+        "shell",
+        "-c",
+        "from django.conf import settings as s; print(s.CACHES['default']['LOCATION'], s.RATELIMIT_USE_CACHE,"
+        " s.CACHES['default']['OPTIONS']['socket_timeout'])",
+        CACHE_URL="redis://10.0.0.8:6379/0",
+    )
+
+    assert "redis://10.0.0.8:6379/0" in told.stdout
+    assert "forms 0.5" in told.stdout

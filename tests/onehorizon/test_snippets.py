@@ -1,0 +1,237 @@
+"""docs/: every command and script of it runs, and every answer it shows is what the product answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from apikeys import quota
+from apikeys.models import ApiKey
+from onehorizon.documents import SITE
+from tests.helpers import ROOT, advance_quota_clock, committed, make_token, program
+from workspaces.models import Task, Tier, User, Workspace
+
+pytestmark = committed
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+ID = re.compile(r"(w|u|tsk|key)_[0-9a-z]{26}")
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+    line: int
+    answer: Block | None  # what the document shows as its output
+
+    @property
+    def needs_node(self) -> bool:
+        return self.language == "js" or self.text.startswith("npm ")
+
+    @property
+    def waits(self) -> bool:
+        """Whether it goes over the quota and waits, for which the quota is made small."""
+        return self.language != "sh" and "Imported task" in self.text
+
+
+def blocks(name: str) -> list[Block]:
+    fences = [token for token in MarkdownIt().parse((ROOT / f"docs/{name}.md").read_text()) if token.type == "fence"]
+    found: list[Block] = []
+    following: Block | None = None
+    for token in reversed(fences):
+        block = Block(token.info, token.content, (token.map or [0])[0] + 1, following)
+        following = block if token.info in ("json", "http") else None
+        if following is None:
+            found.insert(0, block)
+    return found
+
+
+class Reader:
+    """Someone who copies one block after the other, in one shell."""
+
+    def __init__(self, directory: Path, replacements: dict[str, str], **variables: str) -> None:
+        self.directory = directory
+        self.replacements = replacements
+        bin_directory = Path(sys.executable).parent
+        self.environment = {
+            "PATH": f"{bin_directory}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(directory),
+            "PIP_NO_INDEX": "1",  # what is to be installed is there
+            "npm_config_registry": "http://127.0.0.1:9/",  # or comes from the site
+            **variables,
+        }
+
+    def run(self, block: Block) -> str:
+        text = block.text
+        for placeholder, value in self.replacements.items():
+            text = text.replace(placeholder, value)
+        variables = self.directory / "variables"
+        arguments = {
+            "sh": ["bash", "-euo", "pipefail", "-c", f"set -a\n{text}\nenv -0 > {variables}"],
+            "python": ["python3", "-W", "error", "-c", text],
+            "js": ["node", "--input-type=module", "-e", text],
+        }[block.language]
+        done = subprocess.run(
+            arguments,
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"line {block.line}: {done.stderr}"
+        if block.language == "sh":
+            pairs = variables.read_text().split("\0")
+            self.environment = dict(pair.split("=", 1) for pair in pairs if pair)
+        return done.stdout
+
+
+def parsed(language: str, text: str) -> Any:
+    """A JSON body; or an HTTP answer as its status line, its headers and its body."""
+    if language == "json":
+        return json.loads(text)
+    head, _, body = text.replace("\r\n", "\n").partition("\n\n")
+    status, *headers = head.splitlines()
+    pairs = (line.split(": ", 1) for line in headers)
+    fields = {name.lower(): re.sub(r"\d+", "0", value) for name, value in pairs}
+    return status, fields, json.loads(body) if body.strip() else None
+
+
+def shape(value: Any, name: str = "") -> Any:
+    """Names, types, what kind of id or time a text is, and the wording of messages, whose numbers don't matter."""
+    match value:
+        case dict():
+            return {key: each if key == "errors" else shape(each, key) for key, each in value.items()}
+        case list():
+            return [shape(each, name) for each in value]
+        case str() if TIME.fullmatch(value):
+            return "a time"
+        case str() if found := ID.fullmatch(value):
+            return found[1]
+        case str() if name == "message":
+            return re.sub(r"\d+", "0", value)
+    return type(value)
+
+
+def assert_alike(shown: Any, answered: Any) -> None:
+    """The same names and kinds of values. A null can stand for anything, one item of a list for all of its kind."""
+    if isinstance(shown, dict) and isinstance(answered, dict):
+        assert shown.keys() == answered.keys()
+        for name in shown:
+            assert_alike(shown[name], answered[name])
+    elif isinstance(shown, list) and isinstance(answered, list):
+        for one, other in zip(shown, answered, strict=False):
+            assert_alike(one, other)
+    elif type(None) not in (shown, answered):
+        assert shown == answered
+
+
+def assert_answers(block: Block, output: str) -> None:
+    assert block.answer is not None
+    shown, answered = (parsed(block.answer.language, text) for text in (block.answer.text, output))
+    if block.answer.language == "http":
+        assert answered[0] == shown[0]
+        assert {name: answered[1].get(name) for name in shown[1]} == shown[1]
+        shown, answered = shown[2], answered[2]
+    assert_alike(shape(shown), shape(answered))
+
+
+@pytest.fixture
+def reader(
+    tmp_path: Path, site: str, workspace: Workspace, owner: User, member: User, api_key: ApiKey, secret: str
+) -> Reader:
+    ApiKey.objects.filter(pk=api_key.pk).update(created_by=owner)
+    task = Task.objects.create_task(workspace, title="Rotate the signing certificate")
+    Task.objects.create_task(workspace, title="CSV export drops the last row", kind="bug", user=member)
+    for number in range(2):
+        Task.objects.create_task(
+            workspace,
+            title=f"Task {number}",
+            kind="bug",
+            status="completed",
+            user=member,
+            contributors=[(member.pk, "assignee")],
+        )
+    return Reader(
+        tmp_path,
+        {
+            SITE: site,
+            "<your-api-key>": secret,
+            "<its-api-key-id>": api_key.pk,
+            "<its-task-id>": task.pk,
+        },
+        ONE_API_KEY=secret,
+        ACCESS_TOKEN=make_token(owner),
+    )
+
+
+@pytest.mark.parametrize("name", ["api-keys", "api"])
+def test_every_block_of_the_document_runs_and_is_answered_as_shown(
+    name: str, reader: Reader, workspace: Workspace, log: Path
+) -> None:
+    installing = [block for block in blocks("api-keys") if block.text.startswith("npm install")]
+    node = shutil.which("npm") is not None
+    for block in installing + blocks(name):
+        if block.needs_node and not node:
+            continue
+        if block.answer is not None and "429 Too Many" in block.answer.text:
+            while quota.admit(workspace.pk, workspace.tier).admitted:
+                pass
+        if block.waits:
+            small_quota(workspace)
+        refusals = log.read_text().count("status=429")
+
+        output = reader.run(block)
+
+        if block.answer is not None:
+            assert_answers(block, output)
+        if block.waits:
+            assert log.read_text().count("status=429") > refusals
+            assert workspace.tasks.filter(title__startswith="Imported task").count() == 45
+            workspace.tasks.filter(title__startswith="Imported task").delete()
+        Workspace.objects.filter(pk=workspace.pk).update(tier="standard")
+        advance_quota_clock(workspace.pk, 900)
+    program("npm", install="apt-get install nodejs npm (or your system's like)")
+
+
+def small_quota(workspace: Workspace) -> None:
+    """40 requests in 6 seconds, so that a client that waits for more isn't waited for long."""
+    Tier.objects.get_or_create(
+        name="small", defaults={"requests": 200, "seconds": 60, "burst_requests": 40, "burst_seconds": 6}
+    )
+    Workspace.objects.filter(pk=workspace.pk).update(tier="small")
+
+
+def test_the_document_has_blocks_in_each_language() -> None:
+    assert {block.language for block in blocks("api-keys")} == {"sh", "python", "js"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "answered"),
+    [
+        ('{"title": "Ship"}', '{"name": "Ship"}'),
+        ('{"taskId": "tsk_01m83r0e42nd03a51x3ajy7v5y"}', '{"taskId": "key_01m83r0e42nd03a51x3ajy7v5y"}'),
+        ('{"createdAt": "2026-11-23T08:22:53.315077Z"}', '{"createdAt": "2026-11-23 08:22:53"}'),
+        ('{"message": "standard rate limit exceeded"}', '{"message": "rate limit exceeded"}'),
+        ('{"errors": {"title": ["This may not be blank."]}}', '{"errors": {"title": ["This is blank."]}}'),
+        ('{"tasks": [{"a": 1}]}', '{"tasks": [{"b": 1}]}'),
+        ('{"activeCount": 1}', '{"activeCount": "1"}'),
+    ],
+)
+def test_an_answer_that_is_shown_wrong_is_found(shown: str, answered: str) -> None:
+    block = Block("sh", "", 1, Block("json", shown, 1, None))
+
+    assert_answers(block, shown)
+    with pytest.raises(AssertionError):
+        assert_answers(block, answered)

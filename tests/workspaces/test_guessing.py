@@ -1,0 +1,153 @@
+"""Guessing passwords is slow, per address and per account, and locks nobody out of a browser of theirs."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from time_machine import TimeMachineFixture
+
+from tests.helpers import make_user
+from workspaces.models import User, Workspace
+
+pytestmark = pytest.mark.django_db
+
+OWNER = "owner@example.com"
+WRONG = "a wrong guess"
+
+
+@pytest.fixture(autouse=True)
+def _one_window(time_machine: TimeMachineFixture) -> None:
+    """The limits count in spans of five minutes, and no test reaches into the next."""
+    time_machine.move_to(timezone.now(), tick=False)
+
+
+def attempt(client: Client, email: str = OWNER, password: str = WRONG, address: str = "203.0.113.7") -> int:
+    fields = {"username": email, "password": password}
+    status: int = client.post("/sign-in/", fields, REMOTE_ADDR=address).status_code
+    return status
+
+
+def right(client: Client, address: str = "203.0.113.7") -> int:
+    return attempt(client, password="owner-password", address=address)
+
+
+@pytest.fixture
+def browser(owner: User, workspace: Workspace) -> Client:
+    """The owner has signed in here before."""
+    client = Client()
+    assert right(client, "192.0.2.1") == 302
+    client.post("/sign-out/")
+    return client
+
+
+def guess_at_the_account(times: int = 10) -> list[int]:
+    """From ever other addresses."""
+    return [attempt(Client(), address=f"198.51.100.{number}") for number in range(times)]
+
+
+# ---- what slows a guesser ----
+
+
+def test_an_account_is_guessed_at_ten_times_in_five_minutes(owner: User) -> None:
+    assert guess_at_the_account(12) == [200] * 10 + [429] * 2
+    assert right(Client()) == 429
+
+
+def test_an_address_guesses_sixty_times_in_five_minutes(db: None) -> None:
+    tried = [attempt(Client(), f"person-{number}@example.com") for number in range(62)]
+
+    assert tried == [200] * 60 + [429] * 2
+
+
+def test_an_ipv6_client_is_its_64(db: None) -> None:
+    tried = [attempt(Client(), f"person-{n}@example.com", address=f"2001:db8::{n:x}") for n in range(61)]
+
+    assert tried[-1] == 429
+    assert attempt(Client(), "another@example.com", address="2001:db8:0:1::1") == 200
+
+
+FULLWIDTH = "".join(chr(ord(letter) + 0xFEE0) for letter in "owner@example.com")
+SPELLINGS = ["OWNER@example.com", "  owner@example.com ", "owner@example.com\u00a0", "\u2000owner@example.com"]
+
+
+@pytest.mark.parametrize("spelling", [*SPELLINGS, FULLWIDTH, f"{FULLWIDTH[:5]}@example.com", "\u00bawner@example.com"])
+def test_another_spelling_of_the_email_is_the_same_account(spelling: str, owner: User, workspace: Workspace) -> None:
+    assert attempt(Client(), spelling, "owner-password") == 302
+    guess_at_the_account(9)
+
+    assert attempt(Client(), spelling) == 429
+
+
+def test_what_is_too_long_for_an_email_is_refused_without_being_pondered(db: None) -> None:
+    """Normalizing this takes minutes."""
+    assert attempt(Client(), "a" + "\u0300" * 100_000 + "\u0327" * 100_000) == 200
+
+
+def test_other_counts_crowd_out_nobodys(owner: User) -> None:
+    assert guess_at_the_account(11)[-1] == 429
+
+    for number in range(400):
+        Client().post("/app/auth/device", {"client_id": "x"}, REMOTE_ADDR=f"2001:db8:{number:x}::1")
+
+    assert right(Client()) == 429
+
+
+# ---- what a guesser can't do to the person ----
+
+
+def test_nobody_locks_a_person_out_of_a_browser_of_theirs(browser: Client) -> None:
+    assert guess_at_the_account(12)[-1] == 429
+
+    assert right(browser) == 302
+
+
+def test_nor_by_guessing_from_the_persons_own_address(browser: Client) -> None:
+    tried = [attempt(Client(), f"person-{n}@example.com", address="192.0.2.1") for n in range(61)]
+    assert tried[-1] == 429
+
+    assert right(browser, "192.0.2.1") == 302
+
+
+def test_a_browser_of_the_persons_guesses_no_faster(browser: Client) -> None:
+    assert [attempt(browser) for _ in range(12)] == [200] * 10 + [429] * 2
+    assert right(browser) == 429
+    assert right(Client()) == 302
+
+
+def test_a_browser_is_one_persons(browser: Client, owner: User) -> None:
+    make_user("another")
+
+    assert [attempt(browser, "another@example.com") for _ in range(11)] == [200] * 10 + [429]
+    assert right(browser) == 302
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: text[:-1], lambda text: f"x{text}", lambda text: "", lambda text: ":::"]
+)
+def test_a_cookie_that_was_changed_is_none(change, browser: Client) -> None:  # type: ignore[no-untyped-def]
+    browser.cookies["device"] = change(browser.cookies["device"].value)
+    guess_at_the_account()
+
+    assert right(browser) == 429
+
+
+def test_the_cookie_goes_to_the_sign_in_alone_and_no_script_reads_it(browser: Client) -> None:
+    cookie = browser.cookies["device"]
+
+    assert (cookie["path"], cookie["httponly"], cookie["samesite"]) == ("/sign-in/", True, "Lax")
+    assert OWNER not in cookie.value
+    assert Client(headers={"Cookie": f"sessionid={cookie.value}"}).get("/workspaces/").status_code == 302
+
+
+def test_it_is_a_new_one_at_each_sign_in(browser: Client) -> None:
+    before = browser.cookies["device"].value
+
+    right(browser)
+
+    assert browser.cookies["device"].value != before
+
+
+def test_a_server_without_addresses_limits_all_the_same(owner: User) -> None:
+    """Behind a Unix socket."""
+    assert attempt(Client(), address="") == 200
