@@ -1,0 +1,30 @@
+// Generated from the API's OpenAPI document: edit that, then `make sdk`.
+/* tslint:disable */
+/* eslint-disable */
+export * from './ApiKey.js';
+export * from './ApiKeyList.js';
+export * from './ApiKeyPrincipal.js';
+export * from './ApiKeyStatus.js';
+export * from './Contributor.js';
+export * from './CreatedApiKey.js';
+export * from './ErrorBody.js';
+export * from './Member.js';
+export * from './MemberList.js';
+export * from './NewApiKey.js';
+export * from './PatchedApiKey.js';
+export * from './PatchedTask.js';
+export * from './Person.js';
+export * from './Principal.js';
+export * from './Quota.js';
+export * from './QuotaLimit.js';
+export * from './Role.js';
+export * from './Task.js';
+export * from './TaskContributionType.js';
+export * from './TaskKind.js';
+export * from './TaskList.js';
+export * from './TaskScope.js';
+export * from './TaskStatus.js';
+export * from './TaskVisibility.js';
+export * from './UserPrincipal.js';
+export * from './Workspace.js';
+export * from './WorkspaceList.js';

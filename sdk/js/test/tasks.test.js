@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import { test } from 'node:test';
+
+import { ApiKeysApi, Configuration, MeApi, TaskKind, TasksApi, TaskStatus, WorkspacesApi } from '@onehorizon/sdk-js';
+
+const workspaceId = 'current';
+const basePath = process.env.SITE;
+const config = new Configuration({ accessToken: process.env.ONE_API_KEY, basePath });
+const tasks = new TasksApi(config);
+
+test('a task is created, fetched, updated by spreading it, and deleted', async () => {
+    const made = await tasks.createTask({ workspaceId, task: { title: 'Ship the billing page', kind: TaskKind.Bug } });
+    const { taskId } = made;
+    const fetched = await tasks.fetchTask({ workspaceId, taskId });
+    const updated = await tasks.updateTask({
+        workspaceId,
+        taskId,
+        task: { ...fetched, status: TaskStatus.Completed },
+    });
+
+    assert.deepEqual({ ...fetched, updatedAt: made.updatedAt }, made);
+    assert.equal(made.kind, 'bug');
+    assert.equal(made.userId, null);
+    assert.ok(made.createdAt instanceof Date);
+    assert.equal(made.completedAt, null);
+    assert.equal(updated.status, 'completed');
+    assert.ok(updated.completedAt instanceof Date);
+
+    assert.equal(await tasks.deleteTask({ workspaceId, taskId }), undefined);
+    await assert.rejects(tasks.fetchTask({ workspaceId, taskId }), { code: 404 });
+});
+
+test('tasks are listed by filters, page by page', async () => {
+    for (const title of ['One', 'Two', 'Three']) {
+        await tasks.createTask({ workspaceId, task: { title, status: 'blocked' } });
+    }
+    const status = ['blocked', 'review'];
+
+    const first = await tasks.listTasks({ workspaceId, status, limit: 2 });
+    const second = await tasks.listTasks({ workspaceId, status, limit: 2, cursor: first.nextCursor });
+
+    assert.deepEqual(Object.keys(first), ['tasks', 'nextCursor']);
+    assert.deepEqual(first.tasks.map((task) => task.title), ['Three', 'Two']);
+    assert.deepEqual(second.tasks.map((task) => task.title), ['One']);
+    assert.equal(second.nextCursor, null);
+});
+
+test('a key learns who it is and where', async () => {
+    const me = await new MeApi(config).whoAmI();
+    const workspaces = new WorkspacesApi(config);
+
+    assert.equal(me.kind, 'apiKey');
+    assert.deepEqual(await workspaces.fetchWorkspace({ workspaceId }), me.workspace);
+    assert.deepEqual(await workspaces.listWorkspaces(), { workspaces: [me.workspace] });
+    assert.deepEqual((await workspaces.listMembers({ workspaceId })).members.map((member) => member.role), [
+        'owner',
+        'admin',
+        'member',
+    ]);
+});
+
+test('a person manages keys, with an access token', async () => {
+    const keys = new ApiKeysApi(new Configuration({ accessToken: async () => process.env.ACCESS_TOKEN, basePath }));
+    const asked = { workspaceId, apiKey: { description: 'Deploys' }, idempotencyKey: 'once' };
+
+    const made = await keys.createApiKey(asked);
+    const again = await keys.createApiKey(asked);
+    const { apiKeyId } = made;
+    const renamed = await keys.updateApiKey({ workspaceId, apiKeyId, apiKey: { description: 'CI' } });
+    await keys.revokeApiKey({ workspaceId, apiKeyId });
+
+    assert.match(made.secret, /^one_/);
+    assert.equal(again.secret, undefined);
+    assert.match(again.notice, /Idempotency-Key/);
+    assert.equal(renamed.description, 'CI');
+    assert.equal((await keys.fetchApiKey({ workspaceId, apiKeyId })).status, 'revoked');
+    assert.equal((await keys.listApiKeys({ workspaceId })).activeCount, 1);
+});
+
+test('CommonJS gets the same', async () => {
+    const sdk = createRequire(import.meta.url)('@onehorizon/sdk-js');
+    const required = new sdk.TasksApi(new sdk.Configuration({ accessToken: process.env.ONE_API_KEY, basePath }));
+
+    assert.ok(Array.isArray((await required.listTasks({ workspaceId })).tasks));
+    await assert.rejects(required.fetchTask({ workspaceId, taskId: 'tsk_0' }), sdk.ApiError);
+});

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sdk.generate import PACKAGE, SERVED
+from tests.helpers import program
+
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def project(site: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that has the SDK from the site, as the guide says, and the SDK's own tests beside it."""
+    npm = program("npm", install="apt-get install nodejs npm (or your system's like)")
+    directory = tmp_path_factory.mktemp("project")
+    (served,) = SERVED.glob("*.tgz")
+    shutil.copytree(PACKAGE / "test", directory, dirs_exist_ok=True)
+    (directory / "package.json").write_text('{"type": "module"}')
+    subprocess.run(
+        [npm, "install", f"{site}/static/sdk/{served.name}"],
+        cwd=directory,
+        env=os.environ | {"npm_config_registry": "http://127.0.0.1:9/"},  # it needs nothing from there
+        check=True,
+        timeout=120,
+    )
+    return directory
+
+
+@pytest.fixture
+def run(project: Path, site: str) -> Run:
+    """`run("node", "x.js")` in the project; what it printed."""
+
+    def run(*arguments: str, **variables: str) -> str:
+        name, *rest = arguments
+        done = subprocess.run(
+            [program(name, install="apt-get install nodejs (or your system's like)"), *rest],
+            cwd=project,
+            env=os.environ | {"SITE": site} | variables,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run

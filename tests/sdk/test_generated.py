@@ -1,0 +1,54 @@
+"""What is committed of the SDK is what `make sdk` makes of the API as it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+from onehorizon.openapi import schema
+from sdk.generate import GENERATED, PACKAGE, SERVED, generate, pack
+from tests.helpers import program
+
+TOOLS = "make tools (with Java, Node.js and npm)"
+
+
+def contents(directory: Path) -> dict[str, str]:
+    return {str(file.relative_to(directory)): file.read_text() for file in directory.rglob("*") if file.is_file()}
+
+
+def packed(file: Path) -> dict[str, bytes]:
+    with tarfile.open(file) as tar:
+        return {member.name: opened.read() for member in tar if (opened := tar.extractfile(member))}
+
+
+def test_the_generated_client_is_that_of_the_api(tmp_path: Path) -> None:
+    program("java", install="apt-get install default-jre-headless (or your system's like)")
+    program(str(Path(sys.executable).with_name("openapi-generator-cli")), install=TOOLS)
+
+    generate(schema(), tmp_path / "generated")
+
+    assert contents(tmp_path / "generated") == contents(GENERATED), "make sdk"
+
+
+def test_generated_files_say_so() -> None:
+    assert all(text.startswith("// Generated from the API's OpenAPI document") for text in contents(GENERATED).values())
+
+
+def test_the_package_that_is_served_is_built_from_what_is_here(tmp_path: Path) -> None:
+    program("npm", install="apt-get install nodejs npm (or your system's like)")
+    program(str(PACKAGE / "node_modules/.bin/tsc"), install=TOOLS)
+    (served,) = SERVED.glob("*.tgz")
+
+    made = pack(PACKAGE, tmp_path)
+
+    assert made.name == served.name
+    assert packed(made) == packed(served), "make sdk"
+
+
+def test_it_needs_nothing_at_run_time_and_its_lock_names_no_registry() -> None:
+    package, lock = (json.loads((PACKAGE / name).read_text()) for name in ("package.json", "package-lock.json"))
+
+    assert not {"dependencies", "peerDependencies", "optionalDependencies"} & package.keys()
+    assert all("resolved" not in each for each in lock["packages"].values())

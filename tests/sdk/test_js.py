@@ -1,0 +1,74 @@
+"""The JavaScript SDK as it is served, against a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sdk.generate import PACKAGE
+from tests.helpers import ROOT, committed, make_token, manage
+from tests.sdk.conftest import Run
+from workspaces.models import Task, User, Workspace
+
+pytestmark = committed
+
+# As the page has it that all this grew from.
+SNIPPET = """import { Configuration, TasksApi } from '@onehorizon/sdk-js'
+
+const config = new Configuration({ accessToken: process.env.ONE_API_KEY })
+const tasks = new TasksApi(config)
+"""
+# The address that the SDK was generated for is the site under test.
+HERE = """const send = globalThis.fetch
+globalThis.fetch = (url, init) => send(url.replace('https://onehorizon.ai/', process.env.SITE + '/'), init)
+"""
+
+
+def test_the_snippet_runs_as_it_stands(run: Run, project: Path, workspace: Workspace, secret: str) -> None:
+    Task.objects.create_task(workspace, title="Ship")
+    (project / "here.mjs").write_text(HERE)
+    (project / "snippet.mjs").write_text(
+        f"{SNIPPET}\nconsole.log(JSON.stringify(await tasks.listTasks({{ workspaceId: 'current' }})))"
+    )
+
+    printed = json.loads(run("node", "--import", "./here.mjs", "snippet.mjs", ONE_API_KEY=secret))
+
+    assert [task["title"] for task in printed["tasks"]] == ["Ship"]
+    assert printed["nextCursor"] is None
+
+
+def test_the_guide_has_the_snippet_as_it_stands() -> None:
+    assert f"```js\n{SNIPPET}```" in (ROOT / "docs/api-keys.md").read_text()
+
+
+def test_what_its_own_readme_shows_runs(run: Run, project: Path, workspace: Workspace, secret: str) -> None:
+    readme = (PACKAGE / "README.md").read_text()
+    (project / "here.mjs").write_text(HERE)
+    (project / "readme.mjs").write_text(readme.partition("```js\n")[2].partition("```")[0])
+
+    run("node", "--import", "./here.mjs", "readme.mjs", ONE_API_KEY=secret)
+
+    assert workspace.tasks.get().status == "completed"
+
+
+@pytest.mark.parametrize("file", ["tasks.test.js", "errors.test.js", "waiting.test.js"])
+def test_its_own_tests_pass(file: str, run: Run, owner: User, secret: str) -> None:
+    run("node", "--test", file, ONE_API_KEY=secret, ACCESS_TOKEN=make_token(owner))
+
+
+def test_calls_over_the_quota_wait_and_succeed(run: Run, workspace: Workspace, secret: str) -> None:
+    assert manage("create_tier", "small", "200/60", "40/6").returncode == 0
+    assert manage("set_tier", workspace.slug, "small").returncode == 0
+
+    run("node", "--test", "quota.test.js", ONE_API_KEY=secret)
+
+    assert workspace.tasks.count() == 45
+
+
+def test_its_types_hold_for_both_kinds_of_modules(run: Run, project: Path) -> None:
+    options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom"]
+    (project / "node.d.ts").write_text("declare const process: { env: { [name: string]: string | undefined } };\n")
+
+    run(str(PACKAGE / "node_modules/.bin/tsc"), *options, "node.d.ts", "types.mts", "types.cts")
