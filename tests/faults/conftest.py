@@ -1,0 +1,199 @@
+"""A PostgreSQL of the tests' own, to be stopped and killed, with granian in front of it as production runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tests.cluster import NEEDS, Cluster, children, postgresql, programs
+from tests.helpers import free_port, manage, process, wait_until_answers
+
+TASKS = "/workspaces/current/tasks"
+# Of two, one is passed over once in a million times.
+ENOUGH_FOR_EVERY_WORKER = 20
+# Limits that no test here reaches.
+LIFTED = """
+    INSERT INTO workspaces_tier (name, requests, seconds, burst_requests, burst_seconds)
+        VALUES ('lifted', 9999, 900, 9999, 60);
+    UPDATE workspaces_workspace SET tier_id = 'lifted';
+"""
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    if connection.vendor != "postgresql":
+        pytest.skip("Faults of PostgreSQL are tried when the tests run on PostgreSQL.")
+    found = programs()
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(NEEDS)
+        pytest.skip(NEEDS)
+    with postgresql(found, free_port(), max_connections="20") as cluster:
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def _running(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test finds PostgreSQL up and the site served, whatever became of the one before."""
+    yield
+    if "site" in request.fixturenames:
+        cluster: Cluster = request.getfixturevalue("cluster")
+        if not cluster.is_running:
+            cluster.start()
+        request.getfixturevalue("site").seconds_until_back()
+
+
+@dataclass
+class Answer:
+    """`status` is 0 where the connection broke."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    began: float
+    seconds: float
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Site:
+    address: str
+    secret: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def ask(self, path: str = "/me", body: Any = None, secret: str | None = None) -> Answer:
+        """A request to the REST API; a POST with a body."""
+        headers = {"Authorization": f"Bearer {secret or self.secret}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        return self.send(urllib.request.Request(f"{self.address}/api/v1{path}", data, headers))
+
+    def get(self, path: str) -> Answer:
+        return self.send(urllib.request.Request(self.address + path))
+
+    def send(self, request: urllib.request.Request) -> Answer:
+        began = time.monotonic()
+        status, headers, content = 0, {}, b""
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                status, headers, content = response.status, dict(response.headers), response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, headers, content = error.code, dict(error.headers), error.read()
+        except OSError:
+            pass
+        headers = {name.lower(): value for name, value in headers.items()}
+        return Answer(status, headers, content, began, time.monotonic() - began)
+
+    def in_background(self, *arguments: Any, **options: Any) -> Callable[[], Answer]:
+        """Asks in a thread; what is returned waits for the answer."""
+        answers: list[Answer] = []
+        thread = threading.Thread(target=lambda: answers.append(self.ask(*arguments, **options)), daemon=True)
+        thread.start()
+
+        def answer() -> Answer:
+            thread.join(40)
+            return answers[0]
+
+        return answer
+
+    def seconds_until_back(self, limit: float = 20) -> float:
+        """How long it takes until requests are answered well, by every worker: the kernel deals them out at random."""
+        began = back = time.monotonic()
+        row = 0
+        while row < ENOUGH_FOR_EVERY_WORKER:
+            assert time.monotonic() - began < limit, self.log.read_text()[-5000:]
+            if self.ask().status == 200:
+                row += 1
+            else:
+                row, back = 0, time.monotonic()
+            time.sleep(0.02)
+        return back - began
+
+    def workers(self) -> list[int]:
+        return children(self.process.pid)
+
+
+def seeded(url: str) -> str:
+    """Migrates and seeds a database, and tells a secret of it."""
+    migrated = manage("migrate", "--verbosity=0", DATABASE_URL=url)
+    assert migrated.returncode == 0, migrated.stderr
+    seeded = manage("seed_demo", "--json", DATABASE_URL=url)
+    assert seeded.returncode == 0, seeded.stderr
+    return str(json.loads(seeded.stdout)["apiKey"])
+
+
+@contextmanager
+def serving(url: str, secret: str, log: Path, *before: str) -> Iterator[Site]:
+    """granian as README starts it, by way of the command `before`."""
+    port = free_port()
+    granian = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
+    granian += ["--port", str(port), "--workers", "2", "--blocking-threads", "2", "--respawn-failed-workers"]
+    granian += ["--workers-kill-timeout", "5"]
+    # Whatever this machine asks of PostgreSQL to be quick in tests, what is acknowledged here must be written.
+    environment = {"DATABASE_URL": url, "PGOPTIONS": ""}
+    with process([*before, *granian, "onehorizon.wsgi:application"], log, **environment) as started:
+        wait_until_answers(f"http://127.0.0.1:{port}/healthz", started, log)
+        yield Site(f"http://127.0.0.1:{port}", secret, log, started)
+
+
+@pytest.fixture(scope="session")
+def secret(cluster: Cluster) -> str:
+    secret = seeded(cluster.url)
+    cluster.ask(LIFTED)
+    return secret
+
+
+@pytest.fixture(scope="session")
+def site(cluster: Cluster, secret: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Over the tests' own PostgreSQL, which each test leaves running."""
+    with serving(cluster.url, secret, tmp_path_factory.mktemp("site") / "log") as site:
+        site.seconds_until_back()
+        yield site
+
+
+@contextmanager
+def traffic(site: Site, clients: int = 6) -> Iterator[list[Answer]]:
+    """Clients that read and write without a pause as long as the block runs; all that they were answered."""
+    answers: list[Answer] = []
+    over = threading.Event()
+
+    def client(number: int) -> None:
+        turn = 0
+        while not over.is_set():
+            turn += 1
+            if turn % 2:
+                answers.append(site.ask(f"{TASKS}?limit=5"))
+            else:
+                body = {"title": f"{time.monotonic_ns()} {number}"}
+                answer = site.ask(TASKS, body)
+                answer.headers["sent"] = body["title"]
+                answers.append(answer)
+            time.sleep(0.01)
+
+    threads = [threading.Thread(target=client, args=[number], daemon=True) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(40)

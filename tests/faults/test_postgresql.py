@@ -1,0 +1,226 @@
+"""PostgreSQL fails in every way it has: answers stay true and in time, and service is back without a restart."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.cluster import Cluster
+from tests.faults.conftest import TASKS, Answer, Site, traffic
+from tests.helpers import manage
+
+AWAY = {"code": 503, "message": "The service can't reach its database for the moment, retry shortly."}
+
+
+def assert_away(answer: Answer, within: float) -> None:
+    """The envelope, in bounded time."""
+    assert (answer.status, answer.json) == (503, AWAY)
+    assert answer.headers["retry-after"] == "5"
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.seconds < within
+
+
+def restart(cluster: Cluster) -> None:
+    cluster.stop()
+    time.sleep(2.5)
+    cluster.start()
+
+
+def crash(cluster: Cluster) -> None:
+    cluster.stop("immediate")
+    time.sleep(0.5)
+    cluster.start()
+
+
+@pytest.mark.parametrize("fault", [restart, crash, Cluster.cut])
+def test_traffic_survives(fault: Callable[[Cluster], None], cluster: Cluster, site: Site) -> None:
+    with traffic(site) as answers:
+        time.sleep(0.7)
+        fault(cluster)
+        back = site.seconds_until_back()
+        time.sleep(0.3)
+
+    assert back < 5
+    for answer in answers:
+        if answer.status in (200, 201):
+            assert "ratelimit" in answer.headers  # admitted, and counted
+        else:
+            assert_away(answer, within=10)
+    assert answers[-1].status in (200, 201)
+    if fault is restart:
+        assert Counter(answer.status for answer in answers)[503] > 0
+    acknowledged = [answer.headers["sent"] for answer in answers if answer.status == 201]
+    times_written = Counter(title for (title,) in cluster.ask("SELECT title FROM workspaces_task"))
+    assert acknowledged
+    assert {times_written[title] for title in acknowledged} == {1}
+    assert set(times_written.values()) == {1}
+
+
+def test_a_connection_that_died_while_idle_costs_no_request(cluster: Cluster, site: Site) -> None:
+    for _ in range(3):
+        cluster.cut()
+        time.sleep(0.1)
+        assert [site.ask().status for _ in range(4)] == [200] * 4
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "not cut"])
+def test_a_standby_is_not_taken_for_the_primary(cluster: Cluster, site: Site, cut: bool) -> None:
+    def make(change: str) -> None:
+        with cluster.connect() as connection:
+            connection.execute(f"ALTER SYSTEM {change}")
+            connection.execute("SELECT pg_reload_conf()")
+        time.sleep(0.5)  # until every server process has heard of it
+
+    make("SET default_transaction_read_only = on")
+    try:
+        if cut:  # as most failovers do
+            cluster.cut()
+        answers = [site.ask() for _ in range(4)]
+    finally:
+        make("RESET default_transaction_read_only")
+
+    for answer in answers:
+        assert_away(answer, within=6)
+    assert site.seconds_until_back() < 5
+
+
+def test_a_statement_in_progress_ends_with_its_server(cluster: Cluster, site: Site) -> None:
+    title = f"Halfway {time.monotonic_ns()}"
+    with cluster.holding("LOCK TABLE workspaces_task"):
+        answer = site.in_background(TASKS, {"title": title})
+        wait_for_a_lock(cluster)
+        cluster.stop("immediate")
+        ended = time.monotonic()
+        assert_away(answer(), within=10)
+        assert time.monotonic() - ended < 3
+        cluster.start()
+
+    assert site.seconds_until_back() < 5
+    assert cluster.ask("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(0,)]
+
+
+def wait_for_a_lock(cluster: Cluster) -> None:
+    deadline = time.monotonic() + 10
+    while not cluster.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_server_that_falls_silent_is_given_up(cluster: Cluster, site: Site) -> None:
+    site.ask()
+    with cluster.frozen():
+        asked = [site.in_background() for _ in range(6)]
+        answers = [answer() for answer in asked]
+        again = site.ask()
+
+    for answer in answers:
+        assert_away(answer, within=18)
+    assert_away(again, within=6)
+    assert site.seconds_until_back() < 5
+
+
+def test_probes_and_pages_while_it_is_away(cluster: Cluster, site: Site) -> None:
+    with cluster.stopped():
+        site.ask()  # which waits in vain for the rest
+        alive, ready, page, api = site.get("/healthz"), site.get("/readyz"), site.get("/sign-in/"), site.ask()
+        malformed = site.ask(secret="one_nothing")
+        waited = [site.ask().seconds for _ in range(8)]
+        probed = [site.get("/healthz").seconds for _ in range(4)]
+    back = site.seconds_until_back()
+
+    assert (alive.status, ready.status, page.status, api.status, malformed.status) == (200, 503, 200, 503, 401)
+    assert ready.json == {"code": 503, "message": "The database can't be reached."}
+    assert ready.headers["retry-after"] == "5"
+    assert ready.seconds < 5
+    assert sorted(waited)[-3] < 1  # each of two workers waits in vain once
+    assert max(probed) < 1
+    assert back < 5
+    assert [site.get("/readyz").status for _ in range(4)] == [200] * 4
+
+
+def test_a_page_that_needs_it_says_so(cluster: Cluster, site: Site) -> None:
+    with cluster.stopped():
+        request = site.get("/.well-known/oauth-authorization-server")
+        page = site.get("/app/auth/authorize?client_id=x&response_type=code")
+
+    assert request.status == 200
+    assert (page.status, page.headers["retry-after"]) == (503, "5")
+    assert page.headers["content-type"].startswith("text/html")
+
+
+def test_out_of_connections(cluster: Cluster, site: Site) -> None:
+    with ExitStack() as held:
+        mine = take_all(cluster, held)
+        pids = [connection.info.backend_pid for connection in mine]
+        mine[0].execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> ALL(%s)", [pids])
+        while not take_all(cluster, held):  # as soon as they are free
+            pass
+        refused = [site.ask() for _ in range(3)]
+
+    for answer in refused:
+        assert_away(answer, within=6)
+    assert site.seconds_until_back() < 5
+
+
+def take_all(cluster: Cluster, held: ExitStack) -> list[psycopg.Connection[Any]]:
+    taken: list[psycopg.Connection[Any]] = []
+    while True:
+        try:
+            taken.append(held.enter_context(cluster.connect()))
+        except psycopg.OperationalError:
+            return taken
+
+
+def test_slow_statements_are_waited_for_and_endless_ones_are_not(cluster: Cluster, site: Site) -> None:
+    cluster.ask(
+        """
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_sleep(CASE NEW.title WHEN 'Endless' THEN 60 ELSE 2 END); RETURN NEW; END $$;
+        CREATE TRIGGER slow BEFORE INSERT ON workspaces_task FOR EACH ROW EXECUTE FUNCTION slow();
+        """
+    )
+    try:
+        endless = site.in_background(TASKS, {"title": "Endless"})
+        slow = site.ask(TASKS, {"title": "Slow"})
+        cut_short = endless()
+    finally:
+        cluster.ask("DROP FUNCTION slow CASCADE")
+
+    assert slow.status == 201
+    assert 2 <= slow.seconds < 8
+    assert_away(cut_short, within=15)
+    assert cluster.ask("SELECT title, count(*) FROM workspaces_task WHERE title IN ('Slow', 'Endless') GROUP BY 1") == [
+        ("Slow", 1)
+    ]
+
+
+def test_a_workspace_that_is_held_up_holds_up_no_other(cluster: Cluster, site: Site) -> None:
+    """Its quota is a row of its own. Who waits for that row is told to come back, and isn't let in unchecked."""
+    site.ask()
+    other = other_secret(cluster)
+    held = (
+        "SELECT 1 FROM apikeys_quota q JOIN workspaces_workspace w ON w.id = q.subject WHERE w.slug = 'demo' FOR UPDATE"
+    )
+    with cluster.holding(held):
+        stuck = site.in_background()
+        time.sleep(0.2)
+        others = [site.ask(secret=other) for _ in range(20)]
+        answer = stuck()
+
+    assert {other.status for other in others} == {200}
+    assert max(other.seconds for other in others) < 1.5
+    assert_away(answer, within=8)
+    assert answer.seconds > 2
+    assert site.ask().status == 200
+
+
+def other_secret(cluster: Cluster) -> str:
+    made = manage("create_api_key", "elsewhere", "--description=Neighbour", DATABASE_URL=cluster.url)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()

@@ -1,0 +1,63 @@
+"""The server's own processes come and go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.cluster import Cluster
+from tests.faults.conftest import TASKS, Site, serving
+
+
+def test_a_worker_killed_in_a_request_takes_nothing_else_with_it(cluster: Cluster, site: Site) -> None:
+    before, deadline = site.workers(), time.monotonic() + 30
+    title = f"Killed {time.monotonic_ns()}"
+    with cluster.holding("LOCK TABLE workspaces_task"):
+        pending = site.in_background(TASKS, {"title": title})
+        time.sleep(0.7)
+        (worker,) = [pid for pid in before if waits_for_lock(cluster, pid)]
+        os.kill(worker, signal.SIGKILL)
+        broken = pending()
+        while worker in site.workers():  # its sockets close one after another, the one it listens at perhaps last
+            assert time.monotonic() < deadline, site.log.read_text()[-3000:]
+            time.sleep(0.01)
+        others = [site.ask().status for _ in range(8)]
+
+    assert broken.status == 0
+    assert others == [200] * 8
+    while len(site.workers()) < 2:
+        assert time.monotonic() < deadline, site.log.read_text()[-3000:]
+        time.sleep(0.1)
+    assert site.seconds_until_back() < 10
+    assert cluster.ask("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(0,)]
+
+
+def waits_for_lock(cluster: Cluster, pid: int) -> bool:
+    """Whether a connection of this worker's waits: by the ports of its sockets."""
+    targets = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    inodes = {target[8:-1] for target in targets if target.startswith("socket:[")}
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ports = [int(line[1].partition(":")[2], 16) for line in lines if line[9] in inodes]
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND client_port = ANY(%s)"
+    return bool(cluster.ask(waiting, ports))
+
+
+def test_a_stop_lets_requests_finish(cluster: Cluster, secret: str, tmp_path: Path) -> None:
+    title = f"Last {time.monotonic_ns()}"
+    with serving(cluster.url, secret, tmp_path / "log") as site:
+        site.seconds_until_back()
+        with cluster.holding("LOCK TABLE workspaces_task") as holder:
+            pending = site.in_background(TASKS, {"title": title})
+            time.sleep(0.7)
+            site.process.terminate()
+            time.sleep(0.7)
+            assert site.process.poll() is None
+            holder.rollback()
+            answer = pending()
+        code = site.process.wait(20)
+
+    assert (answer.status, code) == (201, 0)
+    assert cluster.ask("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(1,)]
+    assert site.ask().status == 0
