@@ -1,0 +1,119 @@
+"""Keeps the database of a release, with keys in use, for the tests of every later one: `make fixture RELEASE=1.2.0`.
+
+One text file for each kind of database, whose first line tells what is in it in clear: secrets that were made up for
+this and open nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+ROOT = Path(__file__).resolve().parents[2]
+KEPT = Path(__file__).parent / "releases"
+POSTGRES = "postgres://postgres@127.0.0.1:5432/postgres"
+
+# Speaks to the release's own models; where a later one renames something, this follows.
+FILL = """
+import json
+from datetime import timedelta
+from django.utils import timezone
+from apikeys import quota
+from apikeys.events import Actor, Via
+from apikeys.models import ApiKey
+from tests.helpers import make_token, make_user, make_workspace
+from workspaces.models import Task
+
+by = Actor(via=Via.COMMAND)
+owner, outsider = make_user("owner"), make_user("outsider")
+acme, shut = make_workspace(owner), make_workspace(outsider, slug="shut")
+made = {
+    name: ApiKey.objects.create_key(workspace, description=name.capitalize(), by=by)
+    for name, workspace in {"active": acme, "revoked": acme, "expired": acme, "suspended": shut}.items()
+}
+made["revoked"][0].revoke(by=by, reason="Kept for the tests")
+ApiKey.objects.filter(pk=made["expired"][0].pk).update(expires_at=timezone.now() - timedelta(days=1))
+shut.suspend("Kept for the tests")
+made["active"][0].record_use("192.0.2.7")
+quota.admit(acme.pk, acme.tier)
+Task.objects.create_task(acme, title="Kept", user=owner, contributors=[(owner.pk, "assignee")])
+token = make_token(owner)
+owner.oauth2_provider_accesstoken.update(expires="2100-01-01T00:00:00Z")
+print(json.dumps({name: secret for name, (_, secret) in made.items()} | {"token": token}))
+"""
+
+
+def run(*arguments: str, url: str) -> str:
+    environment = {**os.environ, "DATABASE_URL": url, "DEBUG": "on"}
+    return subprocess.run(arguments, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def fill(url: str) -> str:
+    """Migrates an empty database and puts keys in it; what is in clear on the first line."""
+    manage = (sys.executable, "manage.py")
+    run(*manage, "migrate", "--verbosity", "0", url=url)
+    return run(*manage, "shell", "--verbosity", "0", "--command", FILL, url=url).strip()
+
+
+def dump_sqlite() -> str:
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "db.sqlite3"
+        first = fill(f"sqlite:///{file}")
+        with closing(sqlite3.connect(file)) as database:
+            return f"-- {first}\n" + "\n".join(database.iterdump()) + "\n"
+
+
+def dump_postgresql() -> str:
+    with empty_postgresql(os.environ.get("POSTGRES", POSTGRES)) as url:
+        first = fill(url)
+        dumped = run("pg_dump", "--no-owner", "--no-privileges", "--inserts", url, url=url)
+    # What is left out belongs to psql, or to the version of PostgreSQL that was asked.
+    lines = [line for line in dumped.splitlines() if line and not re.match(r"--|\\|SET \w+_timeout", line)]
+    return f"-- {first}\n" + "\n".join(lines) + "\n"
+
+
+@contextmanager
+def empty_postgresql(server: str) -> Iterator[str]:
+    """The address of a new database, dropped with the block."""
+    name = f"kept_{uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield urlsplit(server)._replace(path=f"/{name}").geturl()
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def load(file: Path, url: str) -> dict[str, str]:
+    """Restores a release's database into an empty one; what is in it in clear."""
+    text = file.read_text()
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
+            database.executescript(text)
+    else:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(text.encode())
+    clear: dict[str, str] = json.loads(text.partition("\n")[0].removeprefix("-- "))
+    return clear
+
+
+if __name__ == "__main__":
+    release = sys.argv[1]
+    KEPT.mkdir(exist_ok=True)
+    for vendor, dump in {"sqlite": dump_sqlite, "postgresql": dump_postgresql}.items():
+        kept = KEPT / f"{release}.{vendor}.sql"
+        kept.write_text(dump())
+        sys.stdout.write(f"{kept.relative_to(ROOT)}\n")
