@@ -1,0 +1,310 @@
+"""What parses bytes, given any: through the whole API, and each parser alone.
+
+Whatever comes, the answer is none of 5xx, a refusal is the envelope, and what is refused leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import json
+import string
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, quote_from_bytes
+
+import pytest
+from django.db.models import Count, Max
+from django.test import RequestFactory
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from rest_framework.exceptions import ParseError, ValidationError
+
+from apikeys import keys
+from apikeys.events import AuditEvent
+from apikeys.models import ApiKey
+from onehorizon.client import block_of, client_address
+from onehorizon.formats import BodyTooLarge, OrjsonParser
+from tests.fuzz.budget import tried
+from tests.fuzz.envelope import require_envelope
+from tests.fuzz.strategies import bodies, header_values, ids, json_texts, like, sendable, texts, timestamps
+from tests.helpers import Api, make_token
+from workspaces.ids import is_id, new_id
+from workspaces.models import Task, TaskContributor, Tier, User, Workspace
+from workspaces.serializers import task_query
+
+TASKS = "/workspaces/current/tasks"
+KEYS = "/workspaces/current/api-keys"
+REFUSED = b'{"code":401,"message":"The API key or access token is not valid."}'
+GOOD = "one_8kJ2mQ4xZt7c_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg1w5fNb"  # well-formed, and nobody's
+
+
+@pytest.fixture(autouse=True)
+def _roomy(settings: Any) -> None:
+    settings.APIKEYS_FAILURES_PER_MINUTE = 100_000
+    settings.APIKEYS_MAX_ACTIVE = 10_000
+
+
+@pytest.fixture
+def person(owner: User, workspace: Workspace) -> Api:
+    """The REST API as the owner uses it, on a quota that is never used up."""
+    Tier.objects.update(requests=10_000, seconds=1, burst_requests=10_000, burst_seconds=1)
+    return Api(make_token(owner))
+
+
+def written() -> list[Any]:
+    """Changes with all that the API writes but the bookkeeping of uses: a change of a key has an event."""
+    tasks = Task.objects.aggregate(Count("pk"), Max("updated_at"))
+    return [tasks, TaskContributor.objects.count(), ApiKey.objects.count(), AuditEvent.objects.count()]
+
+
+def ask(api: Api, method: str, path: str, **options: Any) -> Any:
+    """An answer that is none of 5xx; a refusal of it is the envelope, and wrote nothing."""
+    before = written()
+    response = api.request(method, path, **options)
+    assert response.status_code < 500
+    assert response["Cache-Control"] == "no-store"
+    if response.status_code >= 400:
+        require_envelope(response.status_code, response.json())
+        assert written() == before
+    return response
+
+
+def sent(body: bytes, **headers: str) -> dict[str, Any]:
+    return {"data": body, "content_type": "application/json", "headers": headers}
+
+
+# ---- the header and the bearer string ----
+
+
+@pytest.mark.django_db
+@tried
+@given(header=st.binary(max_size=300))
+@example(header=b"\0")
+@example(header=b"Bearer \xff")
+@example(header=b"Bearer " * 10_000)
+def test_no_bytes_in_the_authorization_header_let_anyone_in(header: bytes) -> None:
+    """As WSGI hands them over: one character a byte."""
+    response = ask(Api(), "GET", "/me", HTTP_AUTHORIZATION=header.decode("latin-1"))
+
+    assert response.status_code == 401
+
+
+@pytest.mark.django_db
+@tried
+@given(
+    bearer=texts
+    | like(GOOD)
+    | st.from_regex(keys.PATTERN, fullmatch=True)
+    | st.from_regex(r"[0-9A-Za-z]{30}", fullmatch=True)
+)
+def test_no_invented_bearer_string_lets_anyone_in(bearer: str) -> None:
+    response = ask(Api(), "GET", "/me", HTTP_AUTHORIZATION=f"Bearer {bearer}")
+
+    assert (response.status_code, response.content) == (401, REFUSED)
+
+
+@pytest.mark.django_db
+@tried
+@given(data=st.data())
+def test_no_mutation_of_a_good_key_lets_anyone_in(data: st.DataObject, secret: str) -> None:
+    mutated = data.draw(like(secret))
+    assume(mutated.strip(" \t") != secret)  # white space around the header is no part of it
+
+    response = ask(Api(), "GET", "/me", HTTP_AUTHORIZATION=f"Bearer {mutated}")
+
+    assert (response.status_code, response.content) == (401, REFUSED)
+
+
+@pytest.mark.django_db
+@tried
+@given(text=texts | like(GOOD))
+def test_nothing_invented_is_looked_up(text: str) -> None:
+    with pytest.raises(ApiKey.DoesNotExist):
+        ApiKey.objects.look_up(text)
+    assert ApiKey.objects.holding(text) is None
+    assert ApiKey.objects.authenticate(text) is None
+
+
+@tried
+@given(text=texts | like(GOOD) | st.from_regex(keys.PATTERN, fullmatch=True))
+@example(text=GOOD)
+def test_only_what_has_the_form_and_its_checksum_parses(text: str) -> None:
+    key_id = keys.parse(text)
+
+    well_formed = len(text) == len(GOOD) and text.isascii() and text[-6:] == keys.checksum(text[:-6])
+    assert (key_id is not None) <= well_formed
+    if key_id is not None:
+        assert text.startswith(f"one_{key_id}_")
+        assert keys.MASKED_PATTERN.fullmatch(keys.mask(key_id))
+        assert set(text) <= {*keys.ALPHABET, "_"}
+
+
+media_types = st.from_regex(r"[a-z*]{1,5}/[a-z*]{1,5}(;[a-z]{1,7}=[ -~]{0,9})*", fullmatch=True)
+NAMES = ["Accept", "Content-Type", "Idempotency-Key", "X-Request-Id", "X-Forwarded-For", "Host", "Cookie", "If-Match"]
+
+
+@pytest.mark.django_db
+@tried
+@given(name=st.sampled_from(NAMES), value=header_values | media_types)
+def test_no_other_header_breaks_anything(name: str, value: str, person: Api, settings: Any) -> None:
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network("127.0.0.1")]
+    options: dict[str, Any] = {"data": b'{"description":"CI"}', "content_type": "application/json"}
+    if name == "Content-Type":
+        options["content_type"] = value
+    else:
+        options["HTTP_" + name.upper().replace("-", "_")] = value
+
+    assert ask(person, "POST", KEYS, **options).status_code in (200, 201, 400, 406, 415, 422)
+
+
+addresses = st.ip_addresses().map(str)
+
+
+@tried
+@given(peer=addresses | texts, forwarded=st.lists(addresses | texts, max_size=5).map(",".join), trusted=st.booleans())
+def test_a_client_has_an_address_or_none_whatever_was_forwarded(
+    peer: str, forwarded: str, trusted: bool, settings: Any
+) -> None:
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network(each) for each in ("0.0.0.0/0", "::/0") if trusted]
+
+    found = client_address(RequestFactory().get("/", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded))
+
+    assert found is None or str(ipaddress.ip_address(found)) == found
+    assert block_of(found) == "" if found is None else ipaddress.ip_network(block_of(found))
+    if found is not None and not trusted:
+        told = ipaddress.ip_address(peer.strip())
+        assert ipaddress.ip_address(found) in (told, getattr(told, "ipv4_mapped", None))
+
+
+# ---- ids, cursors and queries ----
+
+
+@tried
+@given(prefix=st.sampled_from(["w", "u", "tsk", "key"]), text=ids("tsk") | texts)
+def test_an_id_has_one_form(prefix: str, text: str) -> None:
+    shape = string.digits + "abcdefghjkmnpqrstvwxyz"
+    body = text.removeprefix(f"{prefix}_")
+
+    assert is_id(prefix, text) == (text.startswith(f"{prefix}_") and len(body) == 26 and set(body) <= set(shape))
+    assert is_id(prefix, new_id(prefix))
+
+
+@pytest.mark.django_db
+@tried
+@given(workspace=ids("w"), task=ids("tsk"), api_key=ids("key"))
+def test_nothing_is_at_an_invented_id(workspace: str, task: str, api_key: str, person: Api) -> None:
+    workspace, task, api_key = (quote(text, safe="") for text in (workspace, task, api_key))
+    addresses = [
+        f"/workspaces/{workspace}/tasks/{task}",
+        f"/workspaces/{workspace}/api-keys/{api_key}",
+        f"/workspaces/current/tasks/{task}",
+        f"/workspaces/current/api-keys/{api_key}",
+    ]
+    for address in addresses:
+        for method in ("GET", "DELETE"):
+            assert ask(person, method, address).status_code in (404, 405)  # an empty id is an address above
+        assert ask(person, "PATCH", address, **sent(b"{}")).status_code in (404, 405)
+
+
+@pytest.mark.django_db
+@tried
+@given(cursor=ids("tsk") | texts.map(lambda text: text.encode("utf-8", "surrogatepass").decode("latin-1")))
+def test_a_cursor_is_an_id_or_refused(cursor: str, person: Api) -> None:
+    response = ask(person, "GET", TASKS, QUERY_STRING=f"cursor={quote(cursor, safe='')}")
+
+    assert response.status_code == (200 if is_id("tsk", cursor.strip()) else 400)
+
+
+parameters = st.tuples(
+    st.sampled_from(["status", "scope", "kind", "userId", "limit", "cursor", "all", "unknown"]) | sendable,
+    st.sampled_from(
+        ["open", "bug", "todo", "1", "200", "201", "-0", "\uff11", "1e1", "0x1", " 7 ", "true", "", "9" * 5_000]
+    )
+    | sendable,
+)
+query_strings = st.lists(parameters, max_size=6).map(
+    lambda pairs: "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
+) | st.binary(max_size=80).map(lambda raw: quote_from_bytes(raw, safe="&=;+%"))
+
+
+@pytest.mark.django_db
+@tried
+@given(query=query_strings)
+def test_a_query_is_understood_or_refused(query: str, person: Api) -> None:
+    try:
+        asked = task_query(query)
+    except ValidationError:
+        asked = None
+
+    assert ask(person, "GET", TASKS, QUERY_STRING=query).status_code == (400 if asked is None else 200)
+    assert asked is None or 1 <= asked["limit"] <= 200
+
+
+# ---- bodies and timestamps ----
+
+
+@pytest.mark.django_db
+@tried
+@given(body=bodies("title", "description", "status", "userId", "contributors", "taskId", "\ud800", ""))
+@example(body=b'{"title":"a","title":"b"}')
+@example(body=b'{"title":"\\u0000"}')
+@example(body=b'{"title":"\\ud800"}')
+def test_a_task_is_made_of_what_was_sent_or_not_at_all(body: bytes, person: Api) -> None:
+    response = ask(person, "POST", TASKS, **sent(body))
+
+    assert response.status_code in (201, 400, 413)
+    if response.status_code == 201:
+        made = response.json()
+        assert made["title"] == json.loads(body)["title"].strip()
+        assert Task.objects.get(pk=made["taskId"]).title == made["title"]
+        assert ask(person, "PATCH", f"{TASKS}/{made['taskId']}", **sent(body)).json()["title"] == made["title"]
+
+
+@pytest.mark.django_db
+@tried
+@given(body=bodies("description", "expiresAt", "secret", "apiKeyId", "\udfff"))
+def test_a_key_is_made_of_what_was_sent_or_not_at_all(body: bytes, person: Api) -> None:
+    response = ask(person, "POST", KEYS, **sent(body))
+
+    assert response.status_code in (201, 400, 413)
+    if response.status_code == 201:
+        assert response.json()["description"] == json.loads(body)["description"].strip()
+
+
+@pytest.mark.django_db
+@tried
+@given(time=timestamps)
+@example(time="9999-12-31T23:59:59.999999-23:59")
+@example(time="2028-12-31T23:59:60Z")
+@example(time="2028-01-01T00:00:00")
+def test_a_key_expires_when_it_was_told_to_or_is_not_made(time: str, person: Api) -> None:
+    response = ask(person, "POST", KEYS, **sent(json.dumps({"description": "CI", "expiresAt": time}).encode()))
+
+    assert response.status_code in (201, 400)
+    if response.status_code == 201 and response.json()["expiresAt"] is not None:
+        expires = datetime.fromisoformat(response.json()["expiresAt"])
+        told = parse_datetime(time.upper())
+        assert told is not None
+        assert told.tzinfo is not None
+        assert expires == told
+        assert expires > timezone.now()
+        assert ApiKey.objects.get(pk=response.json()["apiKeyId"]).expires_at == expires
+
+
+@tried
+@given(body=json_texts)
+def test_a_body_is_json_as_the_rfc_has_it_or_refused(body: bytes) -> None:
+    try:
+        read = OrjsonParser().parse(io.BytesIO(body))
+    except (ParseError, BodyTooLarge):
+        return
+    json.dumps(read, allow_nan=False).encode()
+    assert read == json.loads(body.decode(), parse_int=integer)
+
+
+def integer(digits: str) -> int | float:
+    """What 64 bits don't hold is read as a float."""
+    return int(digits) if len(digits) < 25 and -(2**63) <= int(digits) < 2**64 else float(digits)
