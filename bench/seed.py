@@ -1,0 +1,113 @@
+"""Fills a database: `few`, 20 keys of one workspace, or `many`, 1,000,000 keys of 100,000 workspaces.
+
+Prints, as JSON, the secrets that can be used, and the workspaces whose they are. Every workspace that is asked has the
+same tasks. Of the many keys one in fifty has a secret that anybody knows, spread evenly over the table. They count as
+used just now: a key that is met again after a minute has its use written down, which is not what is compared here.
+"""
+
+import json
+import os
+import sys
+
+import django
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "onehorizon.settings"
+django.setup()
+
+from django.core.management import call_command  # noqa: E402
+from django.db import connection  # noqa: E402
+
+from apikeys import keys  # noqa: E402
+from apikeys.events import Actor, Via  # noqa: E402
+from apikeys.models import ApiKey  # noqa: E402
+from apikeys.secrets import fingerprint, hash_secret  # noqa: E402
+from workspaces.models import Role, Task, TaskContributionType, User, Workspace  # noqa: E402
+
+TASKS = 20
+KEYS = 1_000_000
+WORKSPACES = 100_000
+EVERY = 50  # has a secret that is known
+
+MANY_WORKSPACES = """
+    INSERT INTO workspaces_workspace (id, name, slug, tier_id, created_at, suspend_reason)
+    SELECT 'w_' || lpad(i::text, 26, '0'), 'Workspace ' || i, 'workspace-' || i, 'standard', now(), ''
+    FROM generate_series(0, %(workspaces)s - 1) AS i
+"""
+MANY_KEYS = """
+    INSERT INTO apikeys_apikey
+        (id, workspace_id, key_id, hash, fingerprint, description, created_at, last_used_at, revoke_reason,
+         request_digest)
+    SELECT 'key_' || lpad(i::text, 26, '0'), 'w_' || lpad((i %% %(workspaces)s)::text, 26, '0'),
+           coalesce(real.key_id, left(translate(encode(sha256(i::text::bytea), 'base64'), '+/', 'xy'), 12)),
+           coalesce(real.hash, '$argon2id$v=19$m=8,t=1,p=1$' || repeat(md5(i::text), 2)),
+           coalesce(real.fingerprint, decode(left(md5(i::text), 16), 'hex')),
+           'Key ' || i, now(), now() + interval '1 hour', '', ''
+    FROM generate_series(0, %(keys)s - 1) AS i LEFT JOIN real ON real.place = i
+"""
+# The same history as in `contenders.USED`, for every workspace.
+MANY_QUOTAS = """
+    INSERT INTO apikeys_quota (subject, admissions)
+    SELECT id, ARRAY(SELECT (extract(epoch FROM now()) * 1000000)::bigint - 61000000 - 5000000 * n
+                     FROM generate_series(0, 159) AS n)
+    FROM workspaces_workspace
+"""
+MANY_TASKS = """
+    INSERT INTO workspaces_task (id, workspace_id, title, description, status, kind, scope, visibility, user_id,
+                                 created_at, updated_at, completed_at)
+    SELECT overlay(task.id PLACING lpad(i::text, 6, '0') FROM 18), 'w_' || lpad(i::text, 26, '0'), title, description,
+           status, kind, task.scope, visibility, user_id, created_at, updated_at, completed_at
+    FROM workspaces_task AS task, generate_series(0, %(workspaces)s - 1, %(every)s) AS i
+    WHERE task.workspace_id = %(bench)s
+"""
+MANY_CONTRIBUTORS = """
+    INSERT INTO workspaces_taskcontributor (task_id, user_id, type)
+    SELECT overlay(task_id PLACING lpad(i::text, 6, '0') FROM 18), user_id, type
+    FROM workspaces_taskcontributor, generate_series(0, %(workspaces)s - 1, %(every)s) AS i
+"""
+
+
+def one_workspace() -> Workspace:
+    owner = User.objects.create_user("owner@bench.example", "Owner")
+    member = User.objects.create_user("member@bench.example", "Member")
+    workspace = Workspace.objects.create_with_owner(owner, name="Bench", slug="bench")
+    workspace.add_member(member, Role.MEMBER)
+    for number in range(TASKS):
+        Task.objects.create_task(
+            workspace,
+            title=f"Webhook retries stop after redirect {number}",
+            description="A redirect ends the attempt, and the event is never sent again. " * 2,
+            status="completed" if number % 5 == 0 else "in_progress",
+            kind="bug" if number % 3 == 0 else "task",
+            user=member,
+            contributors=[(member.pk, TaskContributionType.ASSIGNEE)] if number % 2 else [],
+        )
+    return workspace
+
+
+def few(workspace: Workspace) -> dict[str, list[str]]:
+    by = Actor(via=Via.COMMAND)
+    made = [ApiKey.objects.create_key(workspace, description=f"Key {n}", by=by)[1] for n in range(20)]
+    return {"secrets": made, "workspaces": [workspace.pk]}
+
+
+def many(workspace: Workspace) -> dict[str, list[str]]:
+    known = {place: keys.generate() for place in range(0, KEYS, EVERY)}
+    terms: dict[str, int | str] = {"workspaces": WORKSPACES, "keys": KEYS, "every": EVERY, "bench": workspace.pk}
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMP TABLE real (place int PRIMARY KEY, key_id text, hash text, fingerprint bytea)")
+        cursor.executemany(
+            "INSERT INTO real VALUES (%s, %s, %s, %s)",
+            [(place, key.key_id, hash_secret(key.secret), fingerprint(key.secret)) for place, key in known.items()],
+        )
+        for statement in (MANY_WORKSPACES, MANY_TASKS, MANY_CONTRIBUTORS, MANY_KEYS):
+            cursor.execute(statement, terms)
+        cursor.execute(MANY_QUOTAS)
+    subjects = [f"w_{place % WORKSPACES:026}" for place in known]
+    return {"secrets": [key.secret for key in known.values()], "workspaces": sorted(set(subjects))}
+
+
+call_command("migrate", verbosity=0)
+print(json.dumps({"few": few, "many": many}[sys.argv[1]](one_workspace())))
+with connection.cursor() as cursor:
+    cursor.execute("VACUUM ANALYZE")
+    cursor.execute("CHECKPOINT")
