@@ -17,7 +17,8 @@ from django.db.backends.utils import CursorWrapper
 def fetch(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Every row of one statement, with Django's exceptions, and its query log and wrappers for who looks at them.
 
-    `statement` is a constant, in the database's own SQL, its parameters named as in `%(name)s`.
+    `statement` is a constant, in the database's own SQL, its parameters named as in `%(name)s`. In a transaction, where
+    an error must leave the transaction to Django, and under execute wrappers it goes by a cursor.
     """
     database: Any = connections[DEFAULT_DB_ALIAS]  # django.db.connection looks it up anew for each attribute
     database.ensure_connection()

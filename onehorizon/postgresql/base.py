@@ -4,7 +4,7 @@ when they have died.
 
 import re
 import select
-import struct
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,17 +15,14 @@ from typing import Any, TypeVar
 import psycopg
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
-from psycopg import postgres
-from psycopg.abc import Buffer, PQGen
+from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
 from psycopg.generators import execute as results
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
-from psycopg.types import array
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 T = TypeVar("T")
-INT8 = postgres.types["int8"]
 
 
 class Connection(psycopg.Connection[Any]):
@@ -41,7 +38,6 @@ class Connection(psycopg.Connection[Any]):
         super().__init__(*arguments, **options)
         self.made_at = monotonic()
         self._statements: OrderedDict[str, Prepared] = OrderedDict()
-        self.adapters.register_loader(INT8.array_oid, Int8ArrayLoader)
 
     def fetch_prepared(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Every row of a statement, outside a transaction, prepared at its first use: what a cursor does, without what
@@ -109,24 +105,6 @@ class Connection(psycopg.Connection[Any]):
     def _give_up(self) -> None:
         Connection.given_up_at = monotonic()
         self.close()
-
-
-class Int8ArrayLoader(array.ArrayBinaryLoader):
-    """Reads a `bigint[]` at one go: psycopg goes by its elements, of which a quota has hundreds."""
-
-    base_oid = INT8.oid
-    PLAIN = struct.pack(">iii", 1, 0, INT8.oid)  # one dimension, no null among them
-
-    def load(self, data: Buffer) -> list[Any]:
-        if bytes(data[:12]) != self.PLAIN:
-            return super().load(data)
-        return list(_int8s((len(data) - 20) // 12).unpack_from(data, 20))
-
-
-@lru_cache(maxsize=1024)
-def _int8s(count: int) -> struct.Struct:
-    """So many of: four bytes of length, then eight of an integer."""
-    return struct.Struct(f">{'4xq' * count}")
 
 
 class Prepared:
@@ -199,7 +177,27 @@ def hung_up(connection: Connection) -> bool:
     return bool(socket.poll(0))
 
 
+class EndOfThread:
+    """Goes with its thread, of which granian ends those that are idle, and gives back what the thread has kept."""
+
+    def __init__(self, database: "DatabaseWrapper") -> None:
+        self.database = database
+
+    def __del__(self) -> None:
+        connection, self.database.connection = self.database.connection, None
+        if connection is not None and connection._pool is not None:
+            connection._pool.putconn(connection)
+
+
+_thread = threading.local()
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if self.pool and not hasattr(_thread, "end"):
+            _thread.end = EndOfThread(self)
+        return super().get_new_connection(conn_params)
+
     def close_if_unusable_or_obsolete(self) -> None:
         """Before each request and after it: a connection that this thread has kept is given back once it is dead."""
         if self.pool and self.connection is not None and hung_up(self.connection):

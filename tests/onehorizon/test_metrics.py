@@ -7,14 +7,16 @@ import re
 import socket
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
 from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.helpers import ROOT, committed, fetch, server
+from tests.helpers import ROOT, committed, database_url, fetch, server
 from workspaces.models import Workspace
 
 OPERATIONS = ROOT / "docs" / "operations"
@@ -87,6 +89,33 @@ def test_each_of_several_processes_tells_its_share(secret: str, workspace: Works
     assert 1 <= misses <= 2, "one Argon2 run in each process that the key came to"
     assert value(samples, "onehorizon_argon2_seconds_count") == misses
     assert value(samples, "onehorizon_pool_max") == (32 if connection.vendor == "postgresql" else 0)
+
+
+@committed
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no pool")
+def test_a_thread_that_ends_gives_its_connection_back(secret: str, workspace: Workspace, tmp_path: Path) -> None:
+    """granian ends those that are idle. What went with them would be missing in the pool for ever."""
+    log = tmp_path / "log"
+    with server(log, METRICS_ADDRESS="127.0.0.1:0", GRANIAN_BLOCKING_THREADS_IDLE_TIMEOUT="5") as site:
+        (told,) = listeners(log, 1)
+        tasks = f"{site}/api/v1/workspaces/{workspace.pk}/tasks"
+        with psycopg.connect(database_url()) as holder, ThreadPoolExecutor(4) as threads:
+            holder.execute("LOCK TABLE workspaces_task")
+            pending = [threads.submit(fetch, tasks, secret) for _ in range(4)]
+            wait_for_in_use(told, 2)
+            holder.rollback()
+            statuses = [each.result()[0] for each in pending]
+        wait_for_in_use(told, 1)
+
+        assert statuses == [200] * 4
+        assert fetch(tasks, secret)[0] == 200
+
+
+def wait_for_in_use(told: str, connections: int) -> None:
+    deadline = time.monotonic() + 20
+    while (found := value(scrape([told]), "onehorizon_pool_in_use")) != connections:
+        assert time.monotonic() < deadline, f"{found} instead of {connections}"
+        time.sleep(0.1)
 
 
 @committed
