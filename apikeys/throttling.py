@@ -68,4 +68,5 @@ class FailureLimit:
             self._failures.clear()
 
 
-failures = FailureLimit()
+failures = FailureLimit()  # of bearer tokens
+client_failures = FailureLimit()  # of OAuth clients, with which the others have nothing to do

@@ -37,6 +37,12 @@ def require_s256(request: Request) -> dict[str, Any]:
 
 
 class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
+    # ---- the client ----
+
+    def _check_secret(self, provided_secret: str, stored_secret: str) -> bool:
+        """Who sends none is refused without hashing it."""
+        return bool(provided_secret) and super()._check_secret(provided_secret, stored_secret)
+
     # ---- the authorization code ----
 
     def _create_authorization_code(self, request: Request, code: dict[str, str]) -> Any:

@@ -19,7 +19,7 @@ from oauth2_provider.scopes import get_scopes_backend
 from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.oauth2 import DeviceApplicationServer
 
-from apikeys.throttling import failures
+from apikeys.throttling import client_failures
 from oauth.models import LIFETIME, Application, DeviceGrant, user_code_of
 from onehorizon.client import client_address
 from onehorizon.ratelimits import RateLimited, limit_form
@@ -83,10 +83,10 @@ class LimitsGuessesMixin:
         address = client_address(request)
         try:
             if "client_secret" in request.POST or "Authorization" in request.headers:
-                failures.require_room(address)
+                client_failures.require_room(address)
             response: HttpResponse = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]  # the view's
             if response.status_code == 401:
-                failures.count(address)
+                client_failures.count(address)
         except RateLimited as error:
             return too_many(error)
         return response

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from apikeys import secrets
 from apikeys.models import ApiKey
-from apikeys.throttling import failures
+from apikeys.throttling import client_failures, failures
 from tests import sweep
 from tests.helpers import Api, Visit, make_key, make_user, make_workspace, program, server
 from workspaces.models import User, Workspace
@@ -39,6 +39,7 @@ def _fresh_process() -> None:
     """What a process remembers is none of the next test's business."""
     secrets.proofs.clear()
     failures.clear()
+    client_failures.clear()
     cache.clear()
 
 

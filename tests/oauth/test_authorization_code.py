@@ -11,12 +11,14 @@ import pytest
 import requests
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
+from django.test import Client
 from django.utils import timezone
 from oauth2_provider.models import AccessToken
 
 from oauth.models import Application, Grant
 from oauth.views import source_of
 from tests.oauth.conftest import CALLBACK, Browser, code_in, error_in, make_application, session_of
+from workspaces.hashers import PasswordHasher
 from workspaces.models import User, Workspace
 
 VERIFIER = "a-verifier-of-more-than-43-characters-as-rfc-7636-wants-it"
@@ -330,6 +332,42 @@ def test_who_guesses_secrets_is_not_heard_with_one(flow: Flow, metadata: dict[st
     assert guessed == [401, 401, 401, 429]
     assert [send(endpoint, "s3cret") for endpoint in ("revocation_endpoint", "token_endpoint")] == [429, 429]
     assert flow.refresh(token["refresh_token"])["access_token"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("endpoint", ["token", "revoke"])
+def test_who_sends_no_secret_costs_no_hash(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret="s3cret")
+    hashed: list[str] = []
+    verify = PasswordHasher.verify
+
+    def watched(hasher: PasswordHasher, password: str, encoded: str) -> bool:
+        hashed.append(password)
+        return verify(hasher, password, encoded)
+
+    monkeypatch.setattr(PasswordHasher, "verify", watched)
+
+    def send(**secret: str) -> int:
+        form = {"client_id": server.client_id, "token": "x", "grant_type": "refresh_token", "refresh_token": "x"}
+        return Client().post(f"/app/auth/{endpoint}", form | secret).status_code
+
+    assert [send(), send(client_secret=""), send(client_secret="guess")] == [401] * 3
+    assert hashed == ["guess"]
+
+
+def test_keys_that_fail_do_not_keep_a_client_from_being_heard(
+    flow: Flow, metadata: dict[str, Any], site: str, settings: Any
+) -> None:
+    settings.APIKEYS_FAILURES_PER_MINUTE = 3
+    server = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret="s3cret")
+    bearer = {"Authorization": "Bearer one_revoked"}
+    refused = [requests.get(f"{site}/api/v1/me", headers=bearer, timeout=10).status_code for _ in range(4)]
+
+    form = {"client_id": server.client_id, "client_secret": "s3cret", "token": "x"}
+    heard = requests.post(metadata["revocation_endpoint"], form, timeout=10)
+
+    assert refused == [401, 401, 401, 429]
+    assert heard.status_code == 200
 
 
 def test_a_wrong_client_is_told_when_to_come_back_at_the_revocation_too(
