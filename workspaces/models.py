@@ -70,6 +70,11 @@ class User(AbstractBaseUser, PermissionsMixin):
         self.chosen_workspace = workspace
         self.save(update_fields=["chosen_workspace"])
 
+    @transaction.atomic
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """With what a changed password ends (oauth.passwords), or not at all."""
+        super().save(*args, **kwargs)
+
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         self.email = self.email.strip().lower()
         super().clean_fields(exclude)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 from oauth2_provider.models import RefreshToken
@@ -56,6 +57,31 @@ def test_tokens_and_what_becomes_a_token_end(
     assert not Grant.objects.exists()
     assert not DeviceGrant.objects.exists()
     assert [each.get("/me").status_code for each in (other, api)] == [200, 200]
+
+
+class AwayByThen:
+    """A validator that meets a database which has gone since the password was saved."""
+
+    def validate(self, password: str, user: User | None = None) -> None:
+        pass
+
+    def password_changed(self, password: str, user: User) -> None:
+        raise OperationalError
+
+
+def test_a_password_is_not_changed_where_tokens_can_not_be_ended(
+    owner: User, workspace: Workspace, settings: Any
+) -> None:
+    person = Api(make_token(owner))
+    validators = [*settings.AUTH_PASSWORD_VALIDATORS, {"NAME": f"{__name__}.AwayByThen"}]
+    settings.AUTH_PASSWORD_VALIDATORS = validators
+
+    with pytest.raises(OperationalError):
+        by_an_operator(owner)
+
+    owner.refresh_from_db()
+    assert owner.check_password("owner-password")
+    assert person.get("/me").status_code == 200
 
 
 def test_signing_in_ends_nothing_though_the_password_is_hashed_anew(owner: User, workspace: Workspace) -> None:
