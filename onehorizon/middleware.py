@@ -16,7 +16,7 @@ from django.middleware import common
 from django.utils.deprecation import MiddlewareMixin
 
 from onehorizon.client import client_address, sent_by_trusted_proxy
-from onehorizon.errors import error_response, is_api, page_for
+from onehorizon.errors import error_response, is_api, page_for, refusal
 from onehorizon.logs import redact
 from onehorizon.metrics import count_request
 
@@ -100,10 +100,7 @@ class ApiMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """What even the API's views let through, lest DEBUG's HTML answer it."""
-        if not is_api(request):
-            return None
-        logger.exception("unhandled error", exc_info=exception)
-        return error_response(500, "Something went wrong on our side.")
+        return refusal(exception, self) if is_api(request) else None
 
 
 class ForPages(MiddlewareMixin):
@@ -145,4 +142,4 @@ class PageMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        return page_for(request, exception)
+        return None if is_api(request) else page_for(request, exception)
