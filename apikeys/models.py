@@ -281,7 +281,8 @@ class ApiKey(models.Model):
             return
         with _bookkeeping("last use", self):
             unused = ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=stale), pk=self.pk)
-            # Whoever holds the row is another request that notes the same, or a change: none is waited for.
+            # Whoever holds the row is another request that notes the same, or a change: none is waited for, but on
+            # SQLite, which has one writer at a time.
             free = unused.select_for_update(skip_locked=True).values("pk")
             ApiKey.objects.filter(pk__in=free).update(last_used_at=now, last_used_from=address)
 
