@@ -30,7 +30,14 @@ def main() -> None:
                 for each in list(named.values())[:: -1 if number % 2 else 1]:
                     meter.take(each)
         say("Where the time goes …")
-        spent = stage.run("-m", "bench.where", seeded.few["secrets"][0], seeded.few["workspaces"][0], database="few")
+        spent = stage.run(
+            "-m",
+            "bench.where",
+            seeded.few["secrets"][0],
+            seeded.few["workspaces"][0],
+            database="few",
+            GRANIAN_BLOCKING_THREADS="1",  # as those that were measured
+        )
         say("Memory, by 20,000 keys …")
         grown = memory(stage, seeded)
         say("One workspace beside another …")

@@ -30,7 +30,7 @@ KNOWN = {
     ("apikeys/authentication.py", "authenticate"): "authentication, the rest of it",
     ("onehorizon/formats.py", "render"): "JSON",
     ("django/urls/resolvers.py", "resolve"): "finding the view",
-    ("django/dispatch/dispatcher.py", "send"): "Django's signals: the connection back to the pool",
+    ("django/dispatch/dispatcher.py", "send"): "Django's signals: a look at the connection",
     ("logging/__init__.py", "info"): "the request's line in the log",
 }
 PACKAGES = {"/rest_framework/": "DRF, the rest of it", "/django/": "Django, the rest of it"}
