@@ -49,6 +49,11 @@ def parse(text: str) -> str | None:
     return match["key_id"]
 
 
+def key_id_of(secret: str) -> str:
+    """The key id of a bearer string that is known to be well-formed."""
+    return secret[len(MARK) + 1 :][:KEY_ID_LENGTH]
+
+
 def mask(key_id: str) -> str:
     """How lists show a key: `one_8kJ2mQ4xZt7c_…`."""
     return f"{MARK}_{key_id}_…"

@@ -8,9 +8,8 @@ leave no trace. In PostgreSQL the table is UNLOGGED: it is as quick as memory, a
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import neg
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from django.db import connection
@@ -21,15 +20,13 @@ from workspaces.models import Tier
 SECOND = 1_000_000  # in microseconds, the unit of every time in this module
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     name: str
     requests: int
     seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """How a limit stands: requests left, and seconds until one more is (0 where nothing is counted)."""
 
     limit: Limit
@@ -37,8 +34,7 @@ class Window:
     reset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """`retry_after`: seconds, rounded up, after which a lone client is admitted; 0 where this one was."""
 
     tier: str
@@ -73,10 +69,8 @@ class Decision:
 
 
 def limits_of(tier: Tier) -> tuple[Limit, Limit]:
-    return (
-        Limit(tier.name, tier.requests, tier.seconds),
-        Limit("burst", tier.burst_requests, tier.burst_seconds),
-    )
+    main = Limit(tier.name, tier.requests, tier.seconds)
+    return main, Limit("burst", tier.burst_requests, tier.burst_seconds)
 
 
 # ---- the decision, pure ----
