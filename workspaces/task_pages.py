@@ -27,14 +27,15 @@ _SHOWN = {
     "completedAt": "completed_at",
 }
 _STATEMENT = f"""
-    SELECT {", ".join(f"task.{column}" for column in _SHOWN.values())}, contributor.user_id, contributor.type
+    SELECT {", ".join(f"task.{column}" for column in _SHOWN.values())},
+        contributor.id, contributor.user_id, contributor.type
     FROM (
         SELECT * FROM workspaces_task
         WHERE workspace_id = %(workspace)s AND {{conditions}}
         ORDER BY id DESC LIMIT %(rows)s
     ) AS task
     LEFT JOIN workspaces_taskcontributor AS contributor ON contributor.task_id = task.id
-    ORDER BY task.id DESC, contributor.id
+    ORDER BY task.id DESC
 """  # noqa: S608, names of columns
 _VISIBLE_TO_TEAM = f"visibility = '{TaskVisibility.TEAM}'"
 _VISIBLE_TO_PERSON = f"({_VISIBLE_TO_TEAM} OR user_id = %(person)s)"
@@ -69,11 +70,13 @@ def task_page(
             parameters[name] = value
 
     tasks: list[dict[str, Any]] = []
-    for *columns, contributor_id, contribution in fetch(
+    for *columns, place, contributor_id, contribution in fetch(
         _STATEMENT.format(conditions=" AND ".join(conditions)), parameters
     ):
         if not tasks or tasks[-1]["taskId"] != columns[0]:
             tasks.append(dict(zip(_SHOWN, columns, strict=True), contributors=[]))
-        if contributor_id is not None:
-            tasks[-1]["contributors"].append({"userId": contributor_id, "type": contribution})
+        if place is not None:
+            tasks[-1]["contributors"].append((place, {"userId": contributor_id, "type": contribution}))
+    for task in tasks:  # in SQL this would have the whole page sorted once more
+        task["contributors"] = [contributor for _, contributor in sorted(task["contributors"])]
     return tasks[:limit], tasks[limit - 1]["taskId"] if len(tasks) > limit else None
