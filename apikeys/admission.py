@@ -25,11 +25,12 @@ from workspaces.models import Tier, Workspace
 
 Row = TypeVar("Row", bound=Model)
 
+_WORKSPACE: Any = ApiKey._meta.get_field("workspace")
 _ON_POSTGRESQL = connections[DEFAULT_DB_ALIAS].vendor == "postgresql"
 
 _COLUMNS: dict[type[Model], list[str]] = {
-    ApiKey: ["id", "workspace_id", "key_id", "description", "last_used_at"],
-    Workspace: ["id", "name", "slug", "created_at", "tier_id"],
+    ApiKey: ["id", "workspace_id", "description", "last_used_at"],
+    Workspace: ["name", "slug", "created_at"],
     Tier: ["name", "requests", "seconds", "burst_requests", "burst_seconds"],
 }
 _ALL = [(model._meta.model_name, column) for model, columns in _COLUMNS.items() for column in columns]
@@ -58,7 +59,7 @@ _STATEMENT = f"""
         UPDATE apikeys_quota AS quota
         SET admissions = {quota.with_one_more("greatest(known.tier_requests, known.tier_burst_requests)")}
         FROM known
-        WHERE quota.subject = known.workspace_id
+        WHERE quota.subject = known.apikey_workspace_id
           AND {quota.has_room("known.before", *_LIMITS, now="known.now")}
           AND {quota.has_room("quota.admissions", *_LIMITS)}
         RETURNING quota.admissions
@@ -74,24 +75,26 @@ def admit(secret: str) -> ApiKey | None:
     stored_hash = proofs.hash_of(secret) if _ON_POSTGRESQL else None
     if stored_hash is None:
         return None
-    rows = fetch(_STATEMENT, {"key_id": keys.key_id_of(secret), "hash": stored_hash})
+    key_id = keys.key_id_of(secret)
+    rows = fetch(_STATEMENT, {"key_id": key_id, "hash": stored_hash})
     if not rows:
         return None
     count_proof("hit")
     values = iter(rows[0])
-    api_key, workspace, tier = (tuple(islice(values, len(columns))) for columns in _COLUMNS.values())
+    of_key, of_workspace, of_tier = (tuple(islice(values, len(columns))) for columns in _COLUMNS.values())
     is_admitted, admissions, now = values
-    found, terms = _read(ApiKey, api_key), _tier(tier)
-    found.decision = quota.admitted(terms, admissions) if is_admitted else _undecided(found, terms, admissions, now)
+    found, tier = _read(ApiKey, of_key, key_id=key_id), _tier(of_tier)
+    found.decision = quota.admitted(tier, admissions) if is_admitted else _undecided(found, tier, admissions, now)
     if found.decision.admitted:  # where it is refused nobody asks for it
-        found.workspace = _read(Workspace, workspace)
+        workspace = _read(Workspace, of_workspace, id=found.workspace_id, tier_id=tier.name)
+        _WORKSPACE.set_cached_value(found, workspace)
     return found
 
 
-def _read(model: type[Row], values: tuple[Any, ...]) -> Row:
+def _read(model: type[Row], values: tuple[Any, ...], **known: Any) -> Row:
     """As `Model.from_db`, which costs ten times as much, for signals that nobody receives; the rest is deferred."""
     row = model.__new__(model)
-    row.__dict__.update(zip(_COLUMNS[model], values, strict=True))
+    row.__dict__.update(zip(_COLUMNS[model], values, strict=True), **known)
     row._state = ModelState()
     row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
     return row

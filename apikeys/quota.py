@@ -119,7 +119,7 @@ def with_one_more(keep: str) -> str:
 
     `greatest` keeps them in order should the clock step back.
     """
-    return f"(greatest({NOW}, quota.admissions[1]) || quota.admissions)[1:{keep}]"
+    return f"ARRAY[greatest({NOW}, quota.admissions[1])] || quota.admissions[1:{keep} - 1]"
 
 
 def has_room(admissions: str, requests: str, span: str, burst_requests: str, burst_span: str, now: str = NOW) -> str:

@@ -98,8 +98,11 @@ class Proofs:
     def hash_of(self, secret: str) -> str | None:
         """The hash that `secret` was verified against; to be asked for in the database, which may hold another now."""
         digest = self._digest(secret)
-        with self._lock:
-            return self._hashes.get(digest)
+        try:
+            with self._lock:
+                return self._hashes[digest]
+        except KeyError:
+            return None
 
     def keep(self, secret: str, stored_hash: str) -> None:
         digest = self._digest(secret)
