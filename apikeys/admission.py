@@ -87,7 +87,7 @@ def admit(secret: str) -> ApiKey | None:
     found.decision = quota.admitted(tier, admissions) if is_admitted else _undecided(found, tier, admissions, now)
     if found.decision.admitted:  # where it is refused nobody asks for it
         workspace = _read(Workspace, of_workspace, id=found.workspace_id, tier_id=tier.name)
-        _WORKSPACE.set_cached_value(found, workspace)
+        _WORKSPACE.set_cached_value(found, workspace)  # assigning it asks the routers first
     return found
 
 
