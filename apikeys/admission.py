@@ -16,11 +16,13 @@ from django.db.models import Model
 from django.db.models.base import ModelState
 from django.views.decorators.debug import sensitive_variables
 
-from apikeys import keys, quota
+from apikeys import keys
 from apikeys.models import ApiKey
+from apikeys.principals import ApiKeyPrincipal
 from apikeys.secrets import proofs
 from onehorizon.metrics import count_proof
 from onehorizon.statements import fetch
+from workspaces import quota
 from workspaces.models import Tier, Workspace
 
 Row = TypeVar("Row", bound=Model)
@@ -70,8 +72,11 @@ _STATEMENT = f"""
 
 
 @sensitive_variables()
-def admit(secret: str) -> ApiKey | None:
-    """The key whose secret this is, its request decided on by the quota; None where the plain way must say."""
+def authenticate(secret: str) -> ApiKeyPrincipal | None:
+    """Return the principal of a key that was verified in this process before, with the quota's decision on the request.
+
+    None: use `ApiKey.objects.authenticate`, which decides on every other secret.
+    """
     stored_hash = proofs.hash_of(secret) if _ON_POSTGRESQL else None
     if stored_hash is None:
         return None
@@ -81,14 +86,14 @@ def admit(secret: str) -> ApiKey | None:
         return None
     count_proof("hit")
     values = iter(rows[0])
-    of_key, of_workspace, of_tier = (tuple(islice(values, len(columns))) for columns in _COLUMNS.values())
+    key_values, workspace_values, tier_values = (tuple(islice(values, len(columns))) for columns in _COLUMNS.values())
     is_admitted, admissions, now = values
-    found, tier = _read(ApiKey, of_key, key_id=key_id), _tier(of_tier)
-    found.decision = quota.admitted(tier, admissions) if is_admitted else _undecided(found, tier, admissions, now)
-    if found.decision.admitted:  # where it is refused nobody asks for it
-        workspace = _read(Workspace, of_workspace, id=found.workspace_id, tier_id=tier.name)
-        _WORKSPACE.set_cached_value(found, workspace)  # assigning it asks the routers first
-    return found
+    api_key, tier = _read(ApiKey, key_values, key_id=key_id), _tier(tier_values)
+    decision = quota.admitted(tier, admissions) if is_admitted else _decide(api_key.workspace_id, tier, admissions, now)
+    if decision.admitted:  # nobody needs the workspace of a rejected request
+        workspace = _read(Workspace, workspace_values, id=api_key.workspace_id, tier_id=tier.name)
+        _WORKSPACE.set_cached_value(api_key, workspace)  # assigning it asks the routers first
+    return ApiKeyPrincipal(api_key, decision)
 
 
 def _read(model: type[Row], values: tuple[Any, ...], **known: Any) -> Row:
@@ -106,12 +111,14 @@ def _tier(values: tuple[Any, ...]) -> Tier:
     return _read(Tier, values)
 
 
-def _undecided(api_key: ApiKey, tier: Tier, before: list[int] | None, now: int) -> quota.Decision:
-    """`before` is as the statement found it when it began: None where the quota has not been drawn on yet. Where there
-    was room, other requests have taken it in between.
+def _decide(subject: str, tier: Tier, before: list[int] | None, now: int) -> quota.Decision:
+    """Return the decision on a request that the statement did not admit.
+
+    `before` are the admissions in the statement's snapshot, or None if the quota had no row yet. If the snapshot had
+    room, concurrent requests have used it up since.
     """
     if before is None:
-        return quota.admit(api_key.quota_subject, tier)
+        return quota.admit(subject, tier)
     if quota.delay(before, now, quota.limits_of(tier)) > 0:
-        return quota.refused(tier, before, now)
-    return quota.standing(api_key.quota_subject, tier)
+        return quota.rejected(tier, before, now)
+    return quota.rejected(tier, *quota.read(subject))

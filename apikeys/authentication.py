@@ -1,6 +1,7 @@
-"""Who asks, by the bearer token of a request (RFC 6750): its principal, which acts for a workspace or is a person."""
+"""Bearer tokens (RFC 6750) as DRF authentication classes."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from typing import ClassVar
 
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
@@ -11,6 +12,7 @@ from rest_framework.request import Request
 
 from apikeys import admission, keys
 from apikeys.models import ApiKey
+from apikeys.principals import ApiKeyPrincipal
 from apikeys.throttling import failures
 from onehorizon.client import client_address
 from onehorizon.metrics import count_authentication
@@ -21,70 +23,83 @@ CHALLENGE = 'Bearer realm="onehorizon"'
 
 
 @sensitive_variables()
-def bearer_of(request: HttpRequest) -> str | None:
-    """The token of `Authorization: Bearer …`; None where there is another scheme, or nothing."""
+def bearer_token(request: HttpRequest | Request) -> str | None:
+    """Return the token of `Authorization: Bearer …`, or None for another scheme or no header."""
     scheme, _, rest = request.META.get("HTTP_AUTHORIZATION", "").strip(" \t").partition(" ")
     return rest.strip(" ") if scheme.lower() == "bearer" else None
 
 
-class Authenticator(ABC):
-    """Judges one kind of bearer tokens. `AUTHENTICATORS` names those that there are.
+class BearerAuthentication(BaseAuthentication):
+    """Base class for one kind of bearer token.
 
-    A token that is malformed, unknown, revoked or expired gets one and the same answer, from one and the same place.
+    Sets `request.auth` to the principal and `request.user` to its user or `AnonymousUser`. The principal also stays on
+    the `HttpRequest`: the request log and the RateLimit headers read it there, and a request that is authenticated
+    again gets the same principal, so it never counts twice.
     """
 
-    kind: str  # what the metrics call it
+    kind: ClassVar[str]  # label in the metrics
 
     @abstractmethod
-    def claims(self, bearer: str) -> bool:
-        """Whether it is for this class to say whose this is."""
+    def handles(self, token: str) -> bool:
+        """Return whether `token` is of this class's kind."""
 
     @abstractmethod
-    def is_well_formed(self, bearer: str) -> bool:
-        """Whether it could be somebody's, as far as its form tells."""
+    def is_well_formed(self, token: str) -> bool:
+        """Return whether the format of `token` is valid."""
 
     @abstractmethod
-    def principal(self, bearer: str, address: str | None) -> Principal | None:
-        """Whose token this is, if it is good."""
+    def get_principal(self, token: str, address: str | None) -> Principal | None:
+        """Return the principal of `token`, or None if the token is not valid. `address` is the client IP."""
 
     @sensitive_variables()
-    def authenticate(self, request: HttpRequest, bearer: str) -> Principal:
-        """Raises `AuthenticationFailed`, or `RateLimited` where the address has failed too often."""
-        address = client_address(request)
-        principal = self.principal(bearer, address)
+    def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Principal] | None:
+        """Return the user and the principal, or None if the request has no token of this kind.
+
+        Raises `AuthenticationFailed`, with the same message for malformed, unknown, revoked and expired tokens, or
+        `RateLimited` after too many failures from one client IP.
+        """
+        token = bearer_token(request)
+        if token is None or not self.handles(token):
+            return None
+        http_request = request._request
+        if not hasattr(http_request, "principal"):
+            http_request.principal = self._authenticate(token, client_address(http_request))  # type: ignore[attr-defined]
+        principal: Principal = http_request.principal  # type: ignore[attr-defined]
+        return principal.user or AnonymousUser(), principal
+
+    @sensitive_variables()
+    def _authenticate(self, token: str, address: str | None) -> Principal:
+        principal = self.get_principal(token, address)
         if principal is None:
-            count_authentication(self.kind, "refused" if self.is_well_formed(bearer) else "malformed")
+            count_authentication(self.kind, "refused" if self.is_well_formed(token) else "malformed")
             failures.count(address)
             raise AuthenticationFailed("The API key or access token is not valid.")
         count_authentication(self.kind, "admitted")
         return principal
 
+    def authenticate_header(self, request: Request) -> str:
+        """Return the challenge of a 401; `error` is only for a request that sent a token (RFC 6750, section 3.1)."""
+        return CHALLENGE if bearer_token(request) is None else f'{CHALLENGE}, error="invalid_token"'
 
-class ApiKeyAuthenticator(Authenticator):
-    """`one_…`"""
+
+class ApiKeyAuthentication(BearerAuthentication):
+    """Authenticates API keys: `Authorization: Bearer one_…`."""
 
     kind = "api_key"
 
-    def claims(self, bearer: str) -> bool:
-        return bearer.startswith(f"{keys.MARK}_")
+    def handles(self, token: str) -> bool:
+        return token.startswith(f"{keys.MARK}_")
 
-    def is_well_formed(self, bearer: str) -> bool:
-        return keys.parse(bearer) is not None
+    def is_well_formed(self, token: str) -> bool:
+        return keys.parse(token) is not None
 
     @sensitive_variables()
-    def principal(self, bearer: str, address: str | None) -> ApiKey | None:
-        api_key = admission.admit(bearer) or ApiKey.objects.authenticate(bearer)
-        if api_key is not None:
-            api_key.record_use(address)
-        return api_key
-
-
-class PrincipalAuthentication(BaseAuthentication):
-    """DRF's: `request.auth` is the principal that `PrincipalMiddleware` let in, `request.user` its person or nobody."""
-
-    def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Principal] | None:
-        principal: Principal | None = getattr(request._request, "principal", None)
-        return (principal.person or AnonymousUser(), principal) if principal is not None else None
-
-    def authenticate_header(self, request: Request) -> str:
-        return CHALLENGE
+    def get_principal(self, token: str, address: str | None) -> ApiKeyPrincipal | None:
+        principal = admission.authenticate(token)
+        if principal is None:
+            api_key = ApiKey.objects.authenticate(token)
+            if api_key is None:
+                return None
+            principal = ApiKeyPrincipal(api_key)
+        principal.api_key.record_use(address)
+        return principal

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import cast
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -15,11 +15,10 @@ from django.db.models import Q
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from apikeys import keys, quota, secrets
+from apikeys import keys, secrets
 from apikeys.events import Actor, AuditEvent
 from apikeys.validators import without_key
 from onehorizon.statements import fetch
-from workspaces.access import Scope
 from workspaces.ids import IdField, is_id
 from workspaces.models import User, Workspace, WorkspaceSuspended
 from workspaces.validators import single_line
@@ -192,10 +191,6 @@ class ApiKey(models.Model):
 
     objects = ApiKeyQuerySet.as_manager()
 
-    kind = "apiKey"  # what GET /me calls this principal
-    person = None
-    decision: quota.Decision | None = None  # on the request that it was read for, where `admission` has made it
-
     class Meta:
         verbose_name = "API key"
         ordering = ["-id"]  # newest first
@@ -225,31 +220,6 @@ class ApiKey(models.Model):
         if self.expires_at is not None and self.expires_at <= timezone.now():
             return "expired"
         return "active"
-
-    # ---- as the principal of a request (workspaces.access.Principal) ----
-
-    @property
-    def quota_subject(self) -> str:
-        return str(self.workspace_id)
-
-    def admit(self) -> quota.Decision:
-        return self.decision or quota.admit(self.quota_subject, self.workspace.tier)
-
-    @property
-    def log_fields(self) -> dict[str, str]:
-        return {"key": self.key_id, "workspace": self.workspace_id}
-
-    def allows(self, scope: Scope) -> bool:
-        return scope != Scope.MANAGE_KEYS
-
-    def reachable_workspaces(self) -> models.QuerySet[Workspace]:
-        return Workspace.objects.filter(pk=self.workspace_id)
-
-    def current_workspace(self) -> Workspace:
-        return self.workspace
-
-    def describe(self) -> dict[str, Any]:
-        return {"apiKeyId": self.pk, "maskedKey": self.masked, "description": self.description}
 
     # ---- checking a secret ----
 

@@ -1,41 +1,50 @@
 from typing import Any, cast
 
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from workspaces.access import MissingScope, Principal, Scopes
+from workspaces.access import Principal, Scope, Scopes
 from workspaces.models import Workspace
+
+DEFAULT_SCOPES = Scopes(read=Scope.READ, write=Scope.WRITE)
+
+
+class MissingScope(PermissionDenied):
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(f"This requires an access token with the scope {scope}.")
+        self.scope = scope
 
 
 class PrincipalRequired(BasePermission):
-    """Whoever asks must have authenticated. What they can reach is the querysets' matter (workspaces.access)."""
+    """Require authentication. Which objects a principal can reach is decided by the querysets (workspaces.access)."""
 
     def has_permission(self, request: Request, view: object) -> bool:
-        return request.auth is not None
+        return isinstance(request.auth, Principal)
 
 
 class ScopeRequired(BasePermission):
-    """The principal must hold the scope that the view names for reading or for writing. Raises `MissingScope`."""
+    """Require the scope in the view's `scopes` for reading or for writing. Raises `MissingScope`."""
 
-    def has_permission(self, request: Request, view: Any) -> bool:
-        scopes: Scopes = view.scopes
+    def has_permission(self, request: Request, view: object) -> bool:
+        scopes: Scopes = getattr(view, "scopes", DEFAULT_SCOPES)
         scope = scopes.read if request.method in SAFE_METHODS else scopes.write
-        if scope is not None and not cast(Principal, request.auth).allows(scope):
+        if scope is not None and not cast(Principal, request.auth).has_scope(scope):
             raise MissingScope(scope)
         return True
 
 
 class PersonRequired(BasePermission):
-    """For managing keys. A key is told so whatever it names: it learns nothing of what there is."""
+    """Require a person. API keys get 403 whatever key they name, so they cannot probe for existing keys."""
 
     message = "API keys can't manage API keys: this needs an OAuth token of an owner or admin."
 
     def has_permission(self, request: Request, view: object) -> bool:
-        return cast(Principal, request.auth).person is not None
+        return cast(Principal, request.auth).user is not None
 
 
 class KeyManagerRequired(BasePermission):
-    """Their role in the view's workspace is read on every request."""
+    """Require a role that manages keys in the view's workspace. The role is read on every request."""
 
     message = "API keys are managed by owners and admins of the workspace."
 

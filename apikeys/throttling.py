@@ -1,4 +1,4 @@
-"""How requests draw on a principal's quota, and how often an address may fail to authenticate."""
+"""The workspace's quota as a DRF throttle class, and the limit on failed authentications per client IP."""
 
 import math
 import threading
@@ -7,7 +7,8 @@ from collections import deque
 
 from cachetools import TTLCache
 from django.conf import settings
-from django.http import HttpRequest
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
 
 from onehorizon.client import block_of
 from onehorizon.metrics import count_quota_refusal
@@ -15,16 +16,22 @@ from onehorizon.ratelimits import RateLimited
 from workspaces.access import Principal
 
 
-def admit(request: HttpRequest, principal: Principal) -> None:
-    """Counts the request on the principal's quota, and leaves the decision on it as `quota`, for the answer's fields.
+class QuotaThrottle(BaseThrottle):
+    """Admits or rejects a request by the quota that its principal shares: a workspace's, or a person's own.
 
-    Raises `RateLimited`, which words the delay as we document it, instead of DRF's `Throttled`.
+    Requests without a principal pass. A request counts once, however often it is checked, and not at all if rejected.
     """
-    decision = principal.admit()
-    request.quota = decision  # type: ignore[attr-defined]
-    if not decision.admitted:
-        count_quota_refusal(decision.tier)
-        raise RateLimited(f"{decision.tier} rate limit exceeded", decision.retry_after)
+
+    def allow_request(self, request: Request, view: object) -> bool:
+        """Raises `RateLimited`, whose message and delay DRF would otherwise replace by its own."""
+        if not isinstance(request.auth, Principal):
+            return True
+        decision = request.auth.count_request()
+        if not decision.admitted:
+            tier = decision.status.tier
+            count_quota_refusal(tier)
+            raise RateLimited(f"{tier} rate limit exceeded", decision.retry_after)
+        return True
 
 
 class FailureLimit:

@@ -14,12 +14,12 @@ from django.views import View
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.generic import FormView, TemplateView
 
-from apikeys import quota
 from apikeys.events import Actor, Via
 from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, like_a_secret
 from apikeys.models import ActiveKeyLimitReached, ApiKey, ApiKeyQuerySet, CreatedAlready
 from onehorizon.client import client_address
 from onehorizon.ratelimits import limit_form
+from workspaces import quota
 from workspaces.access import resolve_workspace
 from workspaces.ids import is_id
 from workspaces.models import NoneChosen, User, Workspace, WorkspaceSuspended
@@ -96,7 +96,7 @@ class KeyListView(ManagesKeysMixin, TemplateView):
             any_keys=bool(page) or self.keys.exists(),
             searched_secret="secret" in asked,
             secret_of=self.keys.filter(pk=asked["secret"]).first() if is_id("key", asked.get("secret", "")) else None,
-            quota=quota.standing(self.workspace.pk, self.workspace.tier),
+            quota=quota.status(self.workspace.pk, self.workspace.tier),
             **kwargs,
         )
 
@@ -107,7 +107,7 @@ class QuotaView(ManagesKeysMixin, TemplateView):
     template_name = "apikeys/_quota.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return super().get_context_data(quota=quota.standing(self.workspace.pk, self.workspace.tier), **kwargs)
+        return super().get_context_data(quota=quota.status(self.workspace.pk, self.workspace.tier), **kwargs)
 
 
 class FindKeyView(ManagesKeysMixin, FormView[FindForm]):

@@ -38,7 +38,7 @@ class ApiKeyViewSet(InWorkspaceViewSet):
 
     @property
     def actor(self) -> Actor:
-        return Actor(Via.API, self.principal.person, client_address(self.request))
+        return Actor(Via.API, self.principal.user, client_address(self.request))
 
     def list(self, request: Request, workspace_id: str) -> Response:
         query = ApiKeyQuery(data=request.query_params)

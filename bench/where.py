@@ -24,7 +24,7 @@ SECONDS = 15
 
 # Whose frame, as the end of a file's path and its function, means what; the innermost that is known counts.
 KNOWN = {
-    ("apikeys/admission.py", "admit"): "key and quota",
+    ("apikeys/admission.py", "authenticate"): "key and quota",
     ("workspaces/task_pages.py", "task_page"): "tasks",
     ("apikeys/models.py", "record_use"): "when the key was last used",
     ("apikeys/authentication.py", "authenticate"): "authentication, the rest of it",

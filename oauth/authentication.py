@@ -7,35 +7,38 @@ from django.views.decorators.debug import sensitive_variables
 from oauth2_provider.models import AccessToken
 
 from apikeys import keys
-from apikeys.authentication import Authenticator
-from oauth.people import Person
+from apikeys.authentication import BearerAuthentication
+from oauth.principals import UserPrincipal
 
-_SHAPE = re.compile(r"[A-Za-z0-9]{30}")  # as oauthlib makes them
+_FORMAT = re.compile(r"[A-Za-z0-9]{30}")  # as oauthlib generates them
 
 
-class AccessTokenAuthenticator(Authenticator):
-    """Every bearer token that isn't an API key: its principal is the `Person` who gave it."""
+class AccessTokenAuthentication(BearerAuthentication):
+    """Authenticates OAuth access tokens: every bearer token that is not an API key."""
 
     kind = "access_token"
 
-    def claims(self, bearer: str) -> bool:
-        return not bearer.startswith(f"{keys.MARK}_")
+    def handles(self, token: str) -> bool:
+        return not token.startswith(f"{keys.MARK}_")
 
-    def is_well_formed(self, bearer: str) -> bool:
-        return _SHAPE.fullmatch(bearer) is not None
+    def is_well_formed(self, token: str) -> bool:
+        return _FORMAT.fullmatch(token) is not None
 
     @sensitive_variables()
-    def principal(self, bearer: str, address: str | None) -> Person | None:
-        if not self.is_well_formed(bearer):
+    def get_principal(self, token: str, address: str | None) -> UserPrincipal | None:
+        if not self.is_well_formed(token):
             return None
-        token: Any = (
+        access_token: Any = (
             AccessToken.objects.select_related("user", "application")
             .filter(
-                token_checksum=hashlib.sha256(bearer.encode()).hexdigest(),
+                token_checksum=hashlib.sha256(token.encode()).hexdigest(),
                 expires__gt=timezone.now(),
                 user__is_active=True,
                 application__isnull=False,
             )
             .first()
         )
-        return Person(token.user, frozenset(token.scope.split()), token.application.client_id) if token else None
+        if access_token is None:
+            return None
+        scopes = frozenset(access_token.scope.split())
+        return UserPrincipal(access_token.user, scopes, access_token.application.client_id)

@@ -103,7 +103,7 @@ class RevokeView(LimitsGuessesMixin, toolkit.RevokeTokenView):  # type: ignore[m
 
 def too_many(error: RateLimited) -> HttpResponse:
     body = {"error": "temporarily_unavailable", "error_description": str(error)}
-    return JsonResponse(body, status=429, headers={"Retry-After": str(error.retry_after)})
+    return JsonResponse(body, status=429, headers={"Retry-After": str(error.wait)})
 
 
 @method_decorator(csrf_exempt, name="dispatch")

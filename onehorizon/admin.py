@@ -20,12 +20,12 @@ from django.urls import path
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from apikeys import quota
 from apikeys.admin import actor_of
 from apikeys.events import AuditEvent
 from apikeys.forms import ReasonForm
 from apikeys.models import ApiKey
 from onehorizon.operators import M, OperatorsAdmin, change_url, changelist_url, link
+from workspaces import quota
 from workspaces.models import LastOwner, Membership, Role, Tier, User, Workspace
 
 admin.site.unregister(Group)  # what the groups may do is the migrations' to say
@@ -163,7 +163,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
 
     @admin.display(description="as it stands")
     def quota_now(self, workspace: Workspace) -> str:
-        return render_to_string("admin/quota.html", {"quota": quota.standing(workspace.pk, workspace.tier)})
+        return render_to_string("admin/quota.html", {"quota": quota.status(workspace.pk, workspace.tier)})
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Through the model's verbs, owners first, so that there is one at every step."""

@@ -1,4 +1,4 @@
-"""What every view under /api/ has in common: the order of the checks."""
+"""The base view of the REST API: the order of the checks."""
 
 from typing import Any, cast
 
@@ -12,25 +12,29 @@ from workspaces.access import Principal, Scopes
 
 
 class ApiView(APIView):
-    """For whom `PrincipalMiddleware` let in, and counted, or for nobody: authentication, then the rest."""
+    """Checks authentication and the quota first, so that every request with a valid key counts, whatever its response.
 
-    scopes: Scopes  # every view declares its own
+    `APIView` checks the throttles last: a 403 or 406 would not count.
+    """
+
+    scopes: Scopes  # required by `ScopeRequired`
     http_method_names = [method for method in APIView.http_method_names if method != "options"]  # which nothing needs
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.format_kwarg = self.get_format_suffix(**kwargs)
         self.perform_authentication(request)
+        self.check_throttles(request)
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
         self.check_permissions(request)
 
     @property
     def principal(self) -> Principal:
-        """Who the request acts for; there is one wherever `PrincipalRequired` let it in."""
+        """Whom the request acts for. Views that `PrincipalRequired` does not guard may have none."""
         return cast(Principal, self.request.auth)
 
     @property
     def body(self) -> Any:
-        """What was sent; None where nothing was, which DRF would take for an empty object."""
+        """The parsed body, or None without a body, which DRF would take for an empty object."""
         return self.request.data if self.request.stream is not None else None
 
 
@@ -39,7 +43,7 @@ class ApiViewSet(ViewSetMixin, ApiView):
 
 
 class UnknownPathView(ApiView):
-    """Every path under /api/ that nothing answers. A key that asks here is counted like anywhere else."""
+    """Answers every unknown path under /api/ with 404. Requests with a key count here as well."""
 
     permission_classes = [AllowAny]
 

@@ -1,15 +1,22 @@
-"""What may be set, but is told to who runs this in production: by `check --deploy`, and by each process that serves.
+"""System checks: misconfigurations that Django can't know about.
 
-What must not be set stops the start, in `onehorizon.settings`.
+Settings that must not be used stop the start instead, in `onehorizon.settings`.
 """
 
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.urls import URLResolver, get_resolver
+from rest_framework.views import APIView
+
+from apikeys.authentication import ApiKeyAuthentication
+from apikeys.throttling import QuotaThrottle
 
 PRODUCTION = "production"
-OF_ONE_PROCESS = {
+PER_PROCESS_CACHES = {
     "django.core.cache.backends.locmem.LocMemCache",
     "django.core.cache.backends.dummy.DummyCache",
 }
@@ -17,8 +24,8 @@ OF_ONE_PROCESS = {
 
 @register(PRODUCTION, deploy=True)
 def shared_cache(**_: Any) -> list[CheckMessage]:
-    """The limits on sign-in and on other forms are counted in the cache."""
-    if settings.DEBUG or settings.CACHES["default"]["BACKEND"] not in OF_ONE_PROCESS:
+    """The limits on sign-in and other forms are counted in the cache."""
+    if settings.DEBUG or settings.CACHES["default"]["BACKEND"] not in PER_PROCESS_CACHES:
         return []
     return [
         Warning(
@@ -27,3 +34,48 @@ def shared_cache(**_: Any) -> list[CheckMessage]:
             id="onehorizon.W001",
         )
     ]
+
+
+@register(Tags.urls)
+def guarded_api_views(**_: Any) -> list[CheckMessage]:
+    """Every view under /api/ authenticates API keys and counts their requests against the quota."""
+    return [
+        Error(
+            f"The view at /{route} {problem}.",
+            hint="Extend onehorizon.api.ApiView and keep its authentication and throttle classes.",
+            id="onehorizon.E001",
+        )
+        for route, view in api_routes().items()
+        if (problem := problem_of(view))
+    ]
+
+
+def problem_of(view: Callable[..., Any]) -> str:
+    """Return what is wrong with a view, or an empty string."""
+    view_class = getattr(view, "cls", None)
+    if view_class is None or not issubclass(view_class, APIView):
+        return "is not a DRF view"
+    instance = view_class(**view.initkwargs)  # type: ignore[attr-defined]
+    if not any(isinstance(each, ApiKeyAuthentication) for each in instance.get_authenticators()):
+        return "does not use ApiKeyAuthentication"
+    if not any(isinstance(each, QuotaThrottle) for each in instance.get_throttles()):
+        return "does not use QuotaThrottle"
+    return ""
+
+
+def api_routes(urlconf: str | None = None) -> dict[str, Callable[..., Any]]:
+    """Return the view of every route under /api/, by the route as the URLconf writes it."""
+    return {
+        route: view
+        for route, view in routes(get_resolver(urlconf), "")
+        if re.match(r"\^?api\b", route) and route != "api/docs"  # which is a page
+    }
+
+
+def routes(resolver: URLResolver, prefix: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for pattern in resolver.url_patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from routes(pattern, route)
+        else:
+            yield route, pattern.callback

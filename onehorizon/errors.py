@@ -14,15 +14,16 @@ from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 from rest_framework import exceptions
-from rest_framework.response import Response
+from rest_framework.request import Request
 from rest_framework.views import set_rollback
 
 from apikeys.authentication import CHALLENGE
 from apikeys.models import ActiveKeyLimitReached, IdempotencyKeyReused
+from apikeys.permissions import MissingScope
 from onehorizon.ratelimits import RateLimited
-from workspaces.access import MissingScope
 from workspaces.models import NoneChosen, WorkspaceSuspended
 
 logger = logging.getLogger("onehorizon.errors")
@@ -37,26 +38,21 @@ def envelope(code: int, message: str, errors: dict[str, list[str]] | None = None
     return body
 
 
-def error_response(code: int, message: str) -> HttpResponse:
-    """The envelope where no API view is at work."""
-    return HttpResponse(orjson.dumps(envelope(code, message)), status=code, content_type="application/json")
+def error_response(
+    code: int, message: str, errors: dict[str, list[str]] | None = None, headers: dict[str, str] | None = None
+) -> HttpResponse:
+    body = orjson.dumps(envelope(code, message, errors))
+    return HttpResponse(body, status=code, headers=headers, content_type="application/json")
 
 
-def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
-    """DRF's EXCEPTION_HANDLER; unlike the stock one it answers every exception, so that no HTML can come out."""
+def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse:
+    """DRF's EXCEPTION_HANDLER. It handles every exception, so that an API path never returns HTML."""
     set_rollback()
-    body, headers = worded(error, context["view"])
-    return Response(body, status=body["code"], headers=headers)
+    return response_for(error, context["request"])
 
 
-def refusal(error: Exception, raised_by: object) -> HttpResponse:
-    """The same where no API view is at work."""
-    body, headers = worded(error, raised_by)
-    return HttpResponse(orjson.dumps(body), status=body["code"], headers=headers, content_type="application/json")
-
-
-def worded(error: Exception, raised_by: object) -> tuple[dict[str, Any], dict[str, str]]:
-    """What an exception is answered with: the envelope, and the fields that go with it."""
+def response_for(error: Exception, request: HttpRequest | Request) -> HttpResponse:
+    """Return the response of the API to an exception."""
     headers: dict[str, str] = {}
     errors: dict[str, list[str]] | None = None
     match error:
@@ -64,14 +60,15 @@ def worded(error: Exception, raised_by: object) -> tuple[dict[str, Any], dict[st
             errors = flatten(error.detail)
             code, message = 400, "These fields can't be used as sent: " + ", ".join(errors) + "."
         case exceptions.NotAuthenticated():
-            code, message = 401, "Send an API key or an access token as a bearer token in the Authorization header."
-            headers["WWW-Authenticate"] = CHALLENGE
+            guide = request.build_absolute_uri(reverse("document", args=["api-keys"]))
+            code, message = 401, f'No API key was sent. Send it as "Authorization: Bearer one_…". See {guide}.'
+            headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]  # set by APIView
         case exceptions.AuthenticationFailed():
             code, message = 401, str(error.detail)
-            headers["WWW-Authenticate"] = f'{CHALLENGE}, error="invalid_token"'
+            headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]
         case RateLimited():
             code, message = 429, str(error)
-            headers["Retry-After"] = str(error.retry_after)
+            headers["Retry-After"] = str(error.wait)
         case MissingScope():
             code, message = 403, str(error)
             headers["WWW-Authenticate"] = f'{CHALLENGE}, error="insufficient_scope", scope="{error.scope}"'
@@ -98,9 +95,9 @@ def worded(error: Exception, raised_by: object) -> tuple[dict[str, Any], dict[st
         case exceptions.APIException():
             code, message = error.status_code, str(error.detail)
         case _:
-            logger.exception("unhandled error in %s", type(raised_by).__name__)
+            logger.exception("unhandled exception")
             code, message = 500, "Something went wrong on our side."
-    return envelope(code, message, errors), headers
+    return error_response(code, message, errors, headers)
 
 
 def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:
@@ -127,9 +124,9 @@ def page_for(request: HttpRequest, error: Exception) -> HttpResponse | None:
         case Http404() | ObjectDoesNotExist():
             return not_found(request, error)
         case RateLimited():
-            again = timezone.now() + timedelta(seconds=error.retry_after)
+            again = timezone.now() + timedelta(seconds=error.wait)
             response = render(request, "429.html", {"again": again}, status=429)
-            response["Retry-After"] = str(error.retry_after)
+            response["Retry-After"] = str(error.wait)
             return response
         case NoneChosen():
             return redirect("workspaces")

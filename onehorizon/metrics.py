@@ -44,8 +44,7 @@ _argon2 = Histogram(
 def count_request(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
     if _ON:
         method = request.method if request.method in METHODS else "other"
-        unrouted = "refused" if response.status_code in (401, 429, 503) else "unmatched"
-        route = request.resolver_match.route if request.resolver_match else unrouted
+        route = request.resolver_match.route if request.resolver_match else "unmatched"
         _requests.labels(method, route, response.status_code).inc()
         _latency.labels(method, route).observe(seconds)
 

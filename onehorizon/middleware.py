@@ -5,20 +5,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from csp import middleware as csp
 from django.conf import settings
-from django.contrib.auth import middleware as auth
-from django.contrib.messages import middleware as messages
-from django.contrib.sessions import middleware as sessions
 from django.core.exceptions import DisallowedHost
+from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse
-from django.middleware import common
-from django.utils.deprecation import MiddlewareMixin
+from django.utils.module_loading import import_string
 
 from onehorizon.client import client_address, sent_by_trusted_proxy
-from onehorizon.errors import error_response, is_api, page_for, refusal
+from onehorizon.errors import error_response, is_api, page_for, response_for
 from onehorizon.logs import redact
 from onehorizon.metrics import count_request
+from workspaces.access import Principal
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -54,7 +51,7 @@ class RequestLogMiddleware:
             "ms": round(seconds * 1000, 1),
             "address": client_address(request),
             "requestId": request_id,
-            **getattr(request, "log_fields", {}),
+            **(principal.log_fields if (principal := getattr(request, "principal", None)) else {}),
         }
         logger.info("%s %s", request.method, request.path.encode("unicode_escape").decode(), extra=fields)
         return response
@@ -72,9 +69,25 @@ class ForwardedMiddleware:
         return self.get_response(request)
 
 
+class QuotaHeadersMiddleware:
+    """Adds the RateLimit headers to every response to a request that counted against a quota."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        principal: Principal | None = getattr(request, "principal", None)
+        if principal is not None and principal.decision is not None:
+            for name, value in principal.decision.status.headers().items():
+                response[name] = value
+        return response
+
+
 class ApiMiddleware:
-    """What holds for every answer under /api/: nothing is cached, its length and the quota are told, an unknown host is
-    refused. Without a length the server would send the body in chunks.
+    """Handles what all responses under /api/ have in common: no caching, a Content-Length, and 400 for an unknown host.
+
+    Without a Content-Length the server would send the body in chunks.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -89,9 +102,6 @@ class ApiMiddleware:
             response = error_response(400, "This host name is not served here.")
         else:
             response = self.get_response(request)
-        if (quota := getattr(request, "quota", None)) is not None:
-            for name, value in quota.headers().items():
-                response[name] = value
         response["Cache-Control"] = "no-store"
         response["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
         if response.status_code != 204:  # which must not have one (RFC 9110, 8.6)
@@ -99,45 +109,28 @@ class ApiMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """What even the API's views let through, lest DEBUG's HTML answer it."""
-        return refusal(exception, self) if is_api(request) else None
-
-
-class ForPages(MiddlewareMixin):
-    """Mixed into a middleware that pages need: API requests pass it by, since each costs them time for nothing."""
-
-    def __call__(self, request: HttpRequest) -> Any:
-        return self.get_response(request) if is_api(request) else super().__call__(request)
-
-
-class CSPMiddleware(ForPages, csp.CSPMiddleware):
-    pass
-
-
-class SessionMiddleware(ForPages, sessions.SessionMiddleware):
-    pass
-
-
-class CommonMiddleware(ForPages, common.CommonMiddleware):
-    pass
-
-
-class AuthenticationMiddleware(ForPages, auth.AuthenticationMiddleware):
-    pass
-
-
-class MessageMiddleware(ForPages, messages.MessageMiddleware):
-    pass
+        """Handle exceptions outside DRF's views too, so that DEBUG's HTML page is never returned."""
+        return response_for(exception, request) if is_api(request) else None
 
 
 class PageMiddleware:
-    """What holds for every page: nothing of it is kept by a cache, and its failures wear the product's dress."""
+    """Runs `settings.PAGE_MIDDLEWARE`, the middleware that only pages need, and skips it for API requests.
+
+    Those may define `__call__`, `process_request` and `process_response`, but no other hook. Responses are not cached,
+    and errors are rendered in the product's layout.
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
+        self.api = get_response
+        pages: Any = get_response
+        for path in reversed(settings.PAGE_MIDDLEWARE):
+            pages = convert_exception_to_response(import_string(path)(pages))  # as Django does for MIDDLEWARE
+        self.pages: GetResponse = pages
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
+        if is_api(request):
+            return self.api(request)
+        response = self.pages(request)
         response["Cache-Control"] = "no-store"
         return response
 

@@ -1,4 +1,4 @@
-"""Too much of something: the exception, and the coarse limits on the page's forms."""
+"""The exception for an exceeded rate limit, and coarse limits on the pages' forms."""
 
 import logging
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
+from rest_framework.exceptions import Throttled
 
 from onehorizon.client import block_of, client_address
 
@@ -16,18 +17,23 @@ Result = TypeVar("Result")
 logger = logging.getLogger("onehorizon.ratelimits")
 
 
-class RateLimited(Exception):
-    """Too much of something; `retry_after`, in whole seconds, is when there is room again."""
+class RateLimited(Throttled):
+    """A rate limit was exceeded. `wait` is the number of whole seconds, at least 1, until there is room again.
 
-    def __init__(self, what: str, retry_after: int) -> None:
-        super().__init__(f"{what}, retry in {retry_after} second{'' if retry_after == 1 else 's'}")
-        self.retry_after = retry_after
+    DRF's stock exception handler answers it with 429, this message, and `Retry-After`.
+    """
+
+    wait: int
+
+    def __init__(self, problem: str, wait: int) -> None:
+        super().__init__(detail=f"{problem}, retry in {wait} second{'' if wait == 1 else 's'}")
+        self.wait = wait
 
 
 def limit_form(request: HttpRequest, group: str, key: str, rate: str) -> None:
     """Counts a form's use under `key` (an account, a person; `ip` for the client's address), `rate` such as `10/5m`.
 
-    Raises `RateLimited`. For people at a page; API requests have an exact quota of their own (apikeys.quota).
+    Raises `RateLimited`. For people at a page; API requests have an exact quota of their own (workspaces.quota).
     """
     counted = block_of(client_address(request)) if key == "ip" else key
     usage = get_usage(request, group=group, key=lambda *_: counted, rate=rate, increment=True)

@@ -170,17 +170,19 @@ MIDDLEWARE = [
     "onehorizon.middleware.RequestLogMiddleware",
     "onehorizon.middleware.ForwardedMiddleware",
     "onehorizon.middleware.ApiMiddleware",
+    "onehorizon.middleware.QuotaHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "apikeys.middleware.PrincipalMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
-    "onehorizon.middleware.CSPMiddleware",
-    "onehorizon.middleware.SessionMiddleware",
-    "onehorizon.middleware.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "onehorizon.middleware.AuthenticationMiddleware",
-    "onehorizon.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "onehorizon.middleware.PageMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+]
+PAGE_MIDDLEWARE = [  # run by PageMiddleware
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
 ]
 ROOT_URLCONF = "onehorizon.urls"
 WSGI_APPLICATION = "onehorizon.wsgi.application"
@@ -227,7 +229,15 @@ MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # th
 CSRF_FAILURE_VIEW = "onehorizon.errors.csrf_failure"
 # A shared cache makes the limits on the page's forms exact over several hosts; without one they hold per process.
 # Plain http redirects: oauth.models.Application lets them go to loopback addresses alone.
-SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001", "oauth2_provider.W008"]
+# The admin looks for its middleware in MIDDLEWARE; it is in PAGE_MIDDLEWARE.
+SILENCED_SYSTEM_CHECKS = [
+    "django_ratelimit.E003",
+    "django_ratelimit.W001",
+    "oauth2_provider.W008",
+    "admin.E408",
+    "admin.E409",
+    "admin.E410",
+]
 
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -329,9 +339,12 @@ if not DEBUG:
 # ForwardedMiddleware drops the header unless a trusted proxy sent it.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-AUTHENTICATORS = ["apikeys.authentication.ApiKeyAuthenticator", "oauth.authentication.AccessTokenAuthenticator"]
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["apikeys.authentication.PrincipalAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "apikeys.authentication.ApiKeyAuthentication",
+        "oauth.authentication.AccessTokenAuthentication",
+    ],
+    "DEFAULT_THROTTLE_CLASSES": ["apikeys.throttling.QuotaThrottle"],
     "DEFAULT_PERMISSION_CLASSES": ["apikeys.permissions.PrincipalRequired", "apikeys.permissions.ScopeRequired"],
     "DEFAULT_RENDERER_CLASSES": ["onehorizon.formats.OrjsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["onehorizon.formats.OrjsonParser"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -23,7 +22,6 @@ from typing import Any, TypeVar
 
 import pytest
 from django.db import connection
-from django.urls import URLResolver, get_resolver
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 from oauth2_provider.models import AccessToken, set_token_value
@@ -33,12 +31,12 @@ from rest_framework.test import APIClient
 
 from apikeys.events import Actor, Via
 from apikeys.models import ApiKey
-from apikeys.quota import SECOND
 from oauth.models import Application
 from tests.described import require_described
 from tests.sweep import sweep
 from workspaces.hashers import PasswordHasher
 from workspaces.models import Role, Tier, User, Workspace
+from workspaces.quota import SECOND
 
 ROOT = Path(__file__).resolve().parent.parent
 BY_TEST = Actor(via=Via.COMMAND)
@@ -298,24 +296,6 @@ def in_processes(count: int, code: str, **overrides: str) -> list[str]:
             each.communicate()
     assert [each.returncode for each in started] == [0] * count, outputs
     return outputs
-
-
-# ---- what the API consists of ----
-
-
-def api_routes(urlconf: str | None = None) -> dict[str, Callable[..., Any]]:
-    """Every address under /api/ but the page at /api/docs, as in the URL patterns, with what answers there."""
-    found = routes(get_resolver(urlconf), "")
-    return {route: view for route, view in found if re.match(r"\^?api\b", route) and route != "api/docs"}
-
-
-def routes(resolver: URLResolver, prefix: str) -> Iterator[tuple[str, Callable[..., Any]]]:
-    for pattern in resolver.url_patterns:
-        route = prefix + str(pattern.pattern)
-        if isinstance(pattern, URLResolver):
-            yield from routes(pattern, route)
-        else:
-            yield route, pattern.callback
 
 
 def lift_quota(workspace: Workspace) -> None:

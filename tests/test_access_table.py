@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import BY_TEST, Api, api_routes, lift_quota, make_key
+from onehorizon.checks import api_routes
+from tests.helpers import BY_TEST, Api, lift_quota, make_key
 from workspaces.ids import new_id
 from workspaces.models import Task, User, Workspace
 

@@ -12,7 +12,8 @@ import pytest
 from django.test import Client
 from django.urls import get_resolver
 
-from tests.helpers import ROOT, routes
+from onehorizon.checks import routes
+from tests.helpers import ROOT
 
 APPS = ("onehorizon", "workspaces", "apikeys", "oauth")
 MODULES = [file for app in APPS for file in (ROOT / app).rglob("*.py") if "migrations" not in file.parts]

@@ -6,41 +6,45 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.http import HttpRequest, HttpResponse
-from django.urls import include, path
+from django.urls import clear_url_caches, include, path
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.decorators import api_view
 from rest_framework.permissions import AllowAny, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
-from apikeys import quota
-from apikeys.authentication import PrincipalAuthentication
 from apikeys.permissions import PrincipalRequired
 from onehorizon.api import ApiView, ApiViewSet, UnknownPathView
+from onehorizon.checks import api_routes, guarded_api_views, problem_of
 from onehorizon.openapi import SchemaView
-from tests.helpers import Api, api_routes, make_key
+from tests.helpers import Api, make_key
+from workspaces import quota
 from workspaces.models import Workspace
 
 
 def missing(view: Callable[..., Any]) -> list[str]:
-    """What a view fails to declare; the initkwargs are what `as_view()` was given, and win over the class."""
-    cls = getattr(view, "cls", None)
-    if cls is None or not issubclass(cls, ApiView):
-        return ["ApiView"]
-    made = cls(**view.initkwargs)  # type: ignore[attr-defined]
-    wanted = {
-        "authentication": any(isinstance(each, PrincipalAuthentication) for each in made.get_authenticators()),
-        "permission": cls in (SchemaView, UnknownPathView)
-        or any(isinstance(each, PrincipalRequired) for each in made.get_permissions()),
+    """Return what a view fails to declare. The initkwargs were passed to `as_view()` and override the class."""
+    if problem := problem_of(view):
+        return [problem]
+    cls: Any = view.cls  # type: ignore[attr-defined]
+    if not issubclass(cls, ApiView):
+        return ["does not extend ApiView"]
+    instance = cls(**view.initkwargs)  # type: ignore[attr-defined]
+    is_public = cls in (SchemaView, UnknownPathView)
+    declared = {
+        "permission": is_public or any(isinstance(each, PrincipalRequired) for each in instance.get_permissions()),
         "order of the checks": cls.initial in (ApiView.initial, UnknownPathView.initial),
         "dispatch": cls.dispatch is APIView.dispatch,
     }
-    return [name for name, declared in wanted.items() if not declared]
+    return [name for name, is_declared in declared.items() if not is_declared]
 
 
 @pytest.mark.parametrize("route", api_routes())
-def test_every_route_declares_authentication_and_permission(route: str) -> None:
+def test_every_route_declares_authentication_throttle_and_permission(route: str) -> None:
     assert missing(api_routes()[route]) == []
 
 
@@ -66,14 +70,21 @@ class UnauthenticatedView(ApiView):
     authentication_classes = []
 
 
+class UnlimitedView(ApiView):
+    throttle_classes = []
+
+
+class OtherAuthenticationView(APIView):
+    authentication_classes = [SessionAuthentication]
+
+
 class OwnOrderView(ApiView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.check_permissions(request)
 
 
 class PlainView(APIView):
-    authentication_classes = [PrincipalAuthentication]
-    permission_classes = [PrincipalRequired]
+    pass
 
 
 class ListViewSet(ApiViewSet):
@@ -85,11 +96,19 @@ def plain_function(request: HttpRequest) -> HttpResponse:
     return HttpResponse("open to all")
 
 
+@api_view(["GET"])
+def decorated_function(request: Request) -> Response:
+    return Response({})
+
+
 careless = [
     path("function", plain_function),
     path("plain", PlainView.as_view()),
     path("open", OpenView.as_view()),
     path("unauthenticated", UnauthenticatedView.as_view()),
+    path("unlimited", UnlimitedView.as_view()),
+    path("other-authentication", OtherAuthenticationView.as_view()),
+    path("decorated-function", decorated_function),
     path("own-order", OwnOrderView.as_view()),
     path("initkwargs", ListViewSet.as_view({"get": "list"}, permission_classes=[])),
 ]
@@ -100,29 +119,46 @@ urlpatterns = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "forgotten"),
-    [
-        ("function", ["ApiView"]),
-        ("plain", ["ApiView"]),
-        ("open", ["permission"]),
-        ("unauthenticated", ["authentication"]),
-        ("own-order", ["order of the checks"]),
-        ("initkwargs", ["permission"]),
-    ],
-)
-def test_a_route_that_forgets_is_found(name: str, forgotten: list[str]) -> None:
-    assert missing(api_routes(__name__)[f"api/v1/careless/{name}"]) == forgotten
+FORGOTTEN = {
+    "function": "is not a DRF view",
+    "plain": "does not extend ApiView",
+    "open": "permission",
+    "unauthenticated": "does not use ApiKeyAuthentication",
+    "unlimited": "does not use QuotaThrottle",
+    "other-authentication": "does not use ApiKeyAuthentication",
+    "decorated-function": "does not extend ApiView",
+    "own-order": "order of the checks",
+    "initkwargs": "permission",
+}
 
 
-@pytest.mark.django_db
+@pytest.mark.parametrize(("name", "forgotten"), FORGOTTEN.items())
+def test_a_route_that_forgets_is_found(name: str, forgotten: str) -> None:
+    assert missing(api_routes(__name__)[f"api/v1/careless/{name}"]) == [forgotten]
+
+
 @pytest.mark.urls(__name__)
-def test_a_route_that_forgets_everything_is_counted_and_refuses_bad_keys_all_the_same(api: Api) -> None:
-    address = "/careless/function"
+def test_the_system_check_names_each_view_that_is_not_guarded() -> None:
+    errors = guarded_api_views()
 
-    assert APIClient().get(f"/api/v1{address}").status_code == 200
-    assert api.client.get(f"/api/v1{address}", headers=api.headers)["RateLimit"].startswith('"standard";r=199;')
-    assert Api("one_wrong").get(address).status_code == 401
+    assert {error.id for error in errors} == {"onehorizon.E001"}
+    assert [error.msg for error in errors] == [
+        "The view at /api/v1/careless/function is not a DRF view.",
+        "The view at /api/v1/careless/unauthenticated does not use ApiKeyAuthentication.",
+        "The view at /api/v1/careless/unlimited does not use QuotaThrottle.",
+        "The view at /api/v1/careless/other-authentication does not use ApiKeyAuthentication.",
+    ]
+
+
+def test_the_system_check_is_part_of_manage_py_check(capsys: pytest.CaptureFixture[str], settings: Any) -> None:
+    call_command("check")
+    settings.ROOT_URLCONF = __name__
+    clear_url_caches()
+    try:
+        with pytest.raises(SystemCheckError, match="careless/function is not a DRF view"):
+            call_command("check")
+    finally:
+        clear_url_caches()
 
 
 TASKS = "/workspaces/current/tasks"

@@ -1,74 +1,86 @@
-"""Who a request acts for, and which workspace it means."""
+"""Principals, the scopes they hold, and the workspaces they can reach."""
 
+from abc import ABC, abstractmethod
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from django.db.models import QuerySet
 
+from workspaces import quota
 from workspaces.ids import is_id
-from workspaces.models import User, Workspace
+from workspaces.models import Tier, User, Workspace
 
 
 class Scope(StrEnum):
-    """What a principal may be allowed to do."""
-
     READ = "workspace:read"
     WRITE = "workspace:write"
     MANAGE_KEYS = "api-keys:manage"
 
 
 class Scopes(NamedTuple):
-    """What a view asks for: to read, and to write. None: whoever is there may."""
+    """The scopes that a view requires for reading and for writing; None requires only a principal."""
 
     read: Scope | None
     write: Scope | None
 
 
-class MissingScope(Exception):
-    def __init__(self, scope: Scope) -> None:
-        super().__init__(f"This needs the scope {scope}, which the access token was not given.")
-        self.scope = scope
-
-
 class HasWorkspaces(Protocol):
     def reachable_workspaces(self) -> QuerySet[Workspace]:
-        """The workspaces it may reach."""
+        """Return the workspaces that it may access."""
 
     def current_workspace(self) -> Workspace:
-        """What `current` means for it."""
+        """Return the workspace that `current` means. Raises `NoneChosen`."""
 
 
-class Principal(HasWorkspaces, Protocol):
-    """What `request.auth` holds on an API request: an API key, which acts for its workspace, or a person."""
+class Principal(ABC):
+    """Whom a request acts for: an API key, which acts for its workspace, or a person. `request.auth` on API requests.
+
+    A principal belongs to one request.
+    """
+
+    kind: ClassVar[str]  # as in the response of whoAmI
+    user: User | None = None
+    decision: quota.Decision | None = None  # on this request
 
     @property
-    def kind(self) -> str: ...
-
-    @property
-    def person(self) -> User | None:
-        """The person behind the request; None for a key, which sees what the whole team sees."""
-
-    @property
+    @abstractmethod
     def quota_subject(self) -> str:
-        """Who shares the quota: the id that admissions are counted under."""
-
-    def admit(self) -> Any:
-        """Counts the request on that quota, if there is room for it: the `apikeys.quota.Decision`."""
-
-    def allows(self, scope: Scope) -> bool: ...
+        """The id that requests are counted under. Principals with the same id share a quota."""
 
     @property
-    def log_fields(self) -> dict[str, str]:
-        """What a log line says of it. Never a secret."""
+    @abstractmethod
+    def tier(self) -> Tier:
+        """The size of the quota."""
 
+    def count_request(self) -> quota.Decision:
+        """Count the request against the quota, once however often this is called, and return the decision."""
+        if self.decision is None:
+            self.decision = quota.admit(self.quota_subject, self.tier)
+        return self.decision
+
+    @abstractmethod
+    def has_scope(self, scope: Scope) -> bool: ...
+
+    @abstractmethod
+    def reachable_workspaces(self) -> QuerySet[Workspace]: ...
+
+    @abstractmethod
+    def current_workspace(self) -> Workspace: ...
+
+    @property
+    @abstractmethod
+    def log_fields(self) -> dict[str, str]:
+        """The ids that identify the principal in a log line. Never a secret."""
+
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What `GET /me` says of it, besides the workspace and the quota."""
+        """Return what whoAmI says about it besides the workspace and the quota."""
 
 
 def resolve_workspace(principal: HasWorkspaces, workspace_id: str) -> Workspace:
-    """The workspace that `{workspaceId}` means, for API and page alike: an id or `current`.
+    """Return the workspace for the `{workspaceId}` of a page or the API: an id or `current`.
 
-    Raises `Workspace.DoesNotExist` for one that is absent or not the principal's: they look the same.
+    Raises `Workspace.DoesNotExist` for an absent workspace and for one that the principal can't reach.
     """
     if workspace_id == "current":
         return principal.current_workspace()

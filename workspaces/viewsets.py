@@ -25,7 +25,7 @@ class WhoAmIView(ApiView):
                 "kind": self.principal.kind,
                 **self.principal.describe(),
                 "workspace": self._workspace(),
-                "quota": request.quota.describe(),  # type: ignore[attr-defined]  # left by PrincipalMiddleware
+                "quota": self.principal.count_request().status.describe(),
             }
         )
 
@@ -62,7 +62,7 @@ class MemberViewSet(InWorkspaceViewSet):
 
 class TaskViewSet(InWorkspaceViewSet):
     def get_queryset(self) -> TaskQuerySet:
-        tasks: TaskQuerySet = self.workspace.tasks.visible_to(self.principal.person)
+        tasks: TaskQuerySet = self.workspace.tasks.visible_to(self.principal.user)
         return tasks.prefetch_related("contributors")
 
     def get_object(self, *, locked: bool = False) -> Task:
@@ -74,8 +74,8 @@ class TaskViewSet(InWorkspaceViewSet):
 
     def list(self, request: Request, workspace_id: str) -> Response:
         query = task_query(request.META["QUERY_STRING"])
-        person = self.principal.person
-        tasks, next_cursor = task_page(self.workspace.pk, person.pk if person else None, **query)
+        user = self.principal.user
+        tasks, next_cursor = task_page(self.workspace.pk, user.pk if user else None, **query)
         return Response({"tasks": tasks, "nextCursor": next_cursor})
 
     def create(self, request: Request, workspace_id: str) -> Response:

@@ -8,11 +8,11 @@ import pytest
 from django.db.models.signals import pre_save
 from django.test import Client
 
-from apikeys import quota
 from apikeys.events import AuditEvent
 from onehorizon.operators import change_url, changelist_url
 from tests.admin.pages import add_url, below
 from tests.helpers import BY_TEST, Api, make_key, make_user, make_workspace
+from workspaces import quota
 from workspaces.models import Membership, Role, Tier, User, Workspace
 
 
@@ -143,7 +143,7 @@ def test_asking_does_not_clear(desk: Client, api: Api, workspace: Workspace) -> 
     page = desk.get(below(workspace, "clear-quota")).content.decode()
 
     assert "Clear the quota of Acme?" in page
-    assert quota.standing(workspace.pk, workspace.tier).windows[1].remaining == 39
+    assert quota.status(workspace.pk, workspace.tier).windows[1].remaining == 39
 
 
 # ---- suspension ----

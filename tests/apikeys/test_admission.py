@@ -11,9 +11,9 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from apikeys import quota
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Api, committed, database_url, make_key
+from workspaces import quota
 from workspaces.models import Task, Tier, User, Workspace
 
 on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="the short way is PostgreSQL's")
@@ -67,7 +67,7 @@ def test_a_refused_request_takes_one_statement(warm: Api, workspace: Workspace) 
         answer = warm.get(TASKS)
 
     assert answer.status_code == 429
-    assert answer.headers["Retry-After"] == str(quota.standing(workspace.pk, workspace.tier).retry_after)
+    assert answer.headers["Retry-After"] == str(quota.admit(workspace.pk, workspace.tier).retry_after)
     assert '"burst";r=0' in answer.headers["RateLimit"]
     assert len(captured) == 1
 
@@ -83,10 +83,10 @@ def test_a_known_key_that_has_ended_is_refused_and_counts_nothing(
         ApiKey.objects.filter(pk=api_key.pk).update(expires_at=api_key.created_at)
     else:
         workspace.suspend("Unpaid")
-    before = quota.standing(workspace.pk, workspace.tier).windows[0].remaining
+    before = quota.status(workspace.pk, workspace.tier).windows[0].remaining
 
     assert warm.get("/me").status_code == 401
-    assert quota.standing(workspace.pk, workspace.tier).windows[0].remaining == before
+    assert quota.status(workspace.pk, workspace.tier).windows[0].remaining == before
 
 
 @pytest.mark.django_db
@@ -134,7 +134,7 @@ def test_who_waited_while_the_last_place_was_taken_is_told_the_true_delay(worksp
 
     assert answer.status_code == 429
     assert '"burst";r=0' in answer.headers["RateLimit"]
-    assert int(answer.headers["Retry-After"]) == quota.standing(workspace.pk, workspace.tier).retry_after
+    assert int(answer.headers["Retry-After"]) == quota.admit(workspace.pk, workspace.tier).retry_after
 
 
 @on_postgresql
@@ -155,7 +155,7 @@ def test_who_waited_for_the_very_first_admission_is_told_the_true_delay(workspac
         answer = waiting.result(30)
 
     assert answer.status_code == 429
-    assert int(answer.headers["Retry-After"]) == quota.standing(workspace.pk, tier).retry_after
+    assert int(answer.headers["Retry-After"]) == quota.admit(workspace.pk, tier).retry_after
 
 
 def asked_in_a_thread(api: Api) -> Any:

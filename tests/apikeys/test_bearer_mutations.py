@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from apikeys import keys, quota, secrets
+from apikeys import keys, secrets
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Api, make_key
+from workspaces import quota
 from workspaces.models import Workspace
 
 pytestmark = pytest.mark.django_db
@@ -156,8 +157,8 @@ def told_in_headers(response: Any) -> dict[str, str]:
 
 
 def nothing_counted(workspace: Workspace) -> bool:
-    standing = quota.standing(workspace.pk, workspace.tier)
-    return [window.remaining for window in standing.windows] == [200, 40]
+    status = quota.status(workspace.pk, workspace.tier)
+    return [window.remaining for window in status.windows] == [200, 40]
 
 
 def test_the_unmutated_keys_are_all_good(made: Keys) -> None:
@@ -221,7 +222,7 @@ def test_whoever_sends_no_bearer_token_is_asked_for_one(
     assert response.status_code == 401
     assert response.json() == {
         "code": 401,
-        "message": "Send an API key or an access token as a bearer token in the Authorization header.",
+        "message": 'No API key was sent. Send it as "Authorization: Bearer one_…". See http://testserver/docs/api-keys/.',
     }
     assert response["WWW-Authenticate"] == CHALLENGE
     assert nothing_counted(workspace)

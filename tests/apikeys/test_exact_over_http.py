@@ -20,9 +20,9 @@ from django.test import Client
 
 from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
-from apikeys.quota import SECOND
 from tests.helpers import BY_TEST, committed, fetch, lift_quota, make_key, make_token, make_user, make_workspace, server
 from workspaces.models import Tier, User, Workspace
+from workspaces.quota import SECOND
 
 pytestmark = committed
 

@@ -13,9 +13,9 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apikeys import quota
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Api, committed, make_key
+from workspaces import quota
 from workspaces.models import Workspace
 
 pytestmark = pytest.mark.django_db

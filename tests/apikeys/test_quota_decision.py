@@ -7,8 +7,8 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apikeys import quota
-from apikeys.quota import SECOND, Decision, Limit, Window, delay, window
+from workspaces import quota
+from workspaces.quota import SECOND, Limit, Status, Window, delay, window
 
 limits_drawn = st.lists(
     st.builds(Limit, st.just("some"), requests=st.integers(1, 6), seconds=st.integers(1, 12)), min_size=1, max_size=3
@@ -156,15 +156,15 @@ def test_an_admission_leaves_its_window_to_the_microsecond() -> None:
     assert window([0], 60 * SECOND, limit) == Window(limit, remaining=1, reset=0)
 
 
-def test_a_decision_says_itself_in_the_fields_of_the_draft() -> None:
+def test_the_status_is_rendered_as_the_headers_of_the_draft() -> None:
     windows = (Window(Limit("standard", 200, 900), 187, 812), Window(Limit("burst", 40, 60), 39, 60))
-    decision = Decision("standard", admitted=True, retry_after=0, windows=windows)
+    status = Status("standard", windows)
 
-    assert decision.headers() == {
+    assert status.headers() == {
         "RateLimit-Policy": '"standard";q=200;w=900, "burst";q=40;w=60',
         "RateLimit": '"standard";r=187;t=812, "burst";r=39;t=60',
     }
-    assert decision.describe() == {
+    assert status.describe() == {
         "tier": "standard",
         "limits": [
             {"name": "standard", "requests": 200, "seconds": 900, "remaining": 187, "resetAfter": 812},

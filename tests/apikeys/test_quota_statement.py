@@ -12,9 +12,7 @@ from django.db import connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apikeys import quota
 from apikeys.models import ApiKey
-from apikeys.quota import SECOND, Limit
 from tests.helpers import (
     Api,
     advance_quota_clock,
@@ -26,7 +24,9 @@ from tests.helpers import (
     make_workspace,
     server,
 )
+from workspaces import quota
 from workspaces.models import Tier, Workspace
+from workspaces.quota import SECOND, Limit
 
 in_one_transaction = pytest.mark.django_db
 committed = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -89,7 +89,7 @@ def test_the_statement_decides_as_the_pure_functions_do(drawn: Tier, waits: list
             assert decision.retry_after == 0
         else:
             assert expected_delay // SECOND - 9 <= decision.retry_after <= expected_delay // SECOND
-        for actual, limit in zip(decision.windows, limits, strict=True):
+        for actual, limit in zip(decision.status.windows, limits, strict=True):
             expected = quota.window(kept, now, limit)
             assert (actual.limit, actual.remaining) == (limit, expected.remaining)
             assert expected.reset - 9 <= actual.reset <= expected.reset
@@ -158,7 +158,7 @@ def test_two_hundred_in_fifteen_minutes_and_then_not_until_the_first_is_out() ->
 
     advance_quota_clock(subject, 405)
 
-    assert (refused.admitted, [window.remaining for window in refused.windows]) == (False, [0, 40])
+    assert (refused.admitted, [window.remaining for window in refused.status.windows]) == (False, [0, 40])
     assert 398 <= refused.retry_after <= 400
     assert sum(quota.admit(subject, STANDARD).admitted for _ in range(50)) == 40
 
@@ -200,7 +200,7 @@ def test_a_lowered_limit_holds_from_the_next_request_on() -> None:
 
     assert not refused.admitted
     assert 895 <= refused.retry_after <= 900
-    assert [window.remaining for window in refused.windows] == [0, 0]
+    assert [window.remaining for window in refused.status.windows] == [0, 0]
 
 
 @in_one_transaction
@@ -244,17 +244,17 @@ def test_moving_a_workspace_to_a_tier_is_felt_by_its_key_at_once(api: Api, works
 
 
 @in_one_transaction
-def test_standing_counts_nothing() -> None:
+def test_status_counts_nothing() -> None:
     subject = new_subject()
-    assert [window.remaining for window in quota.standing(subject, STANDARD).windows] == [200, 40]
+    assert [window.remaining for window in quota.status(subject, STANDARD).windows] == [200, 40]
     quota.admit(subject, STANDARD)
     before = stored(subject)
 
     for _ in range(50):
-        standing = quota.standing(subject, STANDARD)
+        status = quota.status(subject, STANDARD)
 
-    assert [window.remaining for window in standing.windows] == [199, 39]
-    assert [window.limit for window in standing.windows] == [Limit("standard", 200, 900), Limit("burst", 40, 60)]
+    assert [window.remaining for window in status.windows] == [199, 39]
+    assert [window.limit for window in status.windows] == [Limit("standard", 200, 900), Limit("burst", 40, 60)]
     assert stored(subject) == before
 
 
@@ -296,7 +296,7 @@ def test_eight_processes_at_once_are_admitted_exactly_forty_times() -> None:
     outputs = in_processes(
         8,
         f"""
-        from apikeys import quota
+        from workspaces import quota
         from workspaces.models import Tier
         standard = Tier.objects.get(name="standard")
         print(sum(quota.admit({subject!r}, standard).admitted for _ in range(15)))

@@ -9,10 +9,10 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 from playwright.sync_api import expect
 
-from apikeys import quota
 from apikeys.events import Actor, Via
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Visit, committed, fetch, make_key
+from workspaces import quota
 from workspaces.models import User, Workspace
 
 pytestmark = committed
@@ -142,7 +142,7 @@ def test_the_quota_is_shown_and_kept_fresh(
         fetch(f"{site}/api/v1/me", secret)
 
     expect(tile).to_contain_text("197 of 200 requests left", timeout=8_000)
-    assert quota.standing(workspace.pk, workspace.tier).windows[0].remaining == 197
+    assert quota.status(workspace.pk, workspace.tier).windows[0].remaining == 197
 
 
 def test_times_are_relative_with_the_exact_one_in_the_readers_zone(

@@ -87,7 +87,7 @@ def test_a_token_does_what_its_scopes_say(
             assert answer.status_code == status
         else:
             assert answer.status_code == 403
-            assert answer.json()["message"] == f"This needs the scope {scope}, which the access token was not given."
+            assert answer.json()["message"] == f"This requires an access token with the scope {scope}."
             assert answer["WWW-Authenticate"] == (
                 f'Bearer realm="onehorizon", error="insufficient_scope", scope="{scope}"'
             )

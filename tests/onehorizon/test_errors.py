@@ -14,9 +14,10 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apikeys import keys, quota
+from apikeys import keys
 from onehorizon.api import ApiView
 from tests.helpers import Api, committed, fetch, free_port, server
+from workspaces import quota
 from workspaces.models import Workspace
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
@@ -244,7 +245,7 @@ def test_a_failure_is_a_500_that_tells_nothing(
     assert_envelope(response, 500)
     assert response.json()["message"] == "Something went wrong on our side."
     assert secret.encode() not in response.content
-    assert "unhandled error" in caplog.text
+    assert "unhandled exception" in caplog.text
     assert "Traceback" in caplog.text
 
 

@@ -63,13 +63,18 @@ def test_each_of_several_processes_tells_its_share(secret: str, workspace: Works
         samples = scrape(listeners(log, 2))
 
     assert statuses == {200: 40, 429: 3}
-    routes = {"200": "api/v1/workspaces/<str:workspace_id>/tasks", "429": "refused", "401": "refused"}
+    route = "api/v1/workspaces/<str:workspace_id>/tasks"
     counted = {
-        status: value(samples, "onehorizon_requests_total", route=route, status=status)
-        for status, route in routes.items()
+        (path, status): value(samples, "onehorizon_requests_total", route=path, status=status)
+        for path, status in [(route, "200"), (route, "429"), (route, "401"), (f"{route}/<str:task_id>", "401")]
     }
-    assert counted == {"200": 40, "429": 3, "401": 3}
-    assert value(samples, "onehorizon_request_seconds_count", route=routes["200"], method="GET") == 40
+    assert counted == {
+        (route, "200"): 40,
+        (route, "429"): 3,
+        (route, "401"): 2,
+        (f"{route}/<str:task_id>", "401"): 1,
+    }
+    assert value(samples, "onehorizon_request_seconds_count", route=route, method="GET") == 45
     assert value(samples, "onehorizon_quota_refusals_total", tier="standard") == 3
     outcomes = {
         (kind, outcome): value(samples, "onehorizon_authentications_total", kind=kind, outcome=outcome)

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError
+from django.test import RequestFactory
 
-from apikeys import quota
-from onehorizon.errors import exception_handler
+from onehorizon.checks import api_routes
+from onehorizon.errors import response_for
 from onehorizon.openapi import EXAMPLES, schema
 from onehorizon.operations import OPERATIONS
 from tests.described import complain, operation_at, resolve, validator
-from tests.helpers import ROOT, Api, api_routes, make_key, make_token, make_user, make_workspace, manage, program
+from tests.helpers import ROOT, Api, make_key, make_token, make_user, make_workspace, manage, program
+from workspaces import quota
 
 IDS = {
     "whoAmI", "listWorkspaces", "fetchWorkspace", "listMembers", "listTasks", "createTask", "fetchTask", "updateTask",
@@ -243,10 +245,9 @@ def recorded() -> Recorded:
     for _ in range(40):
         quota.admit(workspace.pk, workspace.tier)
     made.ask(api, "GET", tasks)  # 429
-    view = {"view": object()}
     for error in (RuntimeError(), OperationalError()):
-        answer = exception_handler(error, view)
-        made.refusals[str(answer.status_code)] = answer.data
+        response = response_for(error, RequestFactory().get("/"))
+        made.refusals[str(response.status_code)] = json.loads(response.content)
     return made
 
 

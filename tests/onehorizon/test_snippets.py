@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from apikeys import quota
 from apikeys.models import ApiKey
 from onehorizon.documents import SITE
 from tests.helpers import ROOT, advance_quota_clock, committed, make_token, program
+from workspaces import quota
 from workspaces.models import Task, Tier, User, Workspace
 
 pytestmark = committed

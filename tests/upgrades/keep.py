@@ -31,7 +31,7 @@ FILL = """
 import json
 from datetime import timedelta
 from django.utils import timezone
-from apikeys import quota
+from workspaces import quota
 from apikeys.events import Actor, Via
 from apikeys.models import ApiKey
 from tests.helpers import make_token, make_user, make_workspace

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apikeys import quota
 from tests.helpers import Api
+from workspaces import quota
 from workspaces.ids import new_id
 from workspaces.models import Task, Workspace
 

@@ -34,16 +34,14 @@ class Window(NamedTuple):
     reset: int
 
 
-class Decision(NamedTuple):
-    """`retry_after`: seconds, rounded up, after which a lone client is admitted; 0 where this one was."""
+class Status(NamedTuple):
+    """The state of a subject's quota at one moment."""
 
     tier: str
-    admitted: bool
-    retry_after: int
     windows: tuple[Window, ...]
 
     def headers(self) -> dict[str, str]:
-        """The fields of draft-ietf-httpapi-ratelimit-headers."""
+        """Return the fields of draft-ietf-httpapi-ratelimit-headers."""
         return {
             "RateLimit-Policy": ", ".join(
                 f'"{w.limit.name}";q={w.limit.requests};w={w.limit.seconds}' for w in self.windows
@@ -52,7 +50,7 @@ class Decision(NamedTuple):
         }
 
     def describe(self) -> dict[str, Any]:
-        """The same for `GET /me`; seconds and requests."""
+        """Return the same for `GET /me`, in seconds and requests."""
         return {
             "tier": self.tier,
             "limits": [
@@ -66,6 +64,18 @@ class Decision(NamedTuple):
                 for w in self.windows
             ],
         }
+
+
+class Decision(NamedTuple):
+    """Whether a request was admitted, and the quota after that.
+
+    `retry_after` is the number of whole seconds, rounded up, after which a single client is admitted; 0 if this request
+    was.
+    """
+
+    admitted: bool
+    retry_after: int
+    status: Status
 
 
 def limits_of(tier: Tier) -> tuple[Limit, Limit]:
@@ -157,7 +167,7 @@ _STATEMENTS = {
         RETURNING admissions
     """.format(now=_NOW["sqlite"]),  # noqa: S608, constants
 }
-_STANDING = {
+_READ = {
     vendor: f"SELECT (SELECT admissions FROM apikeys_quota WHERE subject = %(subject)s), {now}"  # noqa: S608, constants
     for vendor, now in _NOW.items()
 }
@@ -175,31 +185,39 @@ def admit(subject: str, tier: Tier) -> Decision:
         "burst_span": burst.seconds * SECOND,
     }
     rows = fetch(_STATEMENTS[connection.vendor], parameters)
-    return admitted(tier, _times(rows[0][0])) if rows else standing(subject, tier)
+    return admitted(tier, _times(rows[0][0])) if rows else rejected(tier, *read(subject))
 
 
 def admitted(tier: Tier, admissions: Sequence[int]) -> Decision:
-    """The decision on a request that is the first of `admissions`."""
-    windows = tuple(window(admissions, admissions[0], limit) for limit in limits_of(tier))
-    return Decision(tier.name, admitted=True, retry_after=0, windows=windows)
+    """Return the decision on a request that is the first of `admissions`."""
+    return Decision(True, 0, status_at(tier, admissions, admissions[0]))
 
 
-def refused(tier: Tier, admissions: Sequence[int], now: int) -> Decision:
-    limits = limits_of(tier)
-    windows = tuple(window(admissions, now, limit) for limit in limits)
-    return Decision(tier.name, False, _seconds_up(delay(admissions, now, limits)), windows)
+def rejected(tier: Tier, admissions: Sequence[int], now: int) -> Decision:
+    """Return the decision on a request that the admissions before it leave no room for."""
+    wait = _seconds_up(delay(admissions, now, limits_of(tier)))
+    return Decision(False, wait, status_at(tier, admissions, now))
 
 
-def standing(subject: str, tier: Tier) -> Decision:
-    """How the quota stands, counting nothing. `admitted` is False: nobody was."""
-    stored, now = fetch(_STANDING[connection.vendor], {"subject": subject})[0]
-    return refused(tier, _times(stored), now)
+def status_at(tier: Tier, admissions: Sequence[int], now: int) -> Status:
+    return Status(tier.name, tuple(window(admissions, now, limit) for limit in limits_of(tier)))
+
+
+def status(subject: str, tier: Tier) -> Status:
+    """Return the state of the quota without counting a request."""
+    return status_at(tier, *read(subject))
 
 
 def clear(subject: str) -> None:
-    """Gives `subject` its whole quota back."""
+    """Forget the admissions of `subject`, so that its whole quota is available."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM apikeys_quota WHERE subject = %s", [subject])
+
+
+def read(subject: str) -> tuple[Sequence[int], int]:
+    """Return the admissions of `subject`, newest first, and the database's time, in microseconds."""
+    admissions, now = fetch(_READ[connection.vendor], {"subject": subject})[0]
+    return _times(admissions), now
 
 
 def _times(stored: str | list[int] | None) -> Sequence[int]:

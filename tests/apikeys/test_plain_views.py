@@ -1,0 +1,115 @@
+"""The authentication and throttle classes on a plain `APIView` with DRF's stock exception handler."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from django.urls import path
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.test import APIClient
+from rest_framework.views import APIView, exception_handler
+
+from apikeys.authentication import ApiKeyAuthentication
+from apikeys.models import ApiKey
+from apikeys.throttling import QuotaThrottle
+from onehorizon.checks import problem_of
+from tests.helpers import BY_TEST, make_token
+from workspaces import quota
+from workspaces.access import Principal
+from workspaces.models import User, Workspace
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
+
+
+class ReportView(APIView):
+    authentication_classes = [ApiKeyAuthentication]
+    throttle_classes = [QuotaThrottle]
+
+    def get(self, request: Request) -> Response:
+        return Response({"workspace": cast(Principal, request.auth).current_workspace().name})
+
+    def get_exception_handler(self) -> Any:
+        return exception_handler
+
+
+class CarefulView(ReportView):
+    """Asks both classes once more."""
+
+    def get(self, request: Request) -> Response:
+        assert ApiKeyAuthentication().authenticate(request) == (request.user, request.auth)
+        assert QuotaThrottle().allow_request(request, self)
+        return super().get(request)
+
+
+urlpatterns = [path("reports", ReportView.as_view()), path("api/v1/careful", CarefulView.as_view())]
+
+
+def get(route: str, token: str | None = None, scheme: str = "Bearer") -> Any:
+    headers = {"Authorization": f"{scheme} {token}"} if token else {}
+    return APIClient().get(route, headers=headers)
+
+
+def test_a_valid_key_is_authenticated_and_counted(secret: str, workspace: Workspace) -> None:
+    response = get("/reports", secret)
+
+    assert (response.status_code, response.json()) == (200, {"workspace": workspace.name})
+    assert response["RateLimit"] == '"standard";r=199;t=900, "burst";r=39;t=60'
+    assert response["RateLimit-Policy"] == '"standard";q=200;w=900, "burst";q=40;w=60'
+
+
+@pytest.mark.parametrize("scheme", [None, "Basic", "Token"])
+def test_without_a_bearer_token_the_response_is_401_with_the_challenge(scheme: str | None, secret: str) -> None:
+    response = get("/reports", secret, scheme) if scheme else get("/reports")
+
+    assert response.status_code == 401
+    assert response["WWW-Authenticate"] == 'Bearer realm="onehorizon"'
+
+
+def test_an_invalid_key_is_401_with_the_challenge(secret: str, api_key: ApiKey, workspace: Workspace) -> None:
+    api_key.revoke(by=BY_TEST)
+
+    for invalid in (secret, "one_wrong"):
+        response = get("/reports", invalid)
+        assert response.status_code == 401
+        assert response["WWW-Authenticate"] == 'Bearer realm="onehorizon", error="invalid_token"'
+        assert not response.has_header("RateLimit")
+    assert quota.status(workspace.pk, workspace.tier).windows[0].remaining == 200
+
+
+def test_another_kind_of_token_is_not_for_this_class(owner: User) -> None:
+    assert get("/reports", make_token(owner)).status_code == 401
+
+
+def test_over_quota_the_response_is_429_with_the_delay_and_the_message(secret: str, workspace: Workspace) -> None:
+    for _ in range(40):
+        quota.admit(workspace.pk, workspace.tier)
+
+    response = get("/reports", secret)
+
+    seconds = int(response["Retry-After"])
+    assert response.status_code == 429
+    assert response.json() == {"detail": f"standard rate limit exceeded, retry in {seconds} seconds"}
+    assert 0 < seconds <= 60
+    assert response["RateLimit"].endswith(f'"burst";r=0;t={seconds}')
+
+
+def test_too_many_invalid_keys_are_429(settings: Any) -> None:
+    settings.APIKEYS_FAILURES_PER_MINUTE = 1
+
+    statuses = [get("/reports", "one_wrong").status_code for _ in range(2)]
+
+    assert statuses == [401, 429]
+
+
+def test_asking_both_classes_again_does_not_count_again(secret: str, workspace: Workspace) -> None:
+    for number in range(1, 4):  # the first reads the key in another way than those after it
+        response = get("/api/v1/careful", secret)
+        assert response.status_code == 200
+        assert response["RateLimit"].startswith(f'"standard";r={200 - number};')
+    assert quota.status(workspace.pk, workspace.tier).windows[0].remaining == 197
+
+
+def test_the_system_check_accepts_such_a_view() -> None:
+    assert problem_of(ReportView.as_view()) == ""
