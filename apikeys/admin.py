@@ -12,12 +12,11 @@ from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from apikeys import keys
 from apikeys.events import Actor, AuditEvent, Via
 from apikeys.forms import FindForm, KeylessInput, ReasonForm, like_a_secret
-from apikeys.models import ApiKey, ApiKeyQuerySet
+from apikeys.models import ApiKey, ApiKeyQuerySet, key_id_starts_with
 from onehorizon.client import client_address
-from onehorizon.operators import OperatorsAdmin, change_url, changelist_url, link
+from onehorizon.operators import OperatorsAdmin, ReadOnlyMixin, change_url, changelist_url, link
 from workspaces.ids import is_id
 from workspaces.models import User, Workspace
 
@@ -173,9 +172,8 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
             Q(description__istartswith=text)
             | Q(workspace__in=list(workspaces.order_by().values_list("pk", flat=True)[:100]))
             | Q(created_by__in=list(creators.order_by().values_list("pk", flat=True)[:100]))
+            | key_id_starts_with(text)
         )
-        if key_id := text.removeprefix(f"{keys.MARK}_").rstrip("_….*"):
-            found |= Q(key_id__startswith=key_id)
         return queryset.filter(found), False
 
     # ---- revoking ----
@@ -218,7 +216,7 @@ class ActionFilter(admin.SimpleListFilter):
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(OperatorsAdmin[AuditEvent]):
+class AuditEventAdmin(ReadOnlyMixin, OperatorsAdmin[AuditEvent]):
     list_display = ("created_at", "action", "sentence", "about", "workspace", "actor", "via", "address")
     list_filter = (ActionFilter, "via")
     list_select_related = ("workspace", "api_key", "actor")
@@ -240,12 +238,3 @@ class AuditEventAdmin(OperatorsAdmin[AuditEvent]):
     @admin.display(description="about")
     def about(self, event: AuditEvent) -> str:
         return link(change_url(event.api_key), event.api_key) if event.api_key else event.subject
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: AuditEvent | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: AuditEvent | None = None) -> bool:
-        return False

@@ -17,11 +17,10 @@ from django.views.decorators.debug import sensitive_variables
 
 from apikeys import keys, secrets
 from apikeys.events import Actor, AuditEvent
-from apikeys.validators import without_key
+from apikeys.validators import STORED_TEXT_VALIDATORS
 from onehorizon.statements import fetch
 from workspaces.ids import IdField, is_id
 from workspaces.models import User, Workspace, WorkspaceSuspended
-from workspaces.validators import single_line
 
 logger = logging.getLogger("onehorizon.apikeys")
 
@@ -53,6 +52,12 @@ class IdempotencyKeyReused(Exception):
         super().__init__("This Idempotency-Key was sent before with another body: use a new one for a new key.")
 
 
+def key_id_starts_with(text: str) -> Q:
+    """Keys whose key id or masked form starts with `text`; none if it holds no part of a key id."""
+    prefix = text.removeprefix(f"{keys.MARK}_").rstrip("_….*")
+    return Q(key_id__startswith=prefix) if prefix else Q(pk__in=[])
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def active(self) -> ApiKeyQuerySet:
         """Neither revoked nor expired."""
@@ -70,10 +75,12 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return narrowed[status]()
 
     def matching(self, text: str) -> ApiKeyQuerySet:
-        """Whose description has `text` in it, whose id it is, or whose key id or masked form begins so."""
-        key_id = text.removeprefix(f"{keys.MARK}_").rstrip("_….*")
-        described = Q(description__icontains=text) | Q(pk=text)
-        return self.filter(described | Q(key_id__startswith=key_id) if key_id else described)
+        """Keys whose description contains `text`, whose id it is, or whose key id or masked form starts with it."""
+        return self.filter(Q(description__icontains=text) | Q(pk=text) | key_id_starts_with(text))
+
+    def with_users(self) -> ApiKeyQuerySet:
+        """Read the users who created and revoked the keys in the same query."""
+        return self.select_related("created_by", "revoked_by")
 
     @sensitive_variables("secret")
     def create_key(
@@ -177,13 +184,13 @@ class ApiKey(models.Model):
     key_id = models.CharField(max_length=keys.KEY_ID_LENGTH, unique=True, editable=False)
     hash = models.CharField(max_length=200, editable=False)
     fingerprint = models.BinaryField(max_length=secrets.FINGERPRINT_BYTES, editable=False)
-    description = models.CharField(max_length=DESCRIPTION_MAX_LENGTH, validators=[single_line, without_key])
+    description = models.CharField(max_length=DESCRIPTION_MAX_LENGTH, validators=STORED_TEXT_VALIDATORS)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     expires_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True, editable=False)
     revoked_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
-    revoke_reason = models.CharField(max_length=200, blank=True, validators=[single_line, without_key])
+    revoke_reason = models.CharField(max_length=200, blank=True, validators=STORED_TEXT_VALIDATORS)
     last_used_at = models.DateTimeField(null=True, editable=False)
     last_used_from = models.GenericIPAddressField(null=True, editable=False)
     idempotency_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001, "" would be a value

@@ -1,13 +1,13 @@
 import hashlib
+from typing import Any
 
 import orjson
 from rest_framework import serializers
 
 from apikeys.models import DESCRIPTION_MAX_LENGTH, STATUSES
-from apikeys.validators import without_key
+from apikeys.validators import STORED_TEXT_VALIDATORS
 from workspaces.models import User
 from workspaces.serializers import ChoiceField, InputSerializer, QuerySerializer, TextField, TimeField
-from workspaces.validators import single_line
 
 
 class PersonSerializer(serializers.Serializer[User]):
@@ -19,7 +19,7 @@ class ApiKeySerializer(InputSerializer):
     """A key, in and out; never its secret. What is read-only is ignored when sent."""
 
     apiKeyId = serializers.CharField(source="id", read_only=True)
-    description = TextField(max_length=DESCRIPTION_MAX_LENGTH, validators=[single_line, without_key])
+    description = TextField(max_length=DESCRIPTION_MAX_LENGTH, validators=STORED_TEXT_VALIDATORS)
     maskedKey = serializers.CharField(source="masked", read_only=True)
     status = serializers.ChoiceField(choices=STATUSES, read_only=True)
     createdAt = serializers.DateTimeField(source="created_at", read_only=True)
@@ -30,8 +30,22 @@ class ApiKeySerializer(InputSerializer):
     revokedBy = PersonSerializer(source="revoked_by", read_only=True, allow_null=True)
 
 
+class ApiKeyListSerializer(serializers.Serializer[Any]):
+    apiKeys = ApiKeySerializer(many=True)
+    activeCount = serializers.IntegerField()
+    activeLimit = serializers.IntegerField()
+
+
+class CreatedApiKeySerializer(ApiKeySerializer):
+    secret = serializers.CharField(read_only=True, help_text="The bearer string, in this answer and never again.")
+
+
+class RepeatedApiKeySerializer(ApiKeySerializer):
+    notice = serializers.CharField(read_only=True, help_text="Why there is no `secret`.")
+
+
 class NewApiKeySerializer(InputSerializer):
-    description = TextField(max_length=DESCRIPTION_MAX_LENGTH, validators=[single_line, without_key])
+    description = TextField(max_length=DESCRIPTION_MAX_LENGTH, validators=STORED_TEXT_VALIDATORS)
     expiresAt = TimeField(source="expires_at", required=False, allow_null=True, default=None)
 
     @property

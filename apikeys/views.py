@@ -19,9 +19,10 @@ from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, lik
 from apikeys.models import ActiveKeyLimitReached, ApiKey, ApiKeyQuerySet, CreatedAlready
 from onehorizon.client import client_address
 from onehorizon.ratelimits import limit_form
+from onehorizon.sites import site_url
 from workspaces import quota
 from workspaces.access import resolve_workspace
-from workspaces.ids import is_id
+from workspaces.ids import get_by_id, is_id
 from workspaces.models import NoneChosen, User, Workspace, WorkspaceSuspended
 
 STATUSES = {"active": "Active", "expired": "Expired", "revoked": "Revoked", "all": "All"}
@@ -60,7 +61,7 @@ class ManagesKeysMixin(AccessMixin):
 
     @property
     def keys(self) -> ApiKeyQuerySet:
-        return self.workspace.api_keys.select_related("created_by", "revoked_by")
+        return self.workspace.api_keys.with_users()
 
     @property
     def actor(self) -> Actor:
@@ -159,17 +160,14 @@ class AddKeyView(ManagesKeysMixin, FormView[AddKeyForm]):
         except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
             form.add_error(None, str(error))
             return self.form_invalid(form)
-        context = self.get_context_data(form=form, api_key=api_key, secret=secret, site=_site(self.request))
+        context = self.get_context_data(form=form, api_key=api_key, secret=secret, site=site_url(self.request))
         return render(self.request, "apikeys/secret.html", context)
 
 
 class OneKeyMixin(ManagesKeysMixin):
     @cached_property
     def api_key(self) -> ApiKey:
-        api_key_id = self.kwargs["api_key_id"]
-        if not is_id("key", api_key_id):
-            raise ApiKey.DoesNotExist
-        return self.keys.get(pk=api_key_id)
+        return get_by_id(self.keys, self.kwargs["api_key_id"])
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         kwargs = {"revoke_form": RevokeForm(), "rename_form": DescriptionForm(initial=self._described())} | kwargs
@@ -227,7 +225,3 @@ class RevokeKeyView(OneKeyMixin, FormView[RevokeForm]):
 
     def form_invalid(self, form: RevokeForm) -> HttpResponse:
         return self.render_to_response(self.get_context_data(revoke_form=form))
-
-
-def _site(request: HttpRequest) -> str:
-    return request.build_absolute_uri("/").rstrip("/")

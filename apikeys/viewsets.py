@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError as InvalidForModel
 from django.views.decorators.debug import sensitive_variables
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import status
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -13,28 +14,88 @@ from rest_framework.response import Response
 from apikeys.events import Actor, Via
 from apikeys.models import ApiKey, ApiKeyQuerySet, CreatedAlready
 from apikeys.permissions import KeyManagerRequired, PersonRequired, PrincipalRequired, ScopeRequired
-from apikeys.serializers import ApiKeyQuery, ApiKeySerializer, NewApiKeySerializer
+from apikeys.serializers import (
+    ApiKeyListSerializer,
+    ApiKeyQuery,
+    ApiKeySerializer,
+    CreatedApiKeySerializer,
+    NewApiKeySerializer,
+    RepeatedApiKeySerializer,
+)
 from onehorizon.client import client_address
 from workspaces.access import Scope, Scopes
-from workspaces.ids import is_id
+from workspaces.ids import get_by_id
+from workspaces.serializers import ErrorBodySerializer
 from workspaces.viewsets import InWorkspaceViewSet
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 SHOWN_ALREADY = "An earlier request with this Idempotency-Key made the key and was answered with its secret."
 
+MANAGERS_ONLY = "Needs an OAuth token of an owner or admin of the workspace; an API key is always refused."
+API_KEY_BODY = {"x-codegen-request-body-name": "apiKey"}
 
+
+@extend_schema(tags=["ApiKeys"], description=MANAGERS_ONLY)
+@extend_schema_view(
+    list=extend_schema(
+        operation_id="listApiKeys",
+        summary="List API keys",
+        parameters=[ApiKeyQuery],
+        responses=ApiKeyListSerializer,
+    ),
+    create=extend_schema(
+        operation_id="createApiKey",
+        summary="Create an API key",
+        description=f"{MANAGERS_ONLY} The answer holds the secret, this once.",
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY.pattern}$"},
+                OpenApiParameter.HEADER,
+                description="Makes the request safe to repeat: a second one with the same value and body makes no "
+                "second key.",
+            ),
+            OpenApiParameter(
+                "Idempotent-Replayed",
+                {"type": "string", "const": "true"},
+                OpenApiParameter.HEADER,
+                description="An earlier request made the key.",
+                response=[200],
+            ),
+        ],
+        request=NewApiKeySerializer,
+        responses={
+            201: CreatedApiKeySerializer,
+            200: RepeatedApiKeySerializer,
+            409: ErrorBodySerializer,
+            422: ErrorBodySerializer,
+        },
+        extensions=API_KEY_BODY,
+    ),
+    retrieve=extend_schema(operation_id="fetchApiKey", summary="Fetch an API key", responses=ApiKeySerializer),
+    partial_update=extend_schema(
+        operation_id="updateApiKey",
+        summary="Rename an API key",
+        request=ApiKeySerializer,
+        responses=ApiKeySerializer,
+        extensions=API_KEY_BODY,
+    ),
+    destroy=extend_schema(
+        operation_id="revokeApiKey",
+        summary="Revoke an API key",
+        description=f"{MANAGERS_ONLY} It holds from the next request on; revoking again changes nothing.",
+        responses={204: None},
+    ),
+)
 class ApiKeyViewSet(InWorkspaceViewSet):
     permission_classes = [PrincipalRequired, PersonRequired, ScopeRequired, KeyManagerRequired]
     scopes = Scopes(read=Scope.MANAGE_KEYS, write=Scope.MANAGE_KEYS)
 
     def get_queryset(self) -> ApiKeyQuerySet:
-        return self.workspace.api_keys.select_related("created_by", "revoked_by")
+        return self.workspace.api_keys.with_users()
 
     def get_object(self) -> ApiKey:
-        api_key_id = self.kwargs["api_key_id"]
-        if not is_id("key", api_key_id):
-            raise ApiKey.DoesNotExist
-        return self.get_queryset().get(pk=api_key_id)
+        return get_by_id(self.get_queryset(), self.kwargs["api_key_id"])
 
     @property
     def actor(self) -> Actor:
@@ -44,13 +105,14 @@ class ApiKeyViewSet(InWorkspaceViewSet):
         query = ApiKeyQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
         keys = self.get_queryset()
-        return Response(
+        serializer = ApiKeyListSerializer(
             {
-                "apiKeys": ApiKeySerializer(keys.having_status(query.validated_data["status"]), many=True).data,
+                "apiKeys": keys.having_status(query.validated_data["status"]),
                 "activeCount": keys.active().count(),
                 "activeLimit": settings.APIKEYS_MAX_ACTIVE,
             }
         )
+        return Response(serializer.data)
 
     @sensitive_variables("secret")
     def create(self, request: Request, workspace_id: str) -> Response:

@@ -16,7 +16,7 @@ from oauth2_provider.models import AccessToken, RefreshToken
 from apikeys.events import AuditEvent
 from oauth.models import Application
 from onehorizon.admin import AuditedAdmin
-from onehorizon.operators import changelist_url
+from onehorizon.operators import ReadOnlyMixin, changelist_url
 
 SECRET_MIN_LENGTH = 32  # of one that an operator types in place of the generated one
 
@@ -57,22 +57,13 @@ class ApplicationAdmin(AuditedAdmin[Application]):
         return False
 
 
-class TokenAdmin(AuditedAdmin[Any]):
+class TokenAdmin(ReadOnlyMixin, AuditedAdmin[Any]):
     """Who let which application in. Nothing of it can be changed, but it can be ended."""
 
     list_select_related = ("user", "application")
     search_fields = ("user__email__exact", "application__client_id__exact")
     search_help_text = "By a person's email or an application's client id."
     actions = ("revoke",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("apikeys.revoke_apikey")

@@ -16,6 +16,8 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
+from onehorizon.sites import site_url
+
 NAMES = ["api-keys", "api", "terminal"]
 SITE = "https://onehorizon.ai"  # in the documents; a page says its own address instead
 
@@ -90,10 +92,10 @@ class DocumentView(TemplateView):
             shown = document(kwargs["name"])
         except KeyError:
             raise Http404 from None
-        site = self.request.build_absolute_uri("/").rstrip("/")
+        html = shown.html.replace(SITE, escape(site_url(self.request)))
         return super().get_context_data(
             document=shown,
             documents=[document(name) for name in NAMES],
-            content=SafeString(shown.html.replace(SITE, escape(site))),  # made of escaped text: html is off
+            content=SafeString(html),  # safe: Markdown's own HTML is off, so that all text is escaped
             **kwargs,
         )

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of the REST API, for generators, linters and /api/docs.
 
-Made of the serializers, of `onehorizon.operations`, and of what stands here: what every answer carries (RFC 6750,
-RFC 9110, draft-ietf-httpapi-ratelimit-headers).
+Each view describes its own operations with `@extend_schema`. This module adds what they share: error responses,
+headers and security (RFC 6750, RFC 9110, draft-ietf-httpapi-ratelimit-headers), examples and links.
 """
 
 from functools import cache
@@ -12,30 +12,41 @@ from django.conf import settings
 from django.http import HttpResponse
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
+from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
 from apikeys.permissions import PersonRequired
 from onehorizon.api import ApiView
-from onehorizon.operations import LINKS, OPERATIONS, PATH_PARAMETERS, TAGS, Operation
-from workspaces.access import Scopes
+from workspaces.access import Scope, Scopes
+from workspaces.serializers import ErrorBodySerializer
 
-# What the API really answered, which a test asks it again: `answers` by operation and status, `bodies`, `refusals`.
+# Real responses of the API, which a test compares with new ones: `answers` by operation and status, request `bodies` by
+# operation, `refusals` by status.
 EXAMPLES = orjson.loads((settings.BASE_DIR / "onehorizon/openapi_examples.json").read_bytes())
 
-# ---- what every answer may be, and carries ----
+# ---- error responses and headers ----
 
-HEADERS: dict[str, tuple[dict[str, Any], str]] = {
-    "X-Request-Id": ({"type": "string"}, "The request's own id, or the X-Request-Id that was sent."),
-    "RateLimit-Policy": ({"type": "string"}, "The limits: `q` requests in any `w` seconds. Where a quota applies."),
-    "RateLimit": ({"type": "string"}, "What is left: `r` requests; `t` seconds until it grows. Where a quota applies."),
-    "Retry-After": ({"type": "integer", "minimum": 1}, "Seconds to wait."),
-    "WWW-Authenticate": ({"type": "string"}, "The challenge (RFC 6750)."),
-    "Idempotent-Replayed": ({"type": "string", "const": "true"}, "An earlier request made the key."),
+HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-Id": {
+        "description": "The request's own id, or the X-Request-Id that was sent.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": "The limits: `q` requests in any `w` seconds. Where a quota applies.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "What is left: `r` requests; `t` seconds until it grows. Where a quota applies.",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
+    "WWW-Authenticate": {"description": "The challenge (RFC 6750).", "schema": {"type": "string"}},
 }
-ALWAYS = ("X-Request-Id", "RateLimit-Policy", "RateLimit")
-# By status: the name of the response, when it is answered, and the headers that it carries besides `ALWAYS`.
-REFUSED: dict[int, tuple[str, str, tuple[str, ...]]] = {
+HEADERS_OF_EVERY_RESPONSE = ("X-Request-Id", "RateLimit-Policy", "RateLimit")
+# By status: the name of the response component, its description, and its headers besides those of every response.
+ERRORS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     400: ("BadRequest", "The body or the query can't be used as sent; `errors` names the fields.", ()),
     401: ("Unauthorized", "No credentials, or not valid ones.", ("WWW-Authenticate",)),
     403: ("Forbidden", "The role or the scope is too small.", ("WWW-Authenticate",)),
@@ -49,32 +60,9 @@ REFUSED: dict[int, tuple[str, str, tuple[str, ...]]] = {
     500: ("ServerError", "Something went wrong on our side.", ()),
     503: ("Unavailable", "The database is away for the moment.", ("Retry-After",)),
 }
-BY_EVERY_OPERATION = (400, 401, 406, 429, 500, 503)
-ERROR = {
-    "type": "object",
-    "description": "How every refusal looks.",
-    "required": ["code", "message"],
-    "properties": {
-        "code": {"type": "integer", "description": "The status."},
-        "message": {"type": "string", "description": "One sentence."},
-        "errors": {
-            "type": "object",
-            "description": "On 400, where fields are at fault: by field, as `contributors.0.userId`, what is wrong.",
-            "additionalProperties": {"type": "array", "items": {"type": "string"}},
-        },
-    },
-}
+ERRORS_OF_EVERY_OPERATION = {400, 401, 406, 429, 500, 503}
 
-
-def _headers(*names: str) -> dict[str, Any]:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*ALWAYS, *names)}
-
-
-def _refusal(status: int) -> dict[str, Any]:
-    _, description, headers = REFUSED[status]
-    body = {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "example": EXAMPLES["refusals"][str(status)]}
-    return {"description": description, "headers": _headers(*headers), "content": {"application/json": body}}
-
+# ---- authentication ----
 
 SECURITY_SCHEMES = {
     "apiKey": {"type": "http", "scheme": "bearer", "description": "A workspace's API key, `one_…`."},
@@ -92,85 +80,126 @@ SECURITY_SCHEMES = {
     },
 }
 
+# ---- links and path parameters ----
+
+# OpenAPI links, by operation: the operations that can follow, and where their parameters are in the response.
+_SAME_WORKSPACE = {"workspaceId": "$request.path.workspaceId"}
+_THIS_TASK = {"workspaceId": "$response.body#/workspaceId", "taskId": "$response.body#/taskId"}
+_FIRST_TASK = _SAME_WORKSPACE | {"taskId": "$response.body#/tasks/0/taskId"}
+_THIS_KEY = _SAME_WORKSPACE | {"apiKeyId": "$response.body#/apiKeyId"}
+_FIRST_KEY = _SAME_WORKSPACE | {"apiKeyId": "$response.body#/apiKeys/0/apiKeyId"}
+_FIRST_WORKSPACE = {"workspaceId": "$response.body#/workspaces/0/workspaceId"}
+LINKS: dict[str, dict[str, dict[str, str]]] = {
+    "listWorkspaces": dict.fromkeys(("fetchWorkspace", "listMembers", "listTasks", "createTask"), _FIRST_WORKSPACE),
+    "listMembers": {"listTasks": _SAME_WORKSPACE | {"userId": "$response.body#/members/0/userId"}},
+    "listTasks": {
+        "listTasks": _SAME_WORKSPACE | {"cursor": "$response.body#/nextCursor"},  # the next page
+        **dict.fromkeys(("fetchTask", "updateTask", "deleteTask"), _FIRST_TASK),
+    },
+    "createTask": dict.fromkeys(("fetchTask", "updateTask", "deleteTask"), _THIS_TASK),
+    "updateTask": dict.fromkeys(("fetchTask", "deleteTask"), _THIS_TASK),
+    "listApiKeys": dict.fromkeys(("fetchApiKey", "updateApiKey", "revokeApiKey"), _FIRST_KEY),
+    "createApiKey": dict.fromkeys(("fetchApiKey", "updateApiKey", "revokeApiKey"), _THIS_KEY),
+    "updateApiKey": dict.fromkeys(("fetchApiKey", "revokeApiKey"), _THIS_KEY),
+}
+PATH_PARAMETERS = {
+    "workspaceId": "`current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.",
+    "taskId": "An id as `taskId` has it.",
+    "apiKeyId": "An id as `apiKeyId` has it.",
+}
+
 
 class Schema(AutoSchema):
-    """DRF's DEFAULT_SCHEMA_CLASS: how drf-spectacular describes a view's operation."""
+    """DRF's DEFAULT_SCHEMA_CLASS: adds to each operation what it shares with the others.
+
+    Every operation gets the error responses that follow from its path, body and scope. A view declares only the others
+    (409, 422) in its `responses`.
+    """
 
     @property
-    def described(self) -> Operation:
-        return OPERATIONS[type(self.view).__name__, getattr(self.view, "action", self.method.lower())]
-
-    def is_excluded(self) -> bool:
-        return isinstance(self.view, SchemaView)
+    def scope(self) -> Scope | None:
+        """The scope that the operation needs."""
+        scopes = cast(ApiView, self.view).scopes
+        return scopes.read if self.method == "GET" else scopes.write
 
     def _is_list_view(self, serializer: Any = None) -> bool:
-        """A list is an object here, so that it can grow."""
+        """False: a list is an object with a field for its items, so that it can get more fields."""
         return False
 
-    def get_operation_id(self) -> str:
-        return self.described.id
-
-    def get_tags(self) -> list[str]:
-        return [self.described.tag]
-
-    def get_summary(self) -> str:
-        return self.described.summary
-
-    def get_description(self) -> str:  # type: ignore[override]  # as drf-spectacular has it
-        return self.described.description
-
-    def get_override_parameters(self) -> list[Any]:
-        query = [self.described.query] if self.described.query else []
-        return [*query, *self.described.parameters]
-
-    def get_request_serializer(self) -> Any:
-        return self.described.body
-
-    def get_response_serializers(self) -> Any:
-        return self.described.answers
-
-    def get_extensions(self) -> dict[str, Any]:
-        """Generators call a body by this name."""
-        return {"x-codegen-request-body-name": self.described.body_name} if self.described.body_name else {}
-
     def get_auth(self) -> list[dict[str, list[str]]]:
-        scopes = cast(ApiView, self.view).scopes
-        scope = scopes.read if self.method == "GET" else scopes.write
-        oauth2: dict[str, list[str]] = {"oauth2": [scope.value] if scope else []}
+        oauth2: dict[str, list[str]] = {"oauth2": [self.scope.value] if self.scope else []}
         return [oauth2] if PersonRequired in self.view.permission_classes else [{"apiKey": []}, oauth2]
 
     def get_operation(self, *args: Any, **kwargs: Any) -> Any:
         operation = super().get_operation(*args, **kwargs)
         if operation is None:
             return None
-        for status, response in operation["responses"].items():
-            response["description"] = "Done." if status == "204" else self.described.summary + "."
-            response["headers"] = _headers(*self.described.answer_headers.get(int(status), ()))
-            if status != "204":
-                response["content"]["application/json"]["example"] = EXAMPLES["answers"][self.described.id][status]
-                if self.described.id in LINKS:
-                    response["links"] = {
-                        name: {"operationId": name, "parameters": parameters}
-                        for name, parameters in LINKS[self.described.id].items()
-                    }
-        if self.described.body:
-            operation["requestBody"]["content"]["application/json"]["example"] = EXAMPLES["bodies"][self.described.id]
+        if "requestBody" in operation:
             operation["requestBody"]["required"] = True
-        for refused in sorted({*BY_EVERY_OPERATION, *self.described.refusals}):
-            operation["responses"][str(refused)] = {"$ref": f"#/components/responses/{REFUSED[refused][0]}"}
+            content = operation["requestBody"]["content"]["application/json"]
+            content["example"] = EXAMPLES["bodies"][operation["operationId"]]
+        declared = operation["responses"]
+        errors = self._shared_errors(operation) | {int(status) for status in declared if status >= "400"}
+        operation["responses"] = {
+            status: self._success(operation, status, response)
+            for status, response in declared.items()
+            if status < "400"
+        } | {str(status): self._error(status) for status in sorted(errors)}
         return operation
+
+    def _shared_errors(self, operation: dict[str, Any]) -> set[int]:
+        errors = set(ERRORS_OF_EVERY_OPERATION)
+        if self.scope:
+            errors.add(403)
+        if "{" in self.path:
+            errors.add(404)
+        if "requestBody" in operation:
+            errors |= {413, 415}
+        return errors
+
+    def _success(self, operation: dict[str, Any], status: str, response: dict[str, Any]) -> dict[str, Any]:
+        """The response with its headers, and with the example and links of its operation."""
+        response["headers"] = self._headers(response.get("headers", {}))
+        if status == "204":
+            return response | {"description": "Done."}
+        operation_id = operation["operationId"]
+        response["description"] = f"{operation['summary']}."
+        response["content"]["application/json"]["example"] = EXAMPLES["answers"][operation_id][status]
+        if operation_id in LINKS:
+            response["links"] = {
+                name: {"operationId": name, "parameters": parameters}
+                for name, parameters in LINKS[operation_id].items()
+            }
+        return response
+
+    def _error(self, status: int) -> dict[str, str]:
+        name, description, headers = ERRORS[status]
+        content = {
+            "schema": self.resolve_serializer(ErrorBodySerializer, "response").ref,
+            "example": EXAMPLES["refusals"][str(status)],
+        }
+        response = {
+            "description": description,
+            "headers": self._headers({name: HEADERS[name] for name in headers}),
+            "content": {"application/json": content},
+        }
+        return self._component(ResolvedComponent.RESPONSE, name, response)
+
+    def _headers(self, own: dict[str, Any]) -> dict[str, Any]:
+        headers = {name: HEADERS[name] for name in HEADERS_OF_EVERY_RESPONSE} | own
+        return {name: self._component(ResolvedComponent.HEADER, name, header) for name, header in headers.items()}
+
+    def _component(self, kind: str, name: str, schema: dict[str, Any]) -> dict[str, str]:
+        """Add a component to the document, once, and return a reference to it."""
+        component = ResolvedComponent(name, kind, schema, object=name)  # type: ignore[no-untyped-call]
+        self.registry.register_on_missing(component)
+        return component.ref
 
 
 def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """A hook of drf-spectacular's: the components of its own, and enums by their names in queries too."""
+    """A postprocessing hook of drf-spectacular: describe path parameters, and name the enums of query parameters."""
     components = result["components"]
-    components["schemas"]["ErrorBody"] = ERROR
-    components["responses"] = {name: _refusal(status) for status, (name, *_) in REFUSED.items()}
-    components["headers"] = {
-        name: {"description": description, "schema": schema} for name, (schema, description) in HEADERS.items()
-    }
     components["securitySchemes"] = SECURITY_SCHEMES
-    result["tags"] = [{"name": name, "description": description} for name, description in TAGS.items()]
     named = {tuple(each["enum"]): name for name, each in components["schemas"].items() if "enum" in each}
     for operations in result["paths"].values():
         for operation in operations.values():
@@ -187,7 +216,7 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 @cache
 def schema() -> dict[str, Any]:
-    """The document. It is the same for everyone, so it is made once a process."""
+    """The document, generated once per process: it is the same for everyone."""
     generator = SchemaGenerator(urlconf="onehorizon.urls")  # type: ignore[no-untyped-call]
     return cast(dict[str, Any], generator.get_schema(public=True))  # type: ignore[no-untyped-call]
 
@@ -203,5 +232,6 @@ class SchemaView(ApiView):
     permission_classes = [AllowAny]
     scopes = Scopes(read=None, write=None)
 
+    @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
         return HttpResponse(_document(), content_type="application/json")

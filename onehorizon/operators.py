@@ -100,6 +100,19 @@ class OperatorsAdmin(admin.ModelAdmin[M]):
         return TemplateResponse(request, f"admin/{template}", told)
 
 
+class ReadOnlyMixin:
+    """For a ModelAdmin whose rows nobody adds, changes or deletes through the admin."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 def change_url(obj: Model) -> str:
     return reverse(f"admin:{obj._meta.app_label}_{obj._meta.model_name}_change", args=[quote(obj.pk)])
 

@@ -362,6 +362,12 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "SERVERS": [{"url": "https://onehorizon.ai"}],
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "TAGS": [
+        {"name": "Tasks", "description": "The work of a workspace."},
+        {"name": "ApiKeys", "description": "Credentials of a workspace, for its owners and admins."},
+        {"name": "Workspaces", "description": "Where everything else belongs, and who is in it."},
+        {"name": "Me", "description": "The principal of the request."},
+    ],
     "CAMELIZE_NAMES": True,
     "DISABLE_DOCSTRING_DESCRIPTIONS": True,
     "SORT_OPERATION_PARAMETERS": False,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from django.db.models import QuerySet
 
 from workspaces import quota
-from workspaces.ids import is_id
+from workspaces.ids import get_by_id
 from workspaces.models import Tier, User, Workspace
 
 
@@ -84,6 +84,4 @@ def resolve_workspace(principal: HasWorkspaces, workspace_id: str) -> Workspace:
     """
     if workspace_id == "current":
         return principal.current_workspace()
-    if not is_id("w", workspace_id):
-        raise Workspace.DoesNotExist
-    return principal.reachable_workspaces().get(pk=workspace_id)
+    return get_by_id(principal.reachable_workspaces(), workspace_id)

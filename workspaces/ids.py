@@ -9,13 +9,15 @@ import secrets
 import threading
 import time
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from django.db import models
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
 _SHAPE = re.compile(f"[{_ALPHABET}]{{{_LENGTH}}}")
+
+M = TypeVar("M", bound=models.Model)
 
 _lock = threading.Lock()
 _last = 0
@@ -52,3 +54,9 @@ class IdField(models.CharField[str, str]):
         for derived in ("primary_key", "max_length", "default", "editable"):
             del kwargs[derived]
         return name, path, [self.prefix], kwargs
+
+
+def get_by_id(queryset: models.QuerySet[M], text: str) -> M:
+    """Return the row with this id. Raise the model's DoesNotExist, without a query where `text` is malformed."""
+    id_field = cast(IdField, queryset.model._meta.pk)
+    return (queryset if is_id(id_field.prefix, text) else queryset.none()).get(pk=text)

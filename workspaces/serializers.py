@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.http import QueryDict
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from workspaces.ids import is_id
@@ -77,6 +78,19 @@ class QuerySerializer(InputSerializer):
         return super().to_internal_value(given)
 
 
+@extend_schema_serializer(description="How every refusal looks.")
+class ErrorBodySerializer(serializers.Serializer[Any]):
+    """The body of every error response. The exception handler builds it; this describes it."""
+
+    code = serializers.IntegerField(help_text="The status.")
+    message = serializers.CharField(help_text="One sentence.")
+    errors = serializers.DictField(  # type: ignore[assignment]  # a field, which DRF takes off the class
+        child=serializers.ListField(child=serializers.CharField()),
+        required=False,
+        help_text="On 400, where fields are at fault: by field, as `contributors.0.userId`, what is wrong.",
+    )
+
+
 class WorkspaceSerializer(serializers.ModelSerializer[Workspace]):
     workspaceId = serializers.CharField(source="id", read_only=True)
     createdAt = serializers.DateTimeField(source="created_at", read_only=True)
@@ -87,11 +101,19 @@ class WorkspaceSerializer(serializers.ModelSerializer[Workspace]):
         read_only_fields = fields
 
 
+class WorkspaceListSerializer(serializers.Serializer[Any]):
+    workspaces = WorkspaceSerializer(many=True)
+
+
 class MemberSerializer(serializers.Serializer[Any]):
     userId = serializers.CharField(source="user_id")
     name = serializers.CharField(source="user.name")
     email = serializers.CharField(source="user.email")
     role = serializers.ChoiceField(choices=Role.choices)
+
+
+class MemberListSerializer(serializers.Serializer[Any]):
+    members = MemberSerializer(many=True)
 
 
 class ContributorSerializer(InputSerializer):
@@ -176,6 +198,11 @@ class TaskSerializer(InputSerializer):
         return instance
 
 
+class TaskListSerializer(serializers.Serializer[Any]):
+    tasks = TaskSerializer(many=True)
+    nextCursor = serializers.CharField(allow_null=True, help_text="Send it as `cursor` for the next page; null: none.")
+
+
 class TaskQuery(QuerySerializer):
     """The query string of listTasks."""
 
@@ -185,7 +212,7 @@ class TaskQuery(QuerySerializer):
     userId = serializers.CharField(source="user", max_length=40, required=False, help_text="Whose tasks.")
     limit = serializers.IntegerField(min_value=1, max_value=200, default=50)
     cursor = serializers.CharField(max_length=64, required=False, help_text="The `nextCursor` of the page before.")
-    all = serializers.BooleanField(required=False)
+    all = serializers.BooleanField(required=False, help_text="Taken, and changes nothing.")
 
     def validate_cursor(self, cursor: str) -> str:
         if not is_id("tsk", cursor):
@@ -193,7 +220,7 @@ class TaskQuery(QuerySerializer):
         return cursor
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        attrs.pop("all", None)  # taken, and changes nothing
+        attrs.pop("all", None)
         return attrs
 
 
@@ -204,3 +231,56 @@ def task_query(query_string: str) -> dict[str, Any]:
     query.is_valid(raise_exception=True)
     asked: dict[str, Any] = query.validated_data
     return asked
+
+
+class QuotaLimitSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    requests = serializers.IntegerField(help_text="Admitted in any span of `seconds`, at most.")
+    seconds = serializers.IntegerField()
+    remaining = serializers.IntegerField()
+    resetAfter = serializers.IntegerField(help_text="Seconds until `remaining` grows.")
+
+
+class QuotaSerializer(serializers.Serializer[Any]):
+    tier = serializers.CharField()
+    limits = QuotaLimitSerializer(many=True)
+
+
+@extend_schema_field({"type": "string", "const": "apiKey"})
+class ApiKeyKindField(serializers.CharField):
+    pass
+
+
+@extend_schema_field({"type": "string", "const": "user"})
+class UserKindField(serializers.CharField):
+    pass
+
+
+class PrincipalSerializer(serializers.Serializer[Any]):
+    """What `GET /me` answers. Each kind of principal adds its own fields."""
+
+    workspace = WorkspaceSerializer(allow_null=True, help_text="What `current` means; null: none was chosen.")
+    quota = QuotaSerializer()
+
+
+class ApiKeyPrincipalSerializer(PrincipalSerializer):
+    kind = ApiKeyKindField()
+    apiKeyId = serializers.CharField()
+    maskedKey = serializers.CharField()
+    description = serializers.CharField()
+
+
+class UserPrincipalSerializer(PrincipalSerializer):
+    kind = UserKindField()
+    userId = serializers.CharField()
+    name = serializers.CharField(required=False, help_text="With the scope `profile`.")
+    email = serializers.CharField(required=False, help_text="With the scope `email`.")
+    role = serializers.CharField(allow_null=True, help_text="In `workspace`: owner, admin or member.")
+    scopes = serializers.ListField(child=serializers.CharField())
+
+
+AnyPrincipalSerializer = PolymorphicProxySerializer(
+    component_name="Principal",
+    serializers={"apiKey": ApiKeyPrincipalSerializer, "user": UserPrincipalSerializer},
+    resource_type_field_name="kind",
+)

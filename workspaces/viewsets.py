@@ -2,16 +2,28 @@ from typing import Any
 
 from django.db import transaction
 from django.utils.functional import cached_property
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from onehorizon.api import ApiView, ApiViewSet
 from workspaces.access import Scope, Scopes, resolve_workspace
-from workspaces.ids import is_id
+from workspaces.ids import get_by_id
 from workspaces.models import NoneChosen, Task, TaskQuerySet, Workspace
-from workspaces.serializers import MemberSerializer, TaskSerializer, WorkspaceSerializer, task_query
+from workspaces.serializers import (
+    AnyPrincipalSerializer,
+    MemberListSerializer,
+    TaskListSerializer,
+    TaskQuery,
+    TaskSerializer,
+    WorkspaceListSerializer,
+    WorkspaceSerializer,
+    task_query,
+)
 from workspaces.task_pages import task_page
+
+TASK_BODY = {"x-codegen-request-body-name": "task"}
 
 
 class WhoAmIView(ApiView):
@@ -19,6 +31,12 @@ class WhoAmIView(ApiView):
 
     scopes = Scopes(read=None, write=None)
 
+    @extend_schema(
+        operation_id="whoAmI",
+        tags=["Me"],
+        summary="Who the request acts for",
+        responses=AnyPrincipalSerializer,
+    )
     def get(self, request: Request) -> Response:
         return Response(
             {
@@ -46,31 +64,62 @@ class InWorkspaceViewSet(ApiViewSet):
         return resolve_workspace(self.principal, self.kwargs["workspace_id"])
 
 
+@extend_schema(tags=["Workspaces"])
 class WorkspaceViewSet(InWorkspaceViewSet):
+    @extend_schema(operation_id="listWorkspaces", summary="List workspaces", responses=WorkspaceListSerializer)
     def list(self, request: Request) -> Response:
-        return Response({"workspaces": WorkspaceSerializer(self.principal.reachable_workspaces(), many=True).data})
+        return Response(WorkspaceListSerializer({"workspaces": self.principal.reachable_workspaces()}).data)
 
+    @extend_schema(operation_id="fetchWorkspace", summary="Fetch a workspace", responses=WorkspaceSerializer)
     def retrieve(self, request: Request, workspace_id: str) -> Response:
         return Response(WorkspaceSerializer(self.workspace).data)
 
 
+@extend_schema(tags=["Workspaces"])
 class MemberViewSet(InWorkspaceViewSet):
+    @extend_schema(
+        operation_id="listMembers", summary="List the members of a workspace", responses=MemberListSerializer
+    )
     def list(self, request: Request, workspace_id: str) -> Response:
         members = self.workspace.memberships.select_related("user")
-        return Response({"members": MemberSerializer(members, many=True).data})
+        return Response(MemberListSerializer({"members": members}).data)
 
 
+@extend_schema(tags=["Tasks"])
+@extend_schema_view(
+    list=extend_schema(
+        operation_id="listTasks",
+        summary="List tasks, the newest first",
+        description="A person also sees their own private tasks; a key sees nobody's.",
+        parameters=[TaskQuery],
+        responses=TaskListSerializer,
+    ),
+    create=extend_schema(
+        operation_id="createTask",
+        summary="Create a task",
+        request=TaskSerializer,
+        responses={201: TaskSerializer},
+        extensions=TASK_BODY,
+    ),
+    retrieve=extend_schema(operation_id="fetchTask", summary="Fetch a task", responses=TaskSerializer),
+    partial_update=extend_schema(
+        operation_id="updateTask",
+        summary="Update a task",
+        description="Changes the fields that are sent. A task may be sent back whole: what is read-only is ignored.",
+        request=TaskSerializer,
+        responses=TaskSerializer,
+        extensions=TASK_BODY,
+    ),
+    destroy=extend_schema(operation_id="deleteTask", summary="Delete a task", responses={204: None}),
+)
 class TaskViewSet(InWorkspaceViewSet):
     def get_queryset(self) -> TaskQuerySet:
         tasks: TaskQuerySet = self.workspace.tasks.visible_to(self.principal.user)
         return tasks.prefetch_related("contributors")
 
     def get_object(self, *, locked: bool = False) -> Task:
-        task_id = self.kwargs["task_id"]
-        if not is_id("tsk", task_id):
-            raise Task.DoesNotExist
         tasks = self.get_queryset()
-        return (tasks.select_for_update(no_key=True) if locked else tasks).get(pk=task_id)
+        return get_by_id(tasks.select_for_update(no_key=True) if locked else tasks, self.kwargs["task_id"])
 
     def list(self, request: Request, workspace_id: str) -> Response:
         query = task_query(request.META["QUERY_STRING"])

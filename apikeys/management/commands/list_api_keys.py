@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         workspace = workspace_named(options["workspace"])
-        api_keys = workspace.api_keys.select_related("created_by", "revoked_by")
+        api_keys = workspace.api_keys.with_users()
         if options["json"]:
             answer = {
                 "apiKeys": [ApiKeySerializer(api_key).data for api_key in api_keys],

@@ -1,0 +1,8 @@
+"""The URL of this installation, as the client sees it."""
+
+from django.http import HttpRequest
+
+
+def site_url(request: HttpRequest) -> str:
+    """Return the scheme and host of the request, without a slash at the end: `https://onehorizon.ai`."""
+    return request.build_absolute_uri("/").rstrip("/")
