@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test lint coverage check format install lock fixture audit tools bench fuzz sdk
+.PHONY: run test lint coverage check format install lock upgrade fixture audit tools bench fuzz sdk
 .DEFAULT_GOAL := run
 
 run: .venv/.installed
@@ -16,6 +16,7 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	DEBUG=off SECRET_KEY=$$($(BIN)/python -c "import secrets; print(secrets.token_urlsafe(50))") \
 		ALLOWED_HOSTS=onehorizon.example CACHE_URL=redis://cache.example $(BIN)/python manage.py check --deploy --fail-level WARNING
@@ -41,14 +42,18 @@ format: .venv/.installed-dev
 
 install: .venv/.installed
 
-# The locks hold for every platform and Python that pyproject.toml allows.
+# The locks are valid for every platform and Python version that pyproject.toml allows. `make lock` follows a change of
+# pyproject.toml and keeps every version that still fits; `make upgrade` takes the newest versions.
+COMPILE = $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command 'make lock' --quiet
 lock: .venv/.installed-dev
-	$(BIN)/uv pip compile pyproject.toml $(UV_COMPILE) -o requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --group dev $(UV_COMPILE) -o requirements-dev.lock
-	$(BIN)/uv pip compile pyproject.toml --group dev --group bench $(UV_COMPILE) -o requirements-bench.lock
-	$(BIN)/uv pip compile --group sdk $(UV_COMPILE) -o requirements-sdk.lock
-	$(BIN)/uv pip compile --group fuzz $(UV_COMPILE) -o requirements-fuzz.lock
-UV_COMPILE := --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet --upgrade
+	$(COMPILE) pyproject.toml -o requirements/production.lock
+	$(COMPILE) pyproject.toml --group dev -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --group dev --group bench -o requirements/bench.lock
+	$(COMPILE) --group sdk -o requirements/sdk.lock
+	$(COMPILE) --group fuzz -o requirements/fuzz.lock
+upgrade: COMPILE += --upgrade
+upgrade: lock
 
 # The JavaScript SDK, after a change of the API or of sdk/js. It needs Java, Node.js and npm.
 sdk: tools
@@ -61,11 +66,12 @@ tools: tests/tools/node_modules/.package-lock.json sdk/js/node_modules/.package-
 	cd $* && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-# Known vulnerabilities of all that is locked. It asks the network, and fails where it can't be told, so no gate hangs on it.
+# Checks the locked packages for known vulnerabilities. It needs the network, so neither `make check` nor .ci/run does it.
 audit: .venv/.installed-dev
-	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock -r requirements-bench.lock -r requirements-sdk.lock -r requirements-fuzz.lock
+	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes $(addprefix -r ,$(wildcard requirements/*.lock))
 
-# The database of a release, with keys in use, for the tests of every later one: make fixture RELEASE=1.2.0
+# Stores the database of this release, with keys in use, for the upgrade tests of every later one.
+fixture: RELEASE ?= $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 fixture: .venv/.installed-dev
 	$(BIN)/python -m tests.upgrades.keep $(RELEASE)
 
@@ -73,26 +79,26 @@ fixture: .venv/.installed-dev
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "One Horizon needs Python 3.11 or newer; this is %s. Name another with: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
 
-# A lock names all that is to be installed. Left to look for more, pips before 23.3 take the newest release of what
-# is wanted with an extra, and then refuse it for want of a hash.
+# A lock names every package to install, hence --no-deps: pip before 23.3 would look up the newest release of a
+# requirement that has an extra, and then reject it because it has no hash.
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r
 
-.venv/.installed: requirements.lock | .venv/bin/pip
-	$(PIP_INSTALL) requirements.lock
+.venv/.installed: requirements/production.lock | .venv/bin/pip
+	$(PIP_INSTALL) requirements/production.lock
 	@touch $@
 
-.venv/.installed-dev: requirements-dev.lock | .venv/bin/pip
-	$(PIP_INSTALL) requirements-dev.lock
+.venv/.installed-dev: requirements/dev.lock | .venv/bin/pip
+	$(PIP_INSTALL) requirements/dev.lock
 	@touch $@ .venv/.installed
 
-.venv/.installed-bench: requirements-bench.lock | .venv/bin/pip
-	$(PIP_INSTALL) requirements-bench.lock
+.venv/.installed-bench: requirements/bench.lock | .venv/bin/pip
+	$(PIP_INSTALL) requirements/bench.lock
 	@touch $@ .venv/.installed .venv/.installed-dev
 
-.venv/.installed-sdk: requirements-sdk.lock | .venv/.installed-dev
-	$(PIP_INSTALL) requirements-sdk.lock
+.venv/.installed-sdk: requirements/sdk.lock | .venv/.installed-dev
+	$(PIP_INSTALL) requirements/sdk.lock
 	@touch $@
 
-.venv/.installed-fuzz: requirements-fuzz.lock | .venv/.installed-dev
-	$(PIP_INSTALL) requirements-fuzz.lock
+.venv/.installed-fuzz: requirements/fuzz.lock | .venv/.installed-dev
+	$(PIP_INSTALL) requirements/fuzz.lock
 	@touch $@

@@ -1,150 +1,88 @@
-"""Settings, from the environment alone. A bad value raises `ImproperlyConfigured` with one sentence."""
+"""Settings. A bad value in the environment raises `ImproperlyConfigured` with one sentence."""
 
-import ipaddress
-import os
 import re
-import secrets
-import sys
 from pathlib import Path
 from typing import Any
 
 import django_stubs_ext
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
-from environs import Env, EnvError, EnvValidationError, validate
+
+from onehorizon.environment import (
+    development_secret_key,
+    env_bool,
+    env_cache,
+    env_database,
+    env_int,
+    env_list,
+    env_listener,
+    env_networks,
+    env_str,
+    granian_option,
+    is_weak_key,
+    make_directory,
+)
+from onehorizon.oauth_settings import OAUTH_SETTINGS
+from onehorizon.openapi_settings import OPENAPI_SETTINGS
 
 django_stubs_ext.monkeypatch()  # Django's generic classes take their type arguments at run time too
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
 
-env = Env()
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+# ---- this installation ----
 
+DEBUG = env_bool("DEBUG", True)
 
-@env.parser_for("listener")
-def listener(value: str) -> tuple[str, int] | None:
-    """`127.0.0.1:9401`; port 0 is any that is free."""
-    if not value:
-        return None
-    host, _, port = value.rpartition(":")
-    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError("it takes an address and a port, such as 127.0.0.1:9401.")
-    return str(ipaddress.ip_address(host.strip("[]"))), int(port)
-
-
-@env.parser_for("networks")
-def networks(value: str) -> list[IPNetwork]:
-    """Comma-separated addresses or networks: `10.0.0.7, 2001:db8::/32`."""
-    return [ipaddress.ip_network(item.strip()) for item in value.split(",") if item.strip()]
-
-
-def read(kind: str, name: str, default: Any = ..., **options: Any) -> Any:
-    try:
-        return getattr(env, kind)(name, default, **options)
-    except EnvValidationError as error:
-        why = " ".join(map(str, error.error_messages))
-        raise ImproperlyConfigured(f'Environment variable "{name}" invalid: {why}') from None
-    except EnvError as error:
-        raise ImproperlyConfigured(str(error)) from None
-    except ValueError as error:
-        raise ImproperlyConfigured(f'Environment variable "{name}" invalid: {error}') from None
-
-
-def listed(name: str, default: list[str]) -> list[str]:
-    return [item.strip() for item in read("list", name, default) if item.strip()]
-
-
-def make_directory(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImproperlyConfigured(f"The directory {path} can't be made: {error.strerror}.") from None
-
-
-def kept_secret_key(path: Path) -> str:
-    """The development key: made on the first run, then the same for every process of this checkout."""
-    make_directory(path.parent)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.touch(mode=0o600)
-    fresh.write_text(secrets.token_urlsafe(50))
-    try:
-        path.hardlink_to(fresh)
-    except FileExistsError:
-        pass
-    finally:
-        fresh.unlink()
-    return path.read_text()
-
-
-def is_weak(key: str) -> bool:
-    """Whether a signing key could be guessed: Django's own measure."""
-    return len(key) < 50 or len(set(key)) < 5 or key.startswith("django-insecure-")
-
-
-def granian(option: str, default: int) -> int:
-    """`workers` or `blocking-threads` as granian's command line or environment tell: a worker has both."""
-    named = re.findall(rf"--{option}[ =](\d+)", " ".join(sys.argv)) if "granian" in sys.argv[0] else []
-    return int(named[-1]) if named else int(read("int", f"GRANIAN_{option.upper().replace('-', '_')}", default))
-
-
-# ---- what this installation is ----
-
-DEBUG: bool = read("bool", "DEBUG", True)
-
-SECRET_KEY: str = read("str", "SECRET_KEY", "")
+SECRET_KEY = env_str("SECRET_KEY", "")
 if not SECRET_KEY:
     if not DEBUG:
         raise ImproperlyConfigured("SECRET_KEY must be set when DEBUG is off.")
-    SECRET_KEY = kept_secret_key(VAR_DIR / "secret_key")
-SECRET_KEY_FALLBACKS = listed("SECRET_KEY_FALLBACKS", [])
-if not DEBUG and is_weak(SECRET_KEY):
+    SECRET_KEY = development_secret_key(VAR_DIR / "secret_key")
+SECRET_KEY_FALLBACKS = env_list("SECRET_KEY_FALLBACKS", [])
+if not DEBUG and is_weak_key(SECRET_KEY):
     raise ImproperlyConfigured("SECRET_KEY must be 50 random characters or more when DEBUG is off.")
-if not DEBUG and any(map(is_weak, SECRET_KEY_FALLBACKS)):
+if not DEBUG and any(map(is_weak_key, SECRET_KEY_FALLBACKS)):
     raise ImproperlyConfigured("SECRET_KEY_FALLBACKS must each be 50 random characters or more: leave a weak one out.")
 
-ALLOWED_HOSTS = listed("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS must name this site's hosts; it may be left out while DEBUG is on.")
 if not DEBUG and "*" in ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS must name this site's hosts when DEBUG is off; * is every host.")
-CSRF_TRUSTED_ORIGINS = listed("CSRF_TRUSTED_ORIGINS", [])
-if strangers := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
-    raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS takes origins such as https://example.com: {strangers[0]}")
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
+if malformed := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
+    raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS takes origins such as https://example.com: {malformed[0]}")
 
-# What the operators' admin says it is working on, and where it is: off /admin/ fewer scanners find it.
-ENVIRONMENT: str = read(
-    "str", "ENVIRONMENT", "development" if DEBUG else "production", validate=validate.Length(min=1, max=30)
-)
+# What the admin shows as its environment, and the admin's path: fewer scanners find it away from admin/.
+ENVIRONMENT = env_str("ENVIRONMENT", "development" if DEBUG else "production", max_length=30)
 if DEBUG and ENVIRONMENT == "production":
     raise ImproperlyConfigured("DEBUG must be off when ENVIRONMENT is production.")
-ADMIN_URL: str = read("str", "ADMIN_URL", "admin/")
+ADMIN_URL = env_str("ADMIN_URL", "admin/")
 if not re.fullmatch(r"(?!(api|app|docs|w|settings|static|workspaces|sign-in|sign-out)/)([0-9A-Za-z_-]+/)+", ADMIN_URL):
     raise ImproperlyConfigured(
         f"ADMIN_URL takes a path that nothing else uses, such as operators/, with a slash at its end only: {ADMIN_URL}"
     )
 
-# Whose X-Forwarded-For and X-Forwarded-Proto are believed.
-TRUSTED_PROXIES: list[IPNetwork] = read("networks", "TRUSTED_PROXIES", "")
+# Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted.
+TRUSTED_PROXIES = env_networks("TRUSTED_PROXIES")
 
-# Where Prometheus finds the metrics, off the public listener; unset, nothing is measured.
-METRICS_ADDRESS: tuple[str, int] | None = read("listener", "METRICS_ADDRESS", "")
+# Where Prometheus metrics are served, apart from the public listener. Without it nothing is measured.
+METRICS_ADDRESS = env_listener("METRICS_ADDRESS")
 
 # ---- API keys ----
 
-APIKEYS_MAX_ACTIVE: int = read("int", "APIKEYS_MAX_ACTIVE", 20, validate=validate.Range(min=1, max=10_000))
-APIKEYS_ARGON2_TIME_COST: int = read("int", "APIKEYS_ARGON2_TIME_COST", 2, validate=validate.Range(1, 100))
-APIKEYS_ARGON2_MEMORY_COST: int = read(  # KiB
-    "int", "APIKEYS_ARGON2_MEMORY_COST", 19_456, validate=validate.Range(8, 4_194_304)
-)
-APIKEYS_ARGON2_PARALLELISM: int = read("int", "APIKEYS_ARGON2_PARALLELISM", 1, validate=validate.Range(1, 64))
+APIKEYS_MAX_ACTIVE = env_int("APIKEYS_MAX_ACTIVE", 20, minimum=1, maximum=10_000)
+APIKEYS_ARGON2_TIME_COST = env_int("APIKEYS_ARGON2_TIME_COST", 2, minimum=1, maximum=100)
+APIKEYS_ARGON2_MEMORY_COST = env_int("APIKEYS_ARGON2_MEMORY_COST", 19_456, minimum=8, maximum=4_194_304)  # KiB
+APIKEYS_ARGON2_PARALLELISM = env_int("APIKEYS_ARGON2_PARALLELISM", 1, minimum=1, maximum=64)
 if APIKEYS_ARGON2_MEMORY_COST < 8 * APIKEYS_ARGON2_PARALLELISM:
     raise ImproperlyConfigured("APIKEYS_ARGON2_MEMORY_COST must be at least 8 KiB for each APIKEYS_ARGON2_PARALLELISM.")
-# Proofs of keys that were verified in this process: how many, and for how many seconds each.
-APIKEYS_PROOFS_MAX: int = read("int", "APIKEYS_PROOFS_MAX", 10_000, validate=validate.Range(1, 1_000_000))
-APIKEYS_PROOF_SECONDS: int = read("int", "APIKEYS_PROOF_SECONDS", 3600, validate=validate.Range(1, 86_400))
-# Failed authentications that one client address is answered with 401, a minute; 429 after that.
-APIKEYS_FAILURES_PER_MINUTE: int = read("int", "APIKEYS_FAILURES_PER_MINUTE", 120, validate=validate.Range(1, 100_000))
+# Proofs of verified keys, in each process's memory: how many, and for how many seconds.
+APIKEYS_PROOFS_MAX = env_int("APIKEYS_PROOFS_MAX", 10_000, minimum=1, maximum=1_000_000)
+APIKEYS_PROOF_SECONDS = env_int("APIKEYS_PROOF_SECONDS", 3600, minimum=1, maximum=86_400)
+# Failed authentications per client IP and minute that are answered with 401; further ones get 429.
+APIKEYS_FAILURES_PER_MINUTE = env_int("APIKEYS_FAILURES_PER_MINUTE", 120, minimum=1, maximum=100_000)
 
 # ---- Django ----
 
@@ -211,7 +149,7 @@ if not DEBUG:
         "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
     }
 
-# ---- people at the page ----
+# ---- people, sessions and forms ----
 
 AUTH_USER_MODEL = "workspaces.User"
 LOGIN_URL = "sign-in"
@@ -225,19 +163,13 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 SESSION_ENGINE = "onehorizon.sessions"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
-MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the admin's; nothing of them in cookies
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # used by the admin
 CSRF_FAILURE_VIEW = "onehorizon.errors.csrf_failure"
-# A shared cache makes the limits on the page's forms exact over several hosts; without one they hold per process.
-# Plain http redirects: oauth.models.Application lets them go to loopback addresses alone.
-# The admin looks for its middleware in MIDDLEWARE; it is in PAGE_MIDDLEWARE.
-SILENCED_SYSTEM_CHECKS = [
-    "django_ratelimit.E003",
-    "django_ratelimit.W001",
-    "oauth2_provider.W008",
-    "admin.E408",
-    "admin.E409",
-    "admin.E410",
-]
+# django_ratelimit: without a shared cache, the limits on forms count per process; onehorizon.checks warns of that.
+# oauth2_provider: oauth.models.Application allows redirects over plain HTTP to loopback addresses only.
+# admin: its middleware is in PAGE_MIDDLEWARE.
+SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001", "oauth2_provider.W008"]
+SILENCED_SYSTEM_CHECKS += ["admin.E408", "admin.E409", "admin.E410"]
 
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -255,24 +187,19 @@ CONTENT_SECURITY_POLICY = {
 }
 FILE_UPLOAD_HANDLERS = ["onehorizon.requests.NoUploads"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-PASSWORD_HASHERS = [
-    "workspaces.hashers.PasswordHasher",
-    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
-]
+PASSWORD_HASHERS = ["workspaces.hashers.PasswordHasher", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
 
 MAX_CONNECTIONS = 16  # of one process, to PostgreSQL
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": read("dj_db_url", "DATABASE_URL", f"sqlite:///{VAR_DIR / 'onehorizon.sqlite3'}")
-}
+DATABASES = {"default": env_database("DATABASE_URL", f"sqlite:///{VAR_DIR / 'onehorizon.sqlite3'}")}
 database = DATABASES["default"]
 if database["NAME"] in ("", ":memory:"):
     raise ImproperlyConfigured("DATABASE_URL must name a database, for SQLite a file: memory is a connection's own.")
 if database["ENGINE"] == "django.db.backends.sqlite3":
-    if not DEBUG and granian("workers", 1) > 1:
+    if not DEBUG and granian_option("workers", 1) > 1:
         raise ImproperlyConfigured("DATABASE_URL must be a postgres:// address for several workers; SQLite takes one.")
     make_directory(Path(database["NAME"]).parent)
     database["CONN_MAX_AGE"] = None
@@ -287,7 +214,7 @@ if database["ENGINE"] == "django.db.backends.sqlite3":
 elif database["ENGINE"] == "django.db.backends.postgresql":
     database["ENGINE"] = "onehorizon.postgresql"
     # A thread keeps its connection, unless there are more of them than of connections.
-    database["CONN_MAX_AGE"] = 600 if granian("blocking-threads", MAX_CONNECTIONS + 1) <= MAX_CONNECTIONS else 0
+    database["CONN_MAX_AGE"] = 600 if granian_option("blocking-threads", MAX_CONNECTIONS + 1) <= MAX_CONNECTIONS else 0
     database.setdefault("OPTIONS", {}).update(
         {
             # A pool that failed to connect tries again within `reconnect_timeout` seconds, as long as it is asked.
@@ -305,26 +232,22 @@ elif database["ENGINE"] == "django.db.backends.postgresql":
 else:
     raise ImproperlyConfigured("DATABASE_URL must be a sqlite:// or a postgres:// address.")
 
-# Django's own bound, 300 counts, would let anyone crowd somebody's count out, and with it the limit.
-COUNTS_KEPT = {"MAX_ENTRIES": 100_000}
+# With Django's default of 300 entries, anyone could push another client's count, and so its limit, out of the cache.
+CACHE_SIZE = {"MAX_ENTRIES": 100_000}
 CACHES: dict[str, dict[str, Any]] = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": COUNTS_KEPT}
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": CACHE_SIZE}
 }
-if cache_url := read("str", "CACHE_URL", ""):
+if env_str("CACHE_URL", ""):
     CACHES = {
-        "default": read("dj_cache_url", "CACHE_URL", cache_url),
-        "forms": {
-            "BACKEND": "onehorizon.ratelimits.SharedOrOwnCache",
-            "LOCATION": "forms",
-            "OPTIONS": COUNTS_KEPT,
-        },
+        "default": env_cache("CACHE_URL"),
+        "forms": {"BACKEND": "onehorizon.ratelimits.SharedOrOwnCache", "LOCATION": "forms", "OPTIONS": CACHE_SIZE},
     }
     RATELIMIT_USE_CACHE = "forms"
     if CACHES["default"]["BACKEND"] == "django.core.cache.backends.redis.RedisCache":
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        # A form waits half a second for a cache that is silent, once.
+        # A form waits at most half a second for an unresponsive cache.
         CACHES["default"].setdefault("OPTIONS", {}).update(
             {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
         )
@@ -355,74 +278,14 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 
-SPECTACULAR_SETTINGS = {
-    "OAS_VERSION": "3.1.1",
-    "TITLE": "One Horizon",
-    "DESCRIPTION": "A workspace's tasks, members and API keys. Read the conventions at https://onehorizon.ai/docs/api.",
-    "VERSION": "1",
-    "SERVERS": [{"url": "https://onehorizon.ai"}],
-    "SCHEMA_PATH_PREFIX": "/api/v1",
-    "TAGS": [
-        {"name": "Tasks", "description": "The work of a workspace."},
-        {"name": "ApiKeys", "description": "Credentials of a workspace, for its owners and admins."},
-        {"name": "Workspaces", "description": "Where everything else belongs, and who is in it."},
-        {"name": "Me", "description": "The principal of the request."},
-    ],
-    "CAMELIZE_NAMES": True,
-    "DISABLE_DOCSTRING_DESCRIPTIONS": True,
-    "SORT_OPERATION_PARAMETERS": False,
-    "ENUM_NAME_OVERRIDES": {
-        "TaskStatus": "workspaces.models.TaskStatus",
-        "TaskKind": "workspaces.models.TaskKind",
-        "TaskScope": "workspaces.models.TaskScope",
-        "TaskVisibility": "workspaces.models.TaskVisibility",
-        "TaskContributionType": "workspaces.models.TaskContributionType",
-        "Role": "workspaces.models.Role",
-        "ApiKeyStatus": "apikeys.models.STATUSES",
-    },
-    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "onehorizon.openapi.finish"],
-}
+SPECTACULAR_SETTINGS = OPENAPI_SETTINGS
 
 # ---- OAuth ----
 
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth.Application"
 OAUTH2_PROVIDER_GRANT_MODEL = "oauth.Grant"
 OAUTH2_PROVIDER_DEVICE_GRANT_MODEL = "oauth.DeviceGrant"
-OAUTH2_PROVIDER = {
-    "OAUTH2_SERVER_CLASS": "oauth.server.AuthorizationServer",
-    "OAUTH2_VALIDATOR_CLASS": "oauth.server.Validator",
-    "SCOPES": {  # in the words of the consent page
-        "openid": "Know your user id, and your role in the workspace you are working in",
-        "profile": "See your name",
-        "email": "See your email address",
-        "workspace:read": "Read the tasks and the members of your workspaces",
-        "workspace:write": "Create, change and delete tasks in your workspaces",
-        "api-keys:manage": "Create, rename and revoke API keys where you are an owner or admin",
-    },
-    "DEFAULT_SCOPES": ["workspace:read"],
-    "AUTHORIZATION_CODE_EXPIRE_SECONDS": 60,
-    "ACCESS_TOKEN_EXPIRE_SECONDS": 3600,
-    "REFRESH_TOKEN_EXPIRE_SECONDS": 30 * 24 * 3600,
-    "REFRESH_TOKEN_REUSE_PROTECTION": True,
-    "OAUTH_PRE_TOKEN_VALIDATION": [],
-    "OAUTH2_RESPONSE_TYPES_SUPPORTED": ["code"],
-    "OAUTH2_GRANT_TYPES_SUPPORTED": [
-        "authorization_code",
-        "refresh_token",
-        "urn:ietf:params:oauth:grant-type:device_code",
-    ],
-    "OAUTH2_TOKEN_ENDPOINT_AUTH_METHODS_SUPPORTED": ["none", "client_secret_post", "client_secret_basic"],
-    "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
-    "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
-    "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
-    "COMPLIANT_BCP_RFC9700_ACCESS_TOKEN_TRANSPORT": True,
-    "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,
-    "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": True,
-    "COMPLIANT_BCP_RFC9700_REFRESH_TOKEN": True,
-    "COMPLIANT_BCP_RFC9700_REDIRECT_URI_MATCHING": True,
-    "COMPLIANT_BCP_RFC9700_PKCE_REQUIRED": True,
-}
+OAUTH2_PROVIDER = OAUTH_SETTINGS
 
 DEFAULT_EXCEPTION_REPORTER = "onehorizon.reports.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "onehorizon.reports.ReportFilter"

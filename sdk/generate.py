@@ -1,4 +1,4 @@
-"""`make sdk`: the generated half of sdk/js from the API's own OpenAPI document, and the package that is served.
+"""`make sdk`: generates the client in sdk/js from the API's OpenAPI document, and builds the package that is served.
 
 The generator is OpenAPI Generator's typescript-fetch. It needs Java; building needs Node.js and npm.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "sdk/js"
 GENERATED = PACKAGE / "src/generated"
 SERVED = ROOT / "static/sdk"
+VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+# The documents that show how to install the package, and so name its file.
+DOCUMENTS = (ROOT / "README.md", PACKAGE / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PACKAGE_FILE = re.compile(r"onehorizon-sdk-js-([0-9][0-9A-Za-z.-]*?)\.tgz")
 MARK = "// Generated from the API's OpenAPI document: edit that, then `make sdk`.\n"
 
 
@@ -53,9 +59,18 @@ def generate(document: dict[str, Any], directory: Path) -> None:
             target.write_text(MARK + file.read_text())
 
 
+def write_version() -> None:
+    """Writes the version of pyproject.toml to the package and to the documents that name its file."""
+    _run("npm", "version", VERSION, "--no-git-tag-version", "--allow-same-version", cwd=PACKAGE)
+    for document in DOCUMENTS:
+        text = document.read_text()
+        document.write_text(PACKAGE_FILE.sub(f"onehorizon-sdk-js-{VERSION}.tgz", text))
+
+
 def pack(package: Path, directory: Path) -> Path:
     """Builds the package and packs it as npm would publish it. Its `node_modules` must be there (`make tools`)."""
     shutil.rmtree(package / "dist", ignore_errors=True)
+    shutil.copy(ROOT / "LICENSE", package)
     _run("npm", "run", "--silent", "build", cwd=package)
     directory.mkdir(exist_ok=True)
     name = _run("npm", "pack", "--silent", "--pack-destination", str(directory), cwd=package).strip()
@@ -77,6 +92,7 @@ def main() -> None:
     from onehorizon.openapi import schema
 
     generate(schema(), GENERATED)
+    write_version()
     for old in SERVED.glob("*.tgz"):
         old.unlink()
     sys.stdout.write(f"{pack(PACKAGE, SERVED).relative_to(ROOT)}\n")

@@ -84,7 +84,7 @@ def test_a_directory_that_can_not_be_made_is_told(monkeypatch: pytest.MonkeyPatc
     in_the_way = tmp_path / "file"
     in_the_way.touch()
 
-    with pytest.raises(ImproperlyConfigured, match=f"The directory {in_the_way}/deeper can't be made"):
+    with pytest.raises(ImproperlyConfigured, match=f"The directory {in_the_way}/deeper can't be created"):
         read_settings(monkeypatch, DATABASE_URL=f"sqlite:///{in_the_way}/deeper/onehorizon.sqlite3")
 
 

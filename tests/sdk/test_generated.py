@@ -8,8 +8,8 @@ import tarfile
 from pathlib import Path
 
 from onehorizon.openapi import schema
-from sdk.generate import GENERATED, PACKAGE, SERVED, generate, pack
-from tests.helpers import program
+from sdk.generate import DOCUMENTS, GENERATED, PACKAGE, PACKAGE_FILE, SERVED, VERSION, generate, pack
+from tests.helpers import ROOT, program
 
 TOOLS = "make tools (with Java, Node.js and npm)"
 
@@ -45,6 +45,19 @@ def test_the_package_that_is_served_is_built_from_what_is_here(tmp_path: Path) -
 
     assert made.name == served.name
     assert packed(made) == packed(served), "make sdk"
+    assert packed(served)["package/LICENSE"] == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_version_of_pyproject_is_the_only_one() -> None:
+    package, lock = (json.loads((PACKAGE / name).read_text()) for name in ("package.json", "package-lock.json"))
+    named = {
+        "package.json": [package["version"]],
+        "package-lock.json": [lock["version"], lock["packages"][""]["version"]],
+        "static/sdk": [file.name.removeprefix("onehorizon-sdk-js-").removesuffix(".tgz") for file in SERVED.iterdir()],
+    } | {str(document.relative_to(ROOT)): PACKAGE_FILE.findall(document.read_text()) for document in DOCUMENTS}
+
+    assert {name: set(versions) for name, versions in named.items() if set(versions) - {VERSION}} == {}, "make sdk"
+    assert VERSION in named["README.md"]
 
 
 def test_it_needs_nothing_at_run_time_and_its_lock_names_no_registry() -> None:

@@ -1,0 +1,32 @@
+"""Settings of drf-spectacular, which builds the OpenAPI document."""
+
+from typing import Any
+
+OPENAPI_SETTINGS: dict[str, Any] = {
+    "OAS_VERSION": "3.1.1",
+    "TITLE": "One Horizon",
+    "DESCRIPTION": "A workspace's tasks, members and API keys. Read the conventions at https://onehorizon.ai/docs/api.",
+    "VERSION": "1",
+    "SERVERS": [{"url": "https://onehorizon.ai"}],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "TAGS": [
+        {"name": "Tasks", "description": "The work of a workspace."},
+        {"name": "ApiKeys", "description": "Credentials of a workspace, for its owners and admins."},
+        {"name": "Workspaces", "description": "Where everything else belongs, and who is in it."},
+        {"name": "Me", "description": "The principal of the request."},
+    ],
+    "CAMELIZE_NAMES": True,
+    "DISABLE_DOCSTRING_DESCRIPTIONS": True,
+    "SORT_OPERATION_PARAMETERS": False,
+    "ENUM_NAME_OVERRIDES": {
+        "TaskStatus": "workspaces.models.TaskStatus",
+        "TaskKind": "workspaces.models.TaskKind",
+        "TaskScope": "workspaces.models.TaskScope",
+        "TaskVisibility": "workspaces.models.TaskVisibility",
+        "TaskContributionType": "workspaces.models.TaskContributionType",
+        "Role": "workspaces.models.Role",
+        "ApiKeyStatus": "apikeys.models.STATUSES",
+    },
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "onehorizon.openapi.finish"],
+}
