@@ -15,8 +15,8 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from apikeys.events import Actor, AuditEvent, Via
 from apikeys.forms import FindForm, KeylessInput, ReasonForm, like_a_secret
 from apikeys.models import ApiKey, ApiKeyQuerySet, key_id_starts_with
-from onehorizon.client import client_address
-from onehorizon.operators import OperatorsAdmin, ReadOnlyMixin, change_url, changelist_url, link
+from core.admin import OperatorsAdmin, ReadOnlyMixin, change_url, changelist_url, link
+from core.client_ip import client_ip
 from workspaces.ids import is_id
 from workspaces.models import User, Workspace
 
@@ -48,7 +48,7 @@ ACTIONS = [
 
 
 def actor_of(request: HttpRequest) -> Actor:
-    return Actor(Via.ADMIN, cast(User, request.user), client_address(request))
+    return Actor(Via.ADMIN, cast(User, request.user), client_ip(request))
 
 
 class StatusFilter(admin.SimpleListFilter):

@@ -17,11 +17,11 @@ from django.db.models.base import ModelState
 from django.views.decorators.debug import sensitive_variables
 
 from apikeys import keys
+from apikeys.hashing import proofs
 from apikeys.models import ApiKey
 from apikeys.principals import ApiKeyPrincipal
-from apikeys.secrets import proofs
-from onehorizon.metrics import count_proof
-from onehorizon.statements import fetch
+from core.db.statements import fetch
+from core.metrics import count_proof
 from workspaces import quota
 from workspaces.models import Tier, Workspace
 

@@ -14,8 +14,8 @@ from apikeys import admission, keys
 from apikeys.models import ApiKey
 from apikeys.principals import ApiKeyPrincipal
 from apikeys.throttling import failures
-from onehorizon.client import client_address
-from onehorizon.metrics import count_authentication
+from core.client_ip import client_ip
+from core.metrics import count_authentication
 from workspaces.access import Principal
 from workspaces.models import User
 
@@ -63,7 +63,7 @@ class BearerAuthentication(BaseAuthentication):
             return None
         http_request = request._request
         if not hasattr(http_request, "principal"):
-            http_request.principal = self._authenticate(token, client_address(http_request))  # type: ignore[attr-defined]
+            http_request.principal = self._authenticate(token, client_ip(http_request))  # type: ignore[attr-defined]
         principal: Principal = http_request.principal  # type: ignore[attr-defined]
         return principal.user or AnonymousUser(), principal
 

@@ -15,10 +15,10 @@ from django.db.models import Q
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from apikeys import keys, secrets
+from apikeys import hashing, keys
 from apikeys.events import Actor, AuditEvent
 from apikeys.validators import STORED_TEXT_VALIDATORS
-from onehorizon.statements import fetch
+from core.db.statements import fetch
 from workspaces.ids import IdField, is_id
 from workspaces.models import User, Workspace, WorkspaceSuspended
 
@@ -104,8 +104,8 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         api_key = self.model(
             workspace=workspace,
             key_id=key_id,
-            hash=secrets.hash_secret(secret),
-            fingerprint=secrets.fingerprint(secret),
+            hash=hashing.hash_secret(secret),
+            fingerprint=hashing.fingerprint(secret),
             description=description,
             expires_at=expires_at,
             created_by=by.user,
@@ -138,7 +138,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         A malformed string costs arithmetic, an unknown one a short read.
         """
         key_id = keys.parse(secret)
-        if key_id is None or not (secrets.proofs.hash_of(secret) or self._keeps_fingerprint(key_id, secret)):
+        if key_id is None or not (hashing.proofs.hash_of(secret) or self._keeps_fingerprint(key_id, secret)):
             return None
         usable = self.active().filter(workspace__suspended_at=None)
         api_key = usable.select_related("workspace__tier").filter(key_id=key_id).first()
@@ -148,7 +148,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def _keeps_fingerprint(self, key_id: str, secret: str) -> bool:
         rows = fetch(_FINGERPRINT, {"key_id": key_id})
-        return bool(rows) and secrets.has_fingerprint(secret, rows[0][0])
+        return bool(rows) and hashing.has_fingerprint(secret, rows[0][0])
 
     @sensitive_variables()
     def look_up(self, text: str) -> ApiKey:
@@ -183,7 +183,7 @@ class ApiKey(models.Model):
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="api_keys", db_index=False)
     key_id = models.CharField(max_length=keys.KEY_ID_LENGTH, unique=True, editable=False)
     hash = models.CharField(max_length=200, editable=False)
-    fingerprint = models.BinaryField(max_length=secrets.FINGERPRINT_BYTES, editable=False)
+    fingerprint = models.BinaryField(max_length=hashing.FINGERPRINT_BYTES, editable=False)
     description = models.CharField(max_length=DESCRIPTION_MAX_LENGTH, validators=STORED_TEXT_VALIDATORS)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
@@ -231,24 +231,24 @@ class ApiKey(models.Model):
     # ---- checking a secret ----
 
     def has_fingerprint_of(self, secret: str) -> bool:
-        return secrets.has_fingerprint(secret, self.fingerprint)
+        return hashing.has_fingerprint(secret, self.fingerprint)
 
     @sensitive_variables()
     def matches(self, secret: str) -> bool:
         """Whether this is the key's secret. Brings the hash up to the settings' parameters where it lags."""
-        if not self.has_fingerprint_of(secret) or not secrets.verify(secret, self.hash):
+        if not self.has_fingerprint_of(secret) or not hashing.verify(secret, self.hash):
             return False
-        if secrets.is_outdated(self.hash):
+        if hashing.is_outdated(self.hash):
             self._rehash(secret)
         return True
 
     @sensitive_variables()
     def _rehash(self, secret: str) -> None:
-        stored, fresh = self.hash, secrets.hash_secret(secret)
+        stored, fresh = self.hash, hashing.hash_secret(secret)
         with _bookkeeping("rehash", self):
             if ApiKey.objects.filter(pk=self.pk, hash=stored).update(hash=fresh):
                 self.hash = fresh
-                secrets.proofs.keep(secret, fresh)
+                hashing.proofs.keep(secret, fresh)
 
     def record_use(self, address: str | None) -> None:
         """Notes when and from where the key was used last: at most once a minute, and never at a request's cost."""

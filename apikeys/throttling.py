@@ -10,9 +10,9 @@ from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from onehorizon.client import block_of
-from onehorizon.metrics import count_quota_refusal
-from onehorizon.ratelimits import RateLimited
+from core.client_ip import network_of
+from core.metrics import count_quota_refusal
+from core.ratelimits import RateLimited
 from workspaces.access import Principal
 
 
@@ -50,7 +50,7 @@ class FailureLimit:
 
     def count(self, address: str | None) -> None:
         """Notes a failure. Raises `RateLimited` where the minute is full; those aren't counted."""
-        block = block_of(address)
+        block = network_of(address)
         with self._lock:
             times = self._require_room(block)
             times.append(time.monotonic())
@@ -59,7 +59,7 @@ class FailureLimit:
     def require_room(self, address: str | None) -> None:
         """For what costs too much to be tried once more. Raises `RateLimited` where the minute is full."""
         with self._lock:
-            self._require_room(block_of(address))
+            self._require_room(network_of(address))
 
     def _require_room(self, block: str) -> deque[float]:
         now = time.monotonic()

@@ -17,9 +17,9 @@ from django.views.generic import FormView, TemplateView
 from apikeys.events import Actor, Via
 from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, like_a_secret
 from apikeys.models import ActiveKeyLimitReached, ApiKey, ApiKeyQuerySet, CreatedAlready
-from onehorizon.client import client_address
-from onehorizon.ratelimits import limit_form
-from onehorizon.sites import site_url
+from core.client_ip import client_ip
+from core.ratelimits import limit_form
+from core.sites import site_url
 from workspaces import quota
 from workspaces.access import resolve_workspace
 from workspaces.ids import get_by_id, is_id
@@ -65,7 +65,7 @@ class ManagesKeysMixin(AccessMixin):
 
     @property
     def actor(self) -> Actor:
-        return Actor(Via.PAGE, cast(User, self.request.user), client_address(self.request))
+        return Actor(Via.PAGE, cast(User, self.request.user), client_ip(self.request))
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(  # type: ignore[misc, no-any-return]  # the view's

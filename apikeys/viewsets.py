@@ -22,7 +22,7 @@ from apikeys.serializers import (
     NewApiKeySerializer,
     RepeatedApiKeySerializer,
 )
-from onehorizon.client import client_address
+from core.client_ip import client_ip
 from workspaces.access import Scope, Scopes
 from workspaces.ids import get_by_id
 from workspaces.serializers import ErrorBodySerializer
@@ -99,7 +99,7 @@ class ApiKeyViewSet(InWorkspaceViewSet):
 
     @property
     def actor(self) -> Actor:
-        return Actor(Via.API, self.principal.user, client_address(self.request))
+        return Actor(Via.API, self.principal.user, client_ip(self.request))
 
     def list(self, request: Request, workspace_id: str) -> Response:
         query = ApiKeyQuery(data=request.query_params)

@@ -19,8 +19,8 @@ from django.db import connection  # noqa: E402
 
 from apikeys import keys  # noqa: E402
 from apikeys.events import Actor, Via  # noqa: E402
+from apikeys.hashing import fingerprint, hash_secret  # noqa: E402
 from apikeys.models import ApiKey  # noqa: E402
-from apikeys.secrets import fingerprint, hash_secret  # noqa: E402
 from workspaces.models import Role, Task, TaskContributionType, User, Workspace  # noqa: E402
 
 TASKS = 20

@@ -28,13 +28,13 @@ KNOWN = {
     ("workspaces/task_pages.py", "task_page"): "tasks",
     ("apikeys/models.py", "record_use"): "when the key was last used",
     ("apikeys/authentication.py", "authenticate"): "authentication, the rest of it",
-    ("onehorizon/formats.py", "render"): "JSON",
+    ("core/formats.py", "render"): "JSON",
     ("django/urls/resolvers.py", "resolve"): "finding the view",
     ("django/dispatch/dispatcher.py", "send"): "Django's signals: a look at the connection",
     ("logging/__init__.py", "info"): "the request's line in the log",
 }
 PACKAGES = {"/rest_framework/": "DRF, the rest of it", "/django/": "Django, the rest of it"}
-STATEMENT = ("onehorizon/statements.py", "fetch")
+STATEMENT = ("core/db/statements.py", "fetch")
 
 
 def stage(frame: FrameType | None) -> str:

@@ -14,9 +14,9 @@ from django.shortcuts import redirect
 from oauth2_provider.models import AccessToken, RefreshToken
 
 from apikeys.events import AuditEvent
+from core.admin import ReadOnlyMixin, changelist_url
 from oauth.models import Application
 from onehorizon.admin import AuditedAdmin
-from onehorizon.operators import ReadOnlyMixin, changelist_url
 
 SECRET_MIN_LENGTH = 32  # of one that an operator types in place of the generated one
 

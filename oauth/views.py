@@ -20,9 +20,9 @@ from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.oauth2 import DeviceApplicationServer
 
 from apikeys.throttling import client_failures
+from core.client_ip import client_ip
+from core.ratelimits import RateLimited, limit_form
 from oauth.models import LIFETIME, Application, DeviceGrant, user_code_of
-from onehorizon.client import client_address
-from onehorizon.ratelimits import RateLimited, limit_form
 from workspaces.models import User
 
 
@@ -80,7 +80,7 @@ class LimitsGuessesMixin:
 
     @method_decorator([csrf_exempt, sensitive_post_parameters()])
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        address = client_address(request)
+        address = client_ip(request)
         try:
             if "client_secret" in request.POST or "Authorization" in request.headers:
                 client_failures.require_room(address)

@@ -24,7 +24,7 @@ from apikeys.admin import actor_of
 from apikeys.events import AuditEvent
 from apikeys.forms import ReasonForm
 from apikeys.models import ApiKey
-from onehorizon.operators import M, OperatorsAdmin, change_url, changelist_url, link
+from core.admin import M, OperatorsAdmin, change_url, changelist_url, link
 from workspaces import quota
 from workspaces.models import LastOwner, Membership, Role, Tier, User, Workspace
 

@@ -42,7 +42,7 @@ def guarded_api_views(**_: Any) -> list[CheckMessage]:
     return [
         Error(
             f"The view at /{route} {problem}.",
-            hint="Extend onehorizon.api.ApiView and keep its authentication and throttle classes.",
+            hint="Extend workspaces.api.ApiView and keep its authentication and throttle classes.",
             id="onehorizon.E001",
         )
         for route, view in api_routes().items()

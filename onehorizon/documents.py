@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
-from onehorizon.sites import site_url
+from core.sites import site_url
 
 NAMES = ["api-keys", "api", "terminal"]
 SITE = "https://onehorizon.ai"  # in the documents; a page says its own address instead

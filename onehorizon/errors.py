@@ -23,7 +23,7 @@ from rest_framework.views import set_rollback
 from apikeys.authentication import CHALLENGE
 from apikeys.models import ActiveKeyLimitReached, IdempotencyKeyReused
 from apikeys.permissions import MissingScope
-from onehorizon.ratelimits import RateLimited
+from core.ratelimits import RateLimited
 from workspaces.models import NoneChosen, WorkspaceSuspended
 
 logger = logging.getLogger("onehorizon.errors")

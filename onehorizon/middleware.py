@@ -11,10 +11,10 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
-from onehorizon.client import client_address, sent_by_trusted_proxy
+from core.client_ip import client_ip, sent_by_trusted_proxy
+from core.logs import redact
+from core.metrics import count_request
 from onehorizon.errors import error_response, is_api, page_for, response_for
-from onehorizon.logs import redact
-from onehorizon.metrics import count_request
 from workspaces.access import Principal
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -49,7 +49,7 @@ class RequestLogMiddleware:
             "path": request.path,
             "status": response.status_code,
             "ms": round(seconds * 1000, 1),
-            "address": client_address(request),
+            "address": client_ip(request),
             "requestId": request_id,
             **(principal.log_fields if (principal := getattr(request, "principal", None)) else {}),
         }

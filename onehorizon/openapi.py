@@ -18,8 +18,8 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
 from apikeys.permissions import PersonRequired
-from onehorizon.api import ApiView
 from workspaces.access import Scope, Scopes
+from workspaces.api import ApiView
 from workspaces.serializers import ErrorBodySerializer
 
 # Real responses of the API, which a test compares with new ones: `answers` by operation and status, request `bodies` by

@@ -161,7 +161,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "oauth.passwords.EndTokens"},
 ]
-SESSION_ENGINE = "onehorizon.sessions"
+SESSION_ENGINE = "core.sessions"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # used by the admin
 CSRF_FAILURE_VIEW = "onehorizon.errors.csrf_failure"
@@ -185,7 +185,7 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
-FILE_UPLOAD_HANDLERS = ["onehorizon.requests.NoUploads"]
+FILE_UPLOAD_HANDLERS = ["core.requests.NoUploads"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["workspaces.hashers.PasswordHasher", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 LANGUAGE_CODE = "en"
@@ -212,7 +212,7 @@ if database["ENGINE"] == "django.db.backends.sqlite3":
     # A file, since tests run threads and processes against it, and memory is a connection's own.
     database["TEST"] = {"NAME": f"{database['NAME']}.test"}
 elif database["ENGINE"] == "django.db.backends.postgresql":
-    database["ENGINE"] = "onehorizon.postgresql"
+    database["ENGINE"] = "core.db.postgresql"
     # A thread keeps its connection, unless there are more of them than of connections.
     database["CONN_MAX_AGE"] = 600 if granian_option("blocking-threads", MAX_CONNECTIONS + 1) <= MAX_CONNECTIONS else 0
     database.setdefault("OPTIONS", {}).update(
@@ -228,7 +228,7 @@ elif database["ENGINE"] == "django.db.backends.postgresql":
             "tcp_user_timeout": 10_000,
         }
     )
-    database["OPTIONS"]["prepare_threshold"] = 0  # for onehorizon.statements; the ORM's are bound on the client
+    database["OPTIONS"]["prepare_threshold"] = 0  # for core.db.statements; the ORM's are bound on the client
 else:
     raise ImproperlyConfigured("DATABASE_URL must be a sqlite:// or a postgres:// address.")
 
@@ -240,7 +240,7 @@ CACHES: dict[str, dict[str, Any]] = {
 if env_str("CACHE_URL", ""):
     CACHES = {
         "default": env_cache("CACHE_URL"),
-        "forms": {"BACKEND": "onehorizon.ratelimits.SharedOrOwnCache", "LOCATION": "forms", "OPTIONS": CACHE_SIZE},
+        "forms": {"BACKEND": "core.ratelimits.SharedOrOwnCache", "LOCATION": "forms", "OPTIONS": CACHE_SIZE},
     }
     RATELIMIT_USE_CACHE = "forms"
     if CACHES["default"]["BACKEND"] == "django.core.cache.backends.redis.RedisCache":
@@ -269,8 +269,8 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_THROTTLE_CLASSES": ["apikeys.throttling.QuotaThrottle"],
     "DEFAULT_PERMISSION_CLASSES": ["apikeys.permissions.PrincipalRequired", "apikeys.permissions.ScopeRequired"],
-    "DEFAULT_RENDERER_CLASSES": ["onehorizon.formats.OrjsonRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["onehorizon.formats.OrjsonParser"],
+    "DEFAULT_RENDERER_CLASSES": ["core.formats.OrjsonRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["core.formats.OrjsonParser"],
     "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "onehorizon.errors.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
@@ -287,14 +287,14 @@ OAUTH2_PROVIDER_GRANT_MODEL = "oauth.Grant"
 OAUTH2_PROVIDER_DEVICE_GRANT_MODEL = "oauth.DeviceGrant"
 OAUTH2_PROVIDER = OAUTH_SETTINGS
 
-DEFAULT_EXCEPTION_REPORTER = "onehorizon.reports.Reporter"
-DEFAULT_EXCEPTION_REPORTER_FILTER = "onehorizon.reports.ReportFilter"
+DEFAULT_EXCEPTION_REPORTER = "core.reports.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "core.reports.ReportFilter"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"()": "onehorizon.logs.LineFormatter"},
-        "json": {"()": "onehorizon.logs.JsonFormatter"},
+        "line": {"()": "core.logs.LineFormatter"},
+        "json": {"()": "core.logs.JsonFormatter"},
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line" if DEBUG else "json"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},

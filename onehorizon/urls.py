@@ -3,9 +3,9 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView, TemplateView
 
-from onehorizon.api import UnknownPathView
 from onehorizon.documents import DocumentView
 from onehorizon.openapi import SchemaView
+from workspaces.api import UnknownPathView
 
 urlpatterns = [
     path("api/v1/", include("workspaces.api_urls")),

@@ -18,9 +18,10 @@ try:
 except ImproperlyConfigured as error:
     sys.exit(f"onehorizon: {error}")
 
-from onehorizon import checks, metrics  # noqa: E402, they read the settings
-from onehorizon.postgresql.base import Connection  # noqa: E402
-from onehorizon.requests import Handler  # noqa: E402
+from core import metrics  # noqa: E402, it reads the settings
+from core.db.postgresql.base import Connection  # noqa: E402
+from core.requests import Handler  # noqa: E402
+from onehorizon import checks  # noqa: E402
 
 application = Handler()
 Connection.patience = PATIENCE

@@ -12,7 +12,7 @@ from django.db import connection, connections
 from django.test import Client
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from apikeys import secrets
+from apikeys import hashing
 from apikeys.models import ApiKey
 from apikeys.throttling import client_failures, failures
 from tests import sweep
@@ -37,7 +37,7 @@ def _quick_hashes(settings: Any) -> None:
 @pytest.fixture(autouse=True)
 def _fresh_process() -> None:
     """What a process remembers is none of the next test's business."""
-    secrets.proofs.clear()
+    hashing.proofs.clear()
     failures.clear()
     client_failures.clear()
     cache.clear()

@@ -27,9 +27,9 @@ from django.db import connection
 from django.db.models.signals import pre_save
 from oauth2_provider.models import AccessToken, RefreshToken
 
-from apikeys import keys, secrets
+from apikeys import hashing, keys
+from core.logs import JsonFormatter, LineFormatter
 from oauth.models import Application, DeviceGrant, Grant
-from onehorizon.logs import JsonFormatter, LineFormatter
 
 # Where a secret may be shown: method, path and part of an answer.
 SHOWN = {
@@ -208,7 +208,7 @@ class Plugin:
     def pytest_configure(self, config: pytest.Config) -> None:
         config.addinivalue_line("markers", "plants_secrets: the test leaks, and looks for it itself")
         after(keys, "generate", lambda made: sweep.note("API key", made.secret))
-        after(secrets, "hash_secret", lambda made, _: sweep.note("Argon2 digest", made.rsplit("$", 1)[1]))
+        after(hashing, "hash_secret", lambda made, _: sweep.note("Argon2 digest", made.rsplit("$", 1)[1]))
         after(Argon2PasswordHasher, "encode", lambda made, *_: sweep.note("Argon2 digest", made.rsplit("$", 1)[1]))
         after(AbstractBaseUser, "set_password", lambda _, user, raw: sweep.note("password", raw))
         after(SessionBase, "_get_new_session_key", lambda made, _: sweep.note("session key", made))

@@ -24,7 +24,7 @@ IDS: Callable[[Path], str] = lambda file: str(file.relative_to(ROOT))  # noqa: E
 
 RUNS_SQL = {"execute", "executemany", "raw", "extra", "RawSQL", "fetch", "fetch_prepared"}
 KNOWN = {
-    "onehorizon/statements.py",  # passes on the constants that are handed to `fetch`
+    "core/db/statements.py",  # passes on the constants that are handed to `fetch`
     "workspaces/task_pages.py",  # puts conditions together: the names of its own columns and parameters
 }
 

@@ -18,11 +18,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apikeys.permissions import PrincipalRequired
-from onehorizon.api import ApiView, ApiViewSet, UnknownPathView
 from onehorizon.checks import api_routes, guarded_api_views, problem_of
 from onehorizon.openapi import SchemaView
 from tests.helpers import Api, make_key
 from workspaces import quota
+from workspaces.api import ApiView, ApiViewSet, UnknownPathView
 from workspaces.models import Workspace
 
 

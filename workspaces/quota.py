@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 from django.db import connection
 
-from onehorizon.statements import fetch
+from core.db.statements import fetch
 from workspaces.models import Tier
 
 SECOND = 1_000_000  # in microseconds, the unit of every time in this module

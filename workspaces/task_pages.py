@@ -8,7 +8,7 @@ the 100 used last prepared.
 from collections.abc import Sequence
 from typing import Any
 
-from onehorizon.statements import fetch
+from core.db.statements import fetch
 from workspaces.models import TaskVisibility
 
 # What a task is called in the API, and its column.

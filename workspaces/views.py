@@ -11,7 +11,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView, ListView
 
-from onehorizon.ratelimits import limit_form
+from core.ratelimits import limit_form
 from workspaces import devices
 from workspaces.forms import ChooseWorkspaceForm, SignInForm, email_of
 from workspaces.models import User, Workspace

@@ -7,8 +7,8 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from onehorizon.api import ApiView, ApiViewSet
 from workspaces.access import Scope, Scopes, resolve_workspace
+from workspaces.api import ApiView, ApiViewSet
 from workspaces.ids import get_by_id
 from workspaces.models import NoneChosen, Task, TaskQuerySet, Workspace
 from workspaces.serializers import (

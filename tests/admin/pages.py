@@ -6,8 +6,8 @@ from oauth2_provider.models import AccessToken, RefreshToken
 
 from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
+from core.admin import change_url, changelist_url
 from oauth.models import Application
-from onehorizon.operators import change_url, changelist_url
 from workspaces.models import Tier, User, Workspace
 
 MODELS: list[type[Model]] = [Workspace, User, Tier, ApiKey, AuditEvent, Application, AccessToken, RefreshToken]

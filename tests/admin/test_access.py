@@ -9,8 +9,8 @@ from oauth2_provider.models import AccessToken, RefreshToken
 
 from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
+from core.admin import change_url, changelist_url
 from oauth.models import Application
-from onehorizon.operators import change_url, changelist_url
 from tests.admin.conftest import signed_in
 from tests.admin.pages import FIND, INDEX, MODELS, REVOKE, add_url, below
 from tests.helpers import make_token

@@ -5,7 +5,7 @@ from django.test import Client
 
 from apikeys import keys
 from apikeys.models import ApiKey
-from onehorizon.operators import change_url, changelist_url
+from core.admin import change_url, changelist_url
 from tests.admin.conftest import by
 from tests.admin.pages import FIND, REVOKE
 from tests.helpers import Api, make_key

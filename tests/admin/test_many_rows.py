@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
-from onehorizon.operators import BoundedPaginator, change_url, changelist_url
+from core.admin import BoundedPaginator, change_url, changelist_url
 from tests.helpers import database_url, make_key
 from workspaces.models import User, Workspace
 

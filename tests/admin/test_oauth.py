@@ -6,8 +6,8 @@ from django.test import Client
 from oauth2_provider.models import AccessToken
 
 from apikeys.events import AuditEvent
+from core.admin import change_url, changelist_url
 from oauth.models import Application
-from onehorizon.operators import change_url, changelist_url
 from tests.admin.pages import add_url
 from tests.helpers import Api, make_token
 from workspaces.models import User, Workspace

@@ -2,7 +2,7 @@ import pytest
 from django.test import Client
 
 from apikeys.events import AuditEvent
-from onehorizon.operators import change_url, changelist_url
+from core.admin import change_url, changelist_url
 from tests.admin.pages import add_url, below
 from workspaces.models import Tier, User, Workspace
 

@@ -9,7 +9,7 @@ from django.db.models.signals import pre_save
 from django.test import Client
 
 from apikeys.events import AuditEvent
-from onehorizon.operators import change_url, changelist_url
+from core.admin import change_url, changelist_url
 from tests.admin.pages import add_url, below
 from tests.helpers import BY_TEST, Api, make_key, make_user, make_workspace
 from workspaces import quota

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from apikeys import keys, secrets
+from apikeys import hashing, keys
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Api, make_key
 from workspaces import quota
@@ -260,15 +260,15 @@ def test_a_key_in_a_form_is_not_read(secret: str) -> None:
 def test_a_made_up_secret_for_a_real_id_never_reaches_argon2(api_key: ApiKey) -> None:
     """Were it asked, Argon2 would say yes, and leave a proof: the stored hash is made to be the invented secret's."""
     invented = well_formed(api_key.key_id, "A" * 43)
-    ApiKey.objects.filter(pk=api_key.pk).update(hash=secrets.hash_secret(invented))
+    ApiKey.objects.filter(pk=api_key.pk).update(hash=hashing.hash_secret(invented))
 
     assert Api(invented).get("/me").status_code == 401
-    assert len(secrets.proofs) == 0
+    assert len(hashing.proofs) == 0
 
 
 def test_a_right_fingerprint_does_not_do_without_the_hash(api_key: ApiKey) -> None:
     invented = well_formed(api_key.key_id, "A" * 43)
-    ApiKey.objects.filter(pk=api_key.pk).update(fingerprint=secrets.fingerprint(invented))
+    ApiKey.objects.filter(pk=api_key.pk).update(fingerprint=hashing.fingerprint(invented))
 
     assert Api(invented).get("/me").status_code == 401
 
@@ -276,7 +276,7 @@ def test_a_right_fingerprint_does_not_do_without_the_hash(api_key: ApiKey) -> No
 def test_a_proof_does_not_outlive_the_hash_it_was_made_for(api: Api, api_key: ApiKey) -> None:
     assert api.get("/me").status_code == 200
 
-    ApiKey.objects.filter(pk=api_key.pk).update(hash=secrets.hash_secret(keys.generate().secret))
+    ApiKey.objects.filter(pk=api_key.pk).update(hash=hashing.hash_secret(keys.generate().secret))
 
     assert api.get("/me").status_code == 401
 

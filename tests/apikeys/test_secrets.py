@@ -12,10 +12,10 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 from django.db import connection
 
-from apikeys import keys, secrets
+from apikeys import hashing, keys
+from apikeys.hashing import Proofs
 from apikeys.models import ApiKey
-from apikeys.secrets import Proofs
-from onehorizon.logs import LineFormatter
+from core.logs import LineFormatter
 from tests.helpers import Api, in_threads
 
 PROCESSORS = os.cpu_count() or 1
@@ -76,16 +76,16 @@ def test_an_invented_secret_for_a_real_key_id_never_reaches_argon2(
     assert ApiKey.objects.authenticate(secret[:-1]) is None
 
     assert argon2_runs.count == 0
-    assert len(secrets.proofs) == 0
+    assert len(hashing.proofs) == 0
 
 
 @pytest.mark.django_db
 def test_a_right_fingerprint_alone_is_not_enough(api_key: ApiKey, secret: str, argon2_runs: Argon2Runs) -> None:
-    ApiKey.objects.update(hash=secrets.hash_secret(keys.generate().secret))
+    ApiKey.objects.update(hash=hashing.hash_secret(keys.generate().secret))
 
     assert ApiKey.objects.authenticate(secret) is None
     assert ApiKey.objects.authenticate(secret) is None
-    assert len(secrets.proofs) == 0
+    assert len(hashing.proofs) == 0
 
 
 @pytest.mark.django_db
@@ -104,21 +104,21 @@ def test_a_proof_holds_for_the_hash_it_was_made_with_and_no_other(
 ) -> None:
     assert ApiKey.objects.authenticate(secret) == api_key
 
-    ApiKey.objects.update(hash=secrets.hash_secret(secret))
+    ApiKey.objects.update(hash=hashing.hash_secret(secret))
     argon2_runs.count = 0
     assert ApiKey.objects.authenticate(secret) == api_key
     assert argon2_runs.count == 1
 
-    ApiKey.objects.update(hash=secrets.hash_secret(keys.generate().secret))
+    ApiKey.objects.update(hash=hashing.hash_secret(keys.generate().secret))
     assert ApiKey.objects.authenticate(secret) is None
 
 
 def test_many_first_uses_at_once_run_argon2_no_more_often_than_there_are_processors(argon2_runs: Argon2Runs) -> None:
     secret = keys.generate().secret
-    stored = secrets.hash_secret(secret)
+    stored = hashing.hash_secret(secret)
     argon2_runs.count, argon2_runs.seconds = 0, 0.05
 
-    outcomes = in_threads(*[lambda: secrets.verify(secret, stored)] * 30)
+    outcomes = in_threads(*[lambda: hashing.verify(secret, stored)] * 30)
 
     assert outcomes == [True] * 30
     assert 1 <= argon2_runs.count <= PROCESSORS
@@ -126,11 +126,11 @@ def test_many_first_uses_at_once_run_argon2_no_more_often_than_there_are_process
 
 def test_no_more_argon2_runs_at_once_than_there_are_processors(argon2_runs: Argon2Runs) -> None:
     made = [keys.generate().secret for _ in range(10)]
-    hashes = {secret: secrets.hash_secret(secret) for secret in made}
+    hashes = {secret: hashing.hash_secret(secret) for secret in made}
     argon2_runs.count, argon2_runs.seconds = 0, 0.02
 
-    verifying = [lambda secret=secret: secrets.verify(secret, hashes[secret]) for secret in made]
-    hashing = [lambda secret=secret: bool(secrets.hash_secret(secret)) for secret in made]
+    verifying = [lambda secret=secret: hashing.verify(secret, hashes[secret]) for secret in made]
+    hashing = [lambda secret=secret: bool(hashing.hash_secret(secret)) for secret in made]
     outcomes = in_threads(*verifying, *hashing)
 
     assert outcomes == [True] * 20
@@ -139,14 +139,14 @@ def test_no_more_argon2_runs_at_once_than_there_are_processors(argon2_runs: Argo
 
 def test_a_wrong_secret_leaves_no_proof_and_frees_its_place(argon2_runs: Argon2Runs) -> None:
     secret = keys.generate().secret
-    stored = secrets.hash_secret(secret)
+    stored = hashing.hash_secret(secret)
 
     for _ in range(PROCESSORS * 3):
-        assert not secrets.verify(keys.generate().secret, stored)
+        assert not hashing.verify(keys.generate().secret, stored)
 
-    assert len(secrets.proofs) == 0
-    assert secrets.verify(secret, stored)
-    assert len(secrets.proofs) == 1
+    assert len(hashing.proofs) == 0
+    assert hashing.verify(secret, stored)
+    assert len(hashing.proofs) == 1
 
 
 # ---- when the parameters change ----
@@ -163,7 +163,7 @@ def test_a_hash_is_made_anew_with_the_settings_parameters_when_its_key_is_used(
     api: Api, secret: str, settings: Any, argon2_runs: Argon2Runs
 ) -> None:
     assert api.get("/me").status_code == 200
-    secrets.proofs.clear()  # other settings come with another process
+    hashing.proofs.clear()  # other settings come with another process
     settings.APIKEYS_ARGON2_TIME_COST = 2
     argon2_runs.count = 0
 
@@ -304,7 +304,7 @@ def test_a_hash_that_another_process_has_made_anew_is_verified_once_more(
     api: Api, secret: str, api_key: ApiKey, argon2_runs: Argon2Runs
 ) -> None:
     api.get("/me")
-    ApiKey.objects.filter(pk=api_key.pk).update(hash=secrets.hash_secret(secret))
+    ApiKey.objects.filter(pk=api_key.pk).update(hash=hashing.hash_secret(secret))
     argon2_runs.count = 0
 
     assert [api.get("/me").status_code for _ in range(3)] == [200, 200, 200]

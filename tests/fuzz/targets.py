@@ -28,9 +28,9 @@ with atheris.instrument_imports(
 
     from apikeys import keys
     from apikeys.serializers import NewApiKeySerializer
-    from onehorizon.client import block_of, client_address
+    from core.client_ip import client_ip, network_of
+    from core.formats import BodyTooLarge, OrjsonParser
     from onehorizon.errors import envelope, flatten
-    from onehorizon.formats import BodyTooLarge, OrjsonParser
     from onehorizon.wsgi import application  # noqa: F401, all that a request comes by
     from tests.fuzz.envelope import require_envelope
     from workspaces.ids import is_id, new_id
@@ -51,9 +51,9 @@ def bearer(data: bytes) -> None:
 def header(data: bytes) -> None:
     """Who asked, as proxies tell."""
     forwarded, _, peer = data.decode("latin-1").partition("\n")
-    found = client_address(requests.get("/", REMOTE_ADDR=peer or "127.0.0.1", HTTP_X_FORWARDED_FOR=forwarded))
+    found = client_ip(requests.get("/", REMOTE_ADDR=peer or "127.0.0.1", HTTP_X_FORWARDED_FOR=forwarded))
     assert found is None or str(ipaddress.ip_address(found)) == found
-    assert block_of(found) == "" if found is None else ipaddress.ip_network(block_of(found))
+    assert network_of(found) == "" if found is None else ipaddress.ip_network(network_of(found))
 
 
 def identifier(data: bytes) -> None:

@@ -25,8 +25,8 @@ from rest_framework.exceptions import ParseError, ValidationError
 from apikeys import keys
 from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
-from onehorizon.client import block_of, client_address
-from onehorizon.formats import BodyTooLarge, OrjsonParser
+from core.client_ip import client_ip, network_of
+from core.formats import BodyTooLarge, OrjsonParser
 from tests.fuzz.budget import tried
 from tests.fuzz.envelope import require_envelope
 from tests.fuzz.strategies import bodies, header_values, ids, json_texts, like, sendable, texts, timestamps
@@ -170,10 +170,10 @@ def test_a_client_has_an_address_or_none_whatever_was_forwarded(
 ) -> None:
     settings.TRUSTED_PROXIES = [ipaddress.ip_network(each) for each in ("0.0.0.0/0", "::/0") if trusted]
 
-    found = client_address(RequestFactory().get("/", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded))
+    found = client_ip(RequestFactory().get("/", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded))
 
     assert found is None or str(ipaddress.ip_address(found)) == found
-    assert block_of(found) == "" if found is None else ipaddress.ip_network(block_of(found))
+    assert network_of(found) == "" if found is None else ipaddress.ip_network(network_of(found))
     if found is not None and not trusted:
         told = ipaddress.ip_address(peer.strip())
         assert ipaddress.ip_address(found) in (told, getattr(told, "ipv4_mapped", None))

@@ -10,10 +10,10 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from apikeys.models import ApiKey
 from apikeys.permissions import PrincipalRequired, ScopeRequired
-from onehorizon.api import UnknownPathView
 from onehorizon.openapi import SchemaView
 from tests.helpers import Api, make_key, make_token
 from workspaces.access import Scopes
+from workspaces.api import UnknownPathView
 from workspaces.models import Task, User, Workspace
 
 pytestmark = pytest.mark.django_db

@@ -15,9 +15,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apikeys import keys
-from onehorizon.api import ApiView
 from tests.helpers import Api, committed, fetch, free_port, server
 from workspaces import quota
+from workspaces.api import ApiView
 from workspaces.models import Workspace
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]

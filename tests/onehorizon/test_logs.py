@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from apikeys import keys
 from apikeys.models import ApiKey
+from core.logs import JsonFormatter
 from onehorizon import settings as configured
-from onehorizon.logs import JsonFormatter
 from tests.helpers import Api, fetch, server
 from workspaces.models import Workspace
 

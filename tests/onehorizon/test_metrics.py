@@ -185,7 +185,7 @@ def expressions() -> dict[str, str]:
 
 def exported() -> set[str]:
     """The names of all samples there may be."""
-    from onehorizon import metrics
+    from core import metrics
 
     named = {"up", "process_resident_memory_bytes"}
     for family in (metrics._requests, metrics._latency, metrics._authentications, metrics._refusals, metrics._proofs):

@@ -35,7 +35,7 @@ def use(settings: Any, port: int) -> None:
             "LOCATION": f"redis://127.0.0.1:{port}/0",
             "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)},
         },
-        "forms": {"BACKEND": "onehorizon.ratelimits.SharedOrOwnCache", "LOCATION": "forms"},
+        "forms": {"BACKEND": "core.ratelimits.SharedOrOwnCache", "LOCATION": "forms"},
     }
     settings.RATELIMIT_USE_CACHE = "forms"
     caches["forms"].clear()

@@ -8,7 +8,7 @@ import pytest
 from django.db import DataError, connection
 from django.test.utils import CaptureQueriesContext
 
-from onehorizon.statements import fetch
+from core.db.statements import fetch
 from tests.helpers import committed
 
 pytestmark = [committed, pytest.mark.skipif("connection.vendor != 'postgresql'", reason="they are PostgreSQL's")]

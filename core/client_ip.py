@@ -28,19 +28,19 @@ def sent_by_trusted_proxy(request: HttpRequest) -> bool:
     return peer is not None and _trusted(peer)
 
 
-def client_address(request: HttpRequest) -> str | None:
+def client_ip(request: HttpRequest) -> str | None:
     """The address that a request came from, as text; None where the server gives none (a Unix socket).
 
     X-Forwarded-For is read from its end, the hop nearest to us, and only as far as `TRUSTED_PROXIES` vouches:
     the first address that isn't a trusted proxy is the client's, and whatever stands before it is its own claim.
     """
-    if not hasattr(request, "_client_address"):  # the log, the limits and the audit events ask for it
-        request._client_address = _client_address(request.META)  # type: ignore[attr-defined]
-    found: str | None = request._client_address  # type: ignore[attr-defined]
+    if not hasattr(request, "_client_ip"):  # the log, the limits and the audit events ask for it
+        request._client_ip = _client_ip(request.META)  # type: ignore[attr-defined]
+    found: str | None = request._client_ip  # type: ignore[attr-defined]
     return found
 
 
-def _client_address(meta: dict[str, Any]) -> str | None:
+def _client_ip(meta: dict[str, Any]) -> str | None:
     client = _parsed(meta.get("REMOTE_ADDR", ""))
     hops = meta.get("HTTP_X_FORWARDED_FOR", "").split(",")
     while client is not None and _trusted(client) and hops:
@@ -51,7 +51,7 @@ def _client_address(meta: dict[str, Any]) -> str | None:
     return str(client) if client is not None else None
 
 
-def block_of(address: str | None) -> str:
+def network_of(address: str | None) -> str:
     """What limits count in place of an address: of IPv6 the /64, which one client owns; "" where there is none."""
     if address is None or ":" not in address:
         return address or ""

@@ -8,7 +8,7 @@ from django.http import HttpRequest, QueryDict
 from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
-from onehorizon.logs import redact
+from core.logs import redact
 
 
 class ReportFilter(SafeExceptionReporterFilter):

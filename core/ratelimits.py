@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django_ratelimit.core import get_usage
 from rest_framework.exceptions import Throttled
 
-from onehorizon.client import block_of, client_address
+from core.client_ip import client_ip, network_of
 
 Result = TypeVar("Result")
 
@@ -35,7 +35,7 @@ def limit_form(request: HttpRequest, group: str, key: str, rate: str) -> None:
 
     Raises `RateLimited`. For people at a page; API requests have an exact quota of their own (workspaces.quota).
     """
-    counted = block_of(client_address(request)) if key == "ip" else key
+    counted = network_of(client_ip(request)) if key == "ip" else key
     usage = get_usage(request, group=group, key=lambda *_: counted, rate=rate, increment=True)
     if usage and usage["should_limit"]:
         raise RateLimited("too many attempts", max(int(usage["time_left"]), 1))

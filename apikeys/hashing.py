@@ -15,7 +15,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from cachetools import TTLCache
 from django.conf import settings
 
-from onehorizon.metrics import count_proof, time_argon2
+from core.metrics import count_proof, time_argon2
 
 FINGERPRINT_BYTES = 8
 
