@@ -1,4 +1,4 @@
-"""Keys and audit events, for operators. Nothing here shows a hash; a secret comes in by a form's body alone."""
+"""API keys for operators. Nothing here shows a hash, and a secret is only ever read from the body of a form."""
 
 from typing import Any, ClassVar, cast
 
@@ -12,43 +12,14 @@ from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from apikeys.events import Actor, AuditEvent, Via
 from apikeys.forms import FindForm, KeylessInput, ReasonForm, like_a_secret
 from apikeys.models import ApiKey, ApiKeyQuerySet, key_id_starts_with
-from core.admin import OperatorsAdmin, ReadOnlyMixin, change_url, changelist_url, link
-from core.client_ip import client_ip
+from core.admin import change_url, changelist_url, link
+from workspaces.admin import OperatorsAdmin, actor_of
 from workspaces.ids import is_id
 from workspaces.models import User, Workspace
 
 MOST_AT_ONCE = 500  # keys that one confirmation can revoke
-
-ACTIONS = [
-    "accesstoken.revoked",
-    "api_key.created",
-    "api_key.renamed",
-    "api_key.revoked",
-    "application.changed",
-    "application.created",
-    "membership.changed",
-    "membership.created",
-    "membership.deleted",
-    "refreshtoken.revoked",
-    "tier.changed",
-    "tier.created",
-    "tier.deleted",
-    "user.changed",
-    "user.created",
-    "user.password_set",
-    "workspace.changed",
-    "workspace.created",
-    "workspace.quota_cleared",
-    "workspace.resumed",
-    "workspace.suspended",
-]
-
-
-def actor_of(request: HttpRequest) -> Actor:
-    return Actor(Via.ADMIN, cast(User, request.user), client_ip(request))
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -96,7 +67,6 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
     fields = ("description", *readonly_fields)
     formfield_overrides: ClassVar = {CharField: {"widget": KeylessInput(attrs={"class": "vTextField"})}}
     narrowed_by: ClassVar = {"workspace": Workspace, "created_by": User}
-    events_by = "api_key"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
         return super().get_queryset(request).defer("hash", "fingerprint")
@@ -202,39 +172,3 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
     def _confirm(self, request: HttpRequest, chosen: list[ApiKey], form: ReasonForm) -> HttpResponse:
         title = f"Revoke {len(chosen)} key{'' if len(chosen) == 1 else 's'}?"
         return self.page(request, "revoke.html", title=title, chosen=chosen, form=form)
-
-
-class ActionFilter(admin.SimpleListFilter):
-    title = "action"
-    parameter_name = "action"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(action, action) for action in ACTIONS]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
-        return queryset.filter(action=self.value()) if self.value() else queryset
-
-
-@admin.register(AuditEvent)
-class AuditEventAdmin(ReadOnlyMixin, OperatorsAdmin[AuditEvent]):
-    list_display = ("created_at", "action", "sentence", "about", "workspace", "actor", "via", "address")
-    list_filter = (ActionFilter, "via")
-    list_select_related = ("workspace", "api_key", "actor")
-    fields = (
-        "created_at",
-        "action",
-        "sentence",
-        "about",
-        "workspace",
-        "actor",
-        "via",
-        "address",
-        "details",
-        "id",
-    )
-    readonly_fields = fields
-    narrowed_by: ClassVar = {"workspace": Workspace, "api_key": ApiKey, "actor": User, "subject": None}
-
-    @admin.display(description="about")
-    def about(self, event: AuditEvent) -> str:
-        return link(change_url(event.api_key), event.api_key) if event.api_key else event.subject

@@ -53,12 +53,12 @@ _STATEMENT = f"""
         FROM apikeys_apikey AS apikey
         JOIN workspaces_workspace AS workspace ON workspace.id = apikey.workspace_id
         JOIN workspaces_tier AS tier ON tier.name = workspace.tier_id
-        LEFT JOIN apikeys_quota AS quota ON quota.subject = workspace.id
+        LEFT JOIN workspaces_quota AS quota ON quota.subject = workspace.id
         WHERE apikey.key_id = %(key_id)s AND apikey.hash = %(hash)s AND apikey.revoked_at IS NULL
           AND (apikey.expires_at IS NULL OR apikey.expires_at > clock_timestamp())
           AND workspace.suspended_at IS NULL
     ), admitted AS (
-        UPDATE apikeys_quota AS quota
+        UPDATE workspaces_quota AS quota
         SET admissions = {quota.with_one_more("greatest(known.tier_requests, known.tier_burst_requests)")}
         FROM known
         WHERE quota.subject = known.apikey_workspace_id

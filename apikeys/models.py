@@ -16,11 +16,10 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from apikeys import hashing, keys
-from apikeys.events import Actor, AuditEvent
 from apikeys.validators import STORED_TEXT_VALIDATORS
 from core.db.statements import fetch
 from workspaces.ids import IdField, is_id
-from workspaces.models import User, Workspace, WorkspaceSuspended
+from workspaces.models import Action, Actor, AuditEvent, User, Workspace, WorkspaceSuspended
 
 logger = logging.getLogger("onehorizon.apikeys")
 
@@ -128,7 +127,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             if self.active().filter(workspace=workspace).count() >= limit:
                 raise ActiveKeyLimitReached(limit)
             api_key.save(force_insert=True)
-            api_key.record("api_key.created", by, description=api_key.description)
+            api_key.record(Action.API_KEY_CREATED, by, description=api_key.description)
         return api_key, secret
 
     @sensitive_variables()
@@ -271,7 +270,7 @@ class ApiKey(models.Model):
         before, self.description = self.description, clean_description(description)
         if self.description != before:
             self.save(update_fields=["description"])
-            self.record("api_key.renamed", by, before=before, after=self.description)
+            self.record(Action.API_KEY_RENAMED, by, before=before, after=self.description)
 
     @transaction.atomic
     def revoke(self, *, by: Actor, reason: str = "") -> bool:
@@ -285,11 +284,15 @@ class ApiKey(models.Model):
         )
         if changed:
             self.revoked_at, self.revoked_by, self.revoke_reason = revoked_at, by.user, reason
-            self.record("api_key.revoked", by, reason=reason)
+            self.record(Action.API_KEY_REVOKED, by, reason=reason)
         return bool(changed)
 
-    def record(self, action: str, by: Actor, **details: str) -> None:
-        AuditEvent.objects.record(action, by, workspace_id=self.workspace_id, api_key=self, details=details)
+    def record(self, action: Action, by: Actor, **details: str) -> None:
+        AuditEvent.objects.record(action, by, workspace_id=self.workspace_id, subject=self.pk, **details)
+
+    @property
+    def audit_events(self) -> models.QuerySet[AuditEvent]:
+        return AuditEvent.objects.about(self.pk)
 
 
 @contextmanager

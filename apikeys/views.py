@@ -14,7 +14,6 @@ from django.views import View
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.generic import FormView, TemplateView
 
-from apikeys.events import Actor, Via
 from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, like_a_secret
 from apikeys.models import ActiveKeyLimitReached, ApiKey, ApiKeyQuerySet, CreatedAlready
 from core.client_ip import client_ip
@@ -23,7 +22,7 @@ from core.sites import site_url
 from workspaces import quota
 from workspaces.access import resolve_workspace
 from workspaces.ids import get_by_id, is_id
-from workspaces.models import NoneChosen, User, Workspace, WorkspaceSuspended
+from workspaces.models import Actor, NoWorkspaceChosen, User, Via, Workspace, WorkspaceSuspended
 
 STATUSES = {"active": "Active", "expired": "Expired", "revoked": "Revoked", "all": "All"}
 KEYS_ON_A_PAGE = 50
@@ -35,7 +34,7 @@ class CurrentWorkspaceView(LoginRequiredMixin, View):
     def get(self, request: HttpRequest) -> HttpResponse:
         try:
             workspace = cast(User, request.user).current_workspace()
-        except NoneChosen:
+        except NoWorkspaceChosen:
             return redirect("workspaces")
         return redirect("api-keys", workspace.pk)
 
@@ -171,7 +170,7 @@ class OneKeyMixin(ManagesKeysMixin):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         kwargs = {"revoke_form": RevokeForm(), "rename_form": DescriptionForm(initial=self._described())} | kwargs
-        events = self.api_key.audit_events.select_related("actor")
+        events = self.api_key.audit_events
         return super().get_context_data(
             api_key=self.api_key, events=events, created_again="again" in self.request.GET, **kwargs
         )

@@ -11,7 +11,6 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apikeys.events import Actor, Via
 from apikeys.models import ApiKey, ApiKeyQuerySet, CreatedAlready
 from apikeys.permissions import KeyManagerRequired, PersonRequired, PrincipalRequired, ScopeRequired
 from apikeys.serializers import (
@@ -25,6 +24,7 @@ from apikeys.serializers import (
 from core.client_ip import client_ip
 from workspaces.access import Scope, Scopes
 from workspaces.ids import get_by_id
+from workspaces.models import Actor, Via
 from workspaces.serializers import ErrorBodySerializer
 from workspaces.viewsets import InWorkspaceViewSet
 

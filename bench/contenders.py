@@ -23,7 +23,7 @@ USED = [61.0 + 5 * n for n in range(160)]
 USED_UP = [1 + n / 100 for n in range(40)] + USED
 
 SET_QUOTA = """
-    INSERT INTO apikeys_quota (subject, admissions)
+    INSERT INTO workspaces_quota (subject, admissions)
     SELECT %(subject)s, ARRAY(
         SELECT (extract(epoch FROM clock_timestamp() - age * interval '1 s') * 1000000)::bigint
         FROM unnest(%(ages)s::float[]) AS age ORDER BY age

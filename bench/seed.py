@@ -18,10 +18,9 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 
 from apikeys import keys  # noqa: E402
-from apikeys.events import Actor, Via  # noqa: E402
 from apikeys.hashing import fingerprint, hash_secret  # noqa: E402
 from apikeys.models import ApiKey  # noqa: E402
-from workspaces.models import Role, Task, TaskContributionType, User, Workspace  # noqa: E402
+from workspaces.models import Actor, Role, Task, TaskContributionType, User, Via, Workspace  # noqa: E402  # noqa: E402
 
 TASKS = 20
 KEYS = 1_000_000
@@ -46,7 +45,7 @@ MANY_KEYS = """
 """
 # The same history as in `contenders.USED`, for every workspace.
 MANY_QUOTAS = """
-    INSERT INTO apikeys_quota (subject, admissions)
+    INSERT INTO workspaces_quota (subject, admissions)
     SELECT id, ARRAY(SELECT (extract(epoch FROM now()) * 1000000)::bigint - 61000000 - 5000000 * n
                      FROM generate_series(0, 159) AS n)
     FROM workspaces_workspace
@@ -67,10 +66,11 @@ MANY_CONTRIBUTORS = """
 
 
 def one_workspace() -> Workspace:
+    by = Actor(via=Via.COMMAND)
     owner = User.objects.create_user("owner@bench.example", "Owner")
     member = User.objects.create_user("member@bench.example", "Member")
-    workspace = Workspace.objects.create_with_owner(owner, name="Bench", slug="bench")
-    workspace.add_member(member, Role.MEMBER)
+    workspace = Workspace.objects.create_with_owner(owner, name="Bench", slug="bench", by=by)
+    workspace.add_member(member, Role.MEMBER, by=by)
     for number in range(TASKS):
         Task.objects.create_task(
             workspace,

@@ -1,18 +1,16 @@
 """The operators' site: Django's admin in the product's dress, for many rows, written down in the audit events."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.contrib import admin
-from django.contrib.admin.utils import quote, unquote
+from django.contrib.admin.utils import quote
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -55,49 +53,6 @@ class BoundedPaginator(Paginator[Any]):
     @property
     def is_cut(self) -> bool:
         return self.count == self.MOST
-
-
-class OperatorsAdmin(admin.ModelAdmin[M]):
-    """Lists that a million rows don't slow down; and a history that is the audit events, the one log there is."""
-
-    paginator = BoundedPaginator
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
-    list_per_page = 50
-    sortable_by = ()
-    ordering = ("-pk",)
-    # What a link from another page may narrow the list to; and what narrows the audit events to one of these.
-    narrowed_by: ClassVar[Mapping[str, type[Model] | None]] = {}
-    events_by = "subject"
-
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        told = []
-        for name, model in self.narrowed_by.items():
-            if value := request.GET.get(name):
-                found = model._default_manager.filter(pk=value).first() if model else value
-                told.append(f"{name.replace('_', ' ')}: {found or 'unknown'}")
-        return super().changelist_view(request, {"subtitle": ", ".join(told), **(extra_context or {})})
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Only what pages link to: `?hash__startswith=` would tell a hash, a character at a time."""
-        filters = (each if isinstance(each, str) else each.parameter_name for each in self.list_filter)  # type: ignore[union-attr]
-        return lookup.removesuffix("__exact") in {*self.narrowed_by, *filters}
-
-    def history_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        return redirect(reverse("admin:apikeys_auditevent_changelist", query={self.events_by: unquote(object_id)}))
-
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any: ...
-
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any: ...
-
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any: ...
-
-    def page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
-        """A page of this model's that isn't one of Django's."""
-        told = {**self.admin_site.each_context(request), "opts": self.opts, **context}
-        return TemplateResponse(request, f"admin/{template}", told)
 
 
 class ReadOnlyMixin:

@@ -13,10 +13,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from oauth2_provider.models import AccessToken, RefreshToken
 
-from apikeys.events import AuditEvent
 from core.admin import ReadOnlyMixin, changelist_url
 from oauth.models import Application
-from onehorizon.admin import AuditedAdmin
+from workspaces.admin import AuditedAdmin
+from workspaces.models import AuditEvent
 
 SECRET_MIN_LENGTH = 32  # of one that an operator types in place of the generated one
 

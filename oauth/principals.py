@@ -3,7 +3,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from workspaces.access import Principal, Scope
-from workspaces.models import Membership, NoneChosen, Tier, User, Workspace
+from workspaces.models import Membership, NoWorkspaceChosen, Tier, User, Workspace
 
 TIER = "standard"  # the size of each person's own quota
 
@@ -51,6 +51,6 @@ class UserPrincipal(Principal):
         """Return the role in the current workspace, or None if there is none."""
         try:
             workspace = self.current_workspace()
-        except NoneChosen:
+        except NoWorkspaceChosen:
             return None
         return Membership.objects.get(workspace=workspace, user=self.user).role

@@ -10,7 +10,7 @@ from django.contrib.auth.forms import AdminUserCreationForm
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import Count, ManyToManyField, Model, OuterRef, QuerySet, Subquery, Value
+from django.db.models import Count, ManyToManyField, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.forms.models import BaseInlineFormSet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -20,54 +20,14 @@ from django.urls import path
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from apikeys.admin import actor_of
-from apikeys.events import AuditEvent
 from apikeys.forms import ReasonForm
 from apikeys.models import ApiKey
-from core.admin import M, OperatorsAdmin, change_url, changelist_url, link
+from core.admin import change_url, changelist_url, link
 from workspaces import quota
-from workspaces.models import LastOwner, Membership, Role, Tier, User, Workspace
+from workspaces.admin import AuditedAdmin, actor_of
+from workspaces.models import Action, AuditEvent, LastOwner, Membership, Role, Tier, User, Workspace
 
 admin.site.unregister(Group)  # what the groups may do is the migrations' to say
-
-
-def changes_in(form: forms.ModelForm[Any]) -> dict[str, list[Any]]:
-    """What a form changed, as `{field: [before, after]}`. A password or a secret is nobody's to read."""
-    changes = {}
-    for name in form.changed_data:
-        if "password" not in name and "secret" not in name:
-            before, sent = form.get_initial_for_field(form.fields[name], name), form.cleaned_data[name]
-            after = sent if isinstance(sent, QuerySet) else getattr(form.instance, name)
-            changes[name] = [_plain(before), _plain(after)]
-    return changes
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, QuerySet | list):
-        return [str(each) for each in value]
-    return value.pk if isinstance(value, Model) else value
-
-
-class AuditedAdmin(OperatorsAdmin[M]):
-    def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
-        """Of what is there already only what the form changed is saved: the rest may have changed since it was read."""
-        if not change:
-            super().save_model(request, obj, form, change)
-        elif columns := {field.name for field in self.opts.concrete_fields}.intersection(form.changed_data):
-            obj.save(update_fields=columns)
-        if form.changed_data:
-            self.record(request, "changed" if change else "created", obj, changes=changes_in(form))
-
-    def delete_model(self, request: HttpRequest, obj: M) -> None:
-        self.record(request, "deleted", obj)
-        super().delete_model(request, obj)
-
-    def record(self, request: HttpRequest, verb: str, obj: M, **details: Any) -> None:
-        action = f"{self.opts.model_name}.{verb}"
-        AuditEvent.objects.record(action, actor_of(request), details=details, **self.about(obj))
-
-    def about(self, obj: M) -> dict[str, Any]:
-        return {"subject": obj.pk}
 
 
 # ---- workspaces ----
@@ -165,29 +125,24 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
     def quota_now(self, workspace: Workspace) -> str:
         return render_to_string("admin/quota.html", {"quota": quota.status(workspace.pk, workspace.tier)})
 
+    def save_model(self, request: HttpRequest, obj: Workspace, form: Any, change: bool) -> None:
+        """Save the tier through the model's method, and everything else as usual."""
+        if change and "tier" in form.changed_data:
+            form.changed_data.remove("tier")
+            obj.change_tier(form.cleaned_data["tier"], by=actor_of(request))
+        super().save_model(request, obj, form, change)
+
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Through the model's verbs, owners first, so that there is one at every step."""
+        """Save through the model's methods, owners first, so that the workspace has an owner at every step."""
         formset.save(commit=False)
+        actor = actor_of(request)
         for membership in formset.new_objects:
-            membership.save()
-            self._record_member(request, "created", membership, role=membership.role)
-        roles = {form.instance.pk: form.initial.get("role") for form in formset.initial_forms}
+            membership.workspace.add_member(membership.user, Role(membership.role), by=actor)
         changed = [membership for membership, _ in formset.changed_objects]
         for membership in sorted(changed, key=lambda membership: membership.role != Role.OWNER):
-            membership.change_role(membership.role)
-            self._record_member(request, "changed", membership, before=roles[membership.pk], after=membership.role)
+            membership.change_role(Role(membership.role), by=actor)
         for membership in formset.deleted_objects:
-            self._record_member(request, "deleted", membership, role=membership.role)
-            membership.leave()
-
-    def _record_member(self, request: HttpRequest, verb: str, membership: Membership, **details: Any) -> None:
-        AuditEvent.objects.record(
-            f"membership.{verb}",
-            actor_of(request),
-            workspace_id=membership.workspace_id,
-            subject=membership.user_id,
-            details=details,
-        )
+            membership.leave(by=actor)
 
     # ---- verbs ----
 
@@ -206,10 +161,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         if not form.is_valid():
             told = "Its keys are refused from the next request on. Its people are told the reason, at their keys' page."
             return self._confirm(request, workspace, form, title=f"Suspend {workspace}?", told=told, verb="Suspend")
-        reason = form.cleaned_data["reason"]
-        with transaction.atomic():
-            if workspace.suspend(reason):
-                self.record(request, "suspended", workspace, reason=reason)
+        workspace.suspend(form.cleaned_data["reason"], by=actor_of(request))
         return self._done(request, workspace, f"{workspace} is suspended: its keys are refused.")
 
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -218,9 +170,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         if not form.is_valid():
             told = "Its keys work again as they are, from the next request on."
             return self._confirm(request, workspace, form, title=f"Resume {workspace}?", told=told, verb="Resume")
-        with transaction.atomic():
-            if workspace.resume():
-                self.record(request, "resumed", workspace, reason=form.cleaned_data["reason"])
+        workspace.resume(form.cleaned_data["reason"], by=actor_of(request))
         return self._done(request, workspace, f"{workspace} is resumed: its keys work again.")
 
     def clear_quota_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -231,7 +181,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
             return self._confirm(request, workspace, None, title=title, told=told, verb="Clear the quota")
         with transaction.atomic():
             quota.clear(workspace.pk)
-            self.record(request, "quota_cleared", workspace)
+            workspace.record(Action.WORKSPACE_QUOTA_CLEARED, actor_of(request))
         return self._done(request, workspace, f"{workspace} has its whole quota back.")
 
     def _to_change(self, request: HttpRequest, object_id: str) -> Workspace:

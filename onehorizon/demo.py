@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.utils.crypto import salted_hmac
 
-from apikeys.events import Actor, Via
 from apikeys.models import ActiveKeyLimitReached, ApiKey
-from workspaces.models import Role, Task, TaskContributionType, User, Workspace
+from workspaces.models import Actor, Role, Task, TaskContributionType, User, Via, Workspace
 
 KEY_DESCRIPTION = "Demo: local development"
 COMMAND = Actor(via=Via.COMMAND)
@@ -44,7 +43,7 @@ def seed() -> Demo:
         _workspace("elsewhere", "Another workspace", people["outsider"])
         for role in (Role.ADMIN, Role.MEMBER):
             if not workspace.memberships.filter(user=people[role]).exists():
-                workspace.add_member(people[role], role)
+                workspace.add_member(people[role], role, by=COMMAND)
         if not workspace.tasks.exists():
             _tasks(workspace, people)
     users = [
@@ -71,7 +70,7 @@ def _password(email: str) -> str:
 
 def _workspace(slug: str, name: str, owner: User) -> Workspace:
     found = Workspace.objects.filter(slug=slug).first()
-    return found or Workspace.objects.create_with_owner(owner, name=name, slug=slug)
+    return found or Workspace.objects.create_with_owner(owner, name=name, slug=slug, by=COMMAND)
 
 
 def _tasks(workspace: Workspace, people: dict[str, User]) -> None:

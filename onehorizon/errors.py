@@ -24,7 +24,7 @@ from apikeys.authentication import CHALLENGE
 from apikeys.models import ActiveKeyLimitReached, IdempotencyKeyReused
 from apikeys.permissions import MissingScope
 from core.ratelimits import RateLimited
-from workspaces.models import NoneChosen, WorkspaceSuspended
+from workspaces.models import NoWorkspaceChosen, WorkspaceSuspended
 
 logger = logging.getLogger("onehorizon.errors")
 
@@ -76,7 +76,7 @@ def response_for(error: Exception, request: HttpRequest | Request) -> HttpRespon
             code, message = 422, str(error)
         case ActiveKeyLimitReached() | WorkspaceSuspended():
             code, message = 409, str(error)
-        case NoneChosen():
+        case NoWorkspaceChosen():
             code, message = 400, str(error)
         case Http404() | ObjectDoesNotExist():
             code, message = 404, "There is nothing here, or it is not yours to see."
@@ -128,7 +128,7 @@ def page_for(request: HttpRequest, error: Exception) -> HttpResponse | None:
             response = render(request, "429.html", {"again": again}, status=429)
             response["Retry-After"] = str(error.wait)
             return response
-        case NoneChosen():
+        case NoWorkspaceChosen():
             return redirect("workspaces")
         case DataError():  # as for a NUL, which PostgreSQL can't hold
             logger.warning("the database can't take a value of this request: %s", error)

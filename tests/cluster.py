@@ -51,7 +51,7 @@ class Cluster:
                 cwd=self.directory,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                timeout=60,
+                timeout=120,
             )
         assert done.returncode == 0, output.read_text()
 
@@ -75,7 +75,7 @@ class Cluster:
         self.run("pg_ctl", "-w", "-s", "-m", mode, "stop")
 
     def connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self.url, autocommit=True, connect_timeout=5)
+        return psycopg.connect(self.url, autocommit=True, connect_timeout=60)
 
     def ask(self, statement: Any, *parameters: Any) -> list[Any]:
         with self.connect() as connection:
@@ -83,8 +83,8 @@ class Cluster:
             return cursor.fetchall() if cursor.description else []
 
     def cut(self) -> None:
-        """Ends every connection, as a failover does."""
-        self.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        """Ends every connection, as a failover does, and waits until they have ended."""
+        self.ask("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
 
     @contextmanager
     def holding(self, statement: str) -> Iterator[psycopg.Connection[Any]]:

@@ -10,7 +10,11 @@ from django.conf import settings as django_settings
 from django.core.cache import cache
 from django.db import connection, connections
 from django.test import Client
-from playwright.sync_api import Browser, Page, sync_playwright
+from django.utils import timezone
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from time_machine import TimeMachineFixture
 
 from apikeys import hashing
 from apikeys.models import ApiKey
@@ -21,6 +25,12 @@ from workspaces.models import User, Workspace
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
+
+# Nothing fails because the machine is busy.
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("patient")
+PAGE_PATIENCE = 60_000  # milliseconds, for one thing to appear on a page
+expect.set_options(timeout=PAGE_PATIENCE)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,6 +51,15 @@ def _fresh_process() -> None:
     failures.clear()
     client_failures.clear()
     cache.clear()
+
+
+@pytest.fixture
+def _frozen_clock(time_machine: TimeMachineFixture) -> None:
+    """Stops the wall clock of this process: a limit in fixed windows counts in one, and no day ends.
+
+    `time.monotonic()` goes on, so timeouts work. The database's clock goes on too.
+    """
+    time_machine.move_to(timezone.now(), tick=False)
 
 
 @pytest.fixture
@@ -147,7 +166,7 @@ def visit(browser: Browser, site: str) -> Iterator[Visit]:
             value = signed_in.cookies[django_settings.SESSION_COOKIE_NAME].value
             context.add_cookies([{"name": django_settings.SESSION_COOKIE_NAME, "value": value, "url": site}])
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PAGE_PATIENCE)
         page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
         page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
         page.on("request", lambda sent: None if sent.url.startswith(site) else complaints.append(f"asked {sent.url}"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -13,9 +15,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,24 +26,29 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 from django.utils.crypto import get_random_string
+from django_ratelimit.core import _get_window
 from oauth2_provider.models import AccessToken, set_token_value
 from oauth2_provider.scopes import get_scopes_backend
 from playwright.sync_api import Page
 from rest_framework.test import APIClient
 
-from apikeys.events import Actor, Via
 from apikeys.models import ApiKey
 from oauth.models import Application
 from tests.described import require_described
 from tests.sweep import sweep
+from workspaces import quota
 from workspaces.hashers import PasswordHasher
-from workspaces.models import Role, Tier, User, Workspace
+from workspaces.models import Actor, Role, Tier, User, Via, Workspace
 from workspaces.quota import SECOND
 
 ROOT = Path(__file__).resolve().parent.parent
+# Seconds to wait for something that must happen. On a busy machine that can take long; no passing test depends on it.
+PATIENCE = 300
 BY_TEST = Actor(via=Via.COMMAND)
 
 Visit = Callable[..., Page]
+Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 # For what other processes or threads look at too.
 committed = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -89,9 +96,9 @@ def make_user(role: str) -> User:
 
 
 def make_workspace(owner: User, slug: str = "acme", **members: User) -> Workspace:
-    workspace = Workspace.objects.create_with_owner(owner, name=slug.capitalize(), slug=slug)
+    workspace = Workspace.objects.create_with_owner(owner, name=slug.capitalize(), slug=slug, by=BY_TEST)
     for role, user in members.items():
-        workspace.add_member(user, Role(role))
+        workspace.add_member(user, Role(role), by=BY_TEST)
     return workspace
 
 
@@ -120,7 +127,64 @@ def advance_quota_clock(subject: str, seconds: float) -> None:
     else:
         shifted = "(SELECT json_group_array(value - %s) FROM json_each(admissions))"
     with connection.cursor() as cursor:
-        cursor.execute(f"UPDATE apikeys_quota SET admissions = {shifted} WHERE subject = %s", [shift, subject])
+        cursor.execute(f"UPDATE workspaces_quota SET admissions = {shifted} WHERE subject = %s", [shift, subject])
+
+
+def stretch_windows() -> None:
+    """Give every tier windows of 15 minutes, which a slow test can't outlast. The numbers of requests stay."""
+    Tier.objects.update(seconds=900, burst_seconds=900)
+
+
+def exhaust_quota(workspace: Workspace, seconds: float) -> None:
+    """Reject the workspace's requests for `seconds`; after that, admit 50 within 15 minutes."""
+    tier, _ = Tier.objects.get_or_create(
+        name="small", defaults={"requests": 50, "seconds": 900, "burst_requests": 50, "burst_seconds": 900}
+    )
+    Workspace.objects.filter(pk=workspace.pk).update(tier=tier)
+    quota.clear(workspace.pk)
+    while quota.admit(workspace.pk, tier).admitted:
+        pass
+    advance_quota_clock(workspace.pk, 900 - seconds)
+
+
+def run_over_quota(workspace: Workspace, log: Path, run: Callable[[], object]) -> None:
+    """Run a client that waits when it is over the quota, and assert that the server whose log this is rejected it once.
+
+    A client that starts too slowly to be rejected runs again, with the quota exhausted for longer.
+    """
+    for seconds in (5, 15, 45):
+        before = log.read_text().count("status=429")
+        exhaust_quota(workspace, seconds)
+        run()
+        if log.read_text().count("status=429") > before:
+            return
+    raise AssertionError("no request was over the quota")
+
+
+def remaining(seconds: int, began: float) -> range:
+    """What a delay of `seconds` can be by now, in whole seconds, rounded up, if it started after `began`.
+
+    `began` is a `time.monotonic()`. On an idle machine that is `seconds`, or one less.
+    """
+    return range(max(math.floor(seconds - (time.monotonic() - began)), 1), seconds + 1)
+
+
+def with_new_window(keys: Iterable[str], seconds: int) -> str:
+    """The first of `keys` whose rate limit window has just started.
+
+    django-ratelimit counts in fixed windows, which start at another time for each key. A test that can't stop the
+    clock, because a server in another process counts, takes a key whose window won't end soon.
+    """
+    return next(key for key in keys if _get_window(key, seconds) - time.time() > 0.8 * seconds)
+
+
+def wait_until(condition: Callable[[], Value], explain: Callable[[], str] = lambda: "") -> Value:
+    """Call `condition` until it returns something true, and return that. `explain` describes a failure."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, explain()
+        time.sleep(0.05)
+    return value
 
 
 # ---- processes ----
@@ -169,15 +233,33 @@ def manage(*arguments: str, stdin: str = "", **overrides: str) -> subprocess.Com
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing uses, below those that systems give to outgoing connections.
+
+    A port from that range could be taken again before the test's own process binds it. The choice is random, and not
+    by `random`, which pytest-randomly seeds alike in every process that runs tests.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def wait_until_listening(port: int, started: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until `started` accepts connections on `port`. Fails with what it logged once it has ended."""
+
+    def listening() -> bool:
+        assert started.poll() is None, log.read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(listening, log.read_text)
 
 
 @contextmanager
@@ -210,18 +292,16 @@ def server(log: Path, workers: int = 1, **overrides: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def wait_until_answers(address: str, started: subprocess.Popen[bytes], log: Path, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if started.poll() is not None:
-            break
+def wait_until_answers(address: str, started: subprocess.Popen[bytes], log: Path) -> None:
+    def answers() -> bool:
+        assert started.poll() is None, log.read_text()
         try:
             fetch(address)
         except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(f"no answer at {address}:\n{log.read_text()}")
+            return False
+        return True
+
+    wait_until(answers, lambda: f"no answer at {address}:\n{log.read_text()}")
 
 
 def fetch(url: str, secret: str | None = None) -> tuple[int, dict[str, str], bytes]:
@@ -230,7 +310,7 @@ def fetch(url: str, secret: str | None = None) -> tuple[int, dict[str, str], byt
     if secret is not None:
         request.add_header("Authorization", f"Bearer {secret}")
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             return response.status, dict(response.headers), response.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -239,15 +319,13 @@ def fetch(url: str, secret: str | None = None) -> tuple[int, dict[str, str], byt
 
 # ---- at once ----
 
-Result = TypeVar("Result")
-
 
 def in_threads(*acts: Callable[[], Result]) -> list[Result | Exception]:
     """What each act returned or raised, all of them let go at the same moment, each on a connection of its own."""
     barrier = threading.Barrier(len(acts))
 
     def run(act: Callable[[], Result]) -> Result | Exception:
-        barrier.wait(30)
+        barrier.wait(PATIENCE)
         try:
             return act()
         except Exception as error:
@@ -289,7 +367,7 @@ def in_processes(count: int, code: str, **overrides: str) -> list[str]:
             assert each.stdin is not None
             each.stdin.write(f"{number}\n")
             each.stdin.flush()
-        outputs = [each.communicate(timeout=60)[0] for each in started]
+        outputs = [each.communicate(timeout=PATIENCE)[0] for each in started]
     finally:
         for each in started:
             each.kill()

@@ -15,7 +15,7 @@ from django.urls import get_resolver
 from onehorizon.checks import routes
 from tests.helpers import ROOT
 
-APPS = ("onehorizon", "workspaces", "apikeys", "oauth")
+APPS = ("core", "workspaces", "apikeys", "oauth", "onehorizon")
 MODULES = [file for app in APPS for file in (ROOT / app).rglob("*.py") if "migrations" not in file.parts]
 TEMPLATES = list((ROOT / "templates").rglob("*.html"))
 IDS: Callable[[Path], str] = lambda file: str(file.relative_to(ROOT))  # noqa: E731
@@ -73,7 +73,8 @@ def test_each_exception_from_the_security_rules_is_known() -> None:
 
     assert found == {
         ("apikeys/admission.py", "S608"),  # names of columns, and parts of statements
-        ("apikeys/quota.py", "S608"),
+        ("workspaces/models/audit.py", "S105"),  # names of actions, about tokens and passwords
+        ("workspaces/quota.py", "S608"),
         ("workspaces/task_pages.py", "S608"),
     }
 

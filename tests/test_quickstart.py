@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from onehorizon import demo
-from tests.helpers import fetch, free_port, manage, process, program
+from tests.helpers import PATIENCE, fetch, free_port, manage, process, program, remaining, wait_until_listening
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 SECRET = re.compile(r"one_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
@@ -50,14 +50,7 @@ def quickstart(directory: Path) -> Iterator[Quickstart]:
     url, log, port = f"sqlite:///{directory / 'onehorizon.sqlite3'}", directory / "output", free_port()
     arguments = [sys.executable, "manage.py", "quickstart", "--port", str(port)]
     with process(arguments, log, DATABASE_URL=url) as started:
-        deadline = time.monotonic() + 30
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert started.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        wait_until_listening(port, started, log)
         yield Quickstart(log.read_text(), url)
 
 
@@ -67,7 +60,7 @@ def test_it_prints_the_address_a_sign_in_a_key_and_the_curl_that_answers(tmp_pat
         lines = [line.strip() for line in started.shown.splitlines()]
         export, curl = (next(line for line in lines if line.startswith(word)) for word in ("export ", "curl "))
         answer = subprocess.run(
-            ["bash", "-c", f"{export}\n{curl}"], capture_output=True, text=True, timeout=30, check=True
+            ["bash", "-c", f"{export}\n{curl}"], capture_output=True, text=True, timeout=PATIENCE, check=True
         )
 
     assert f"One Horizon   {started.address}/" in lines
@@ -79,14 +72,20 @@ def test_it_prints_the_address_a_sign_in_a_key_and_the_curl_that_answers(tmp_pat
 
 def test_the_forty_first_request_is_refused_and_a_revoked_key_at_once(tmp_path: Path) -> None:
     with quickstart(tmp_path) as started:
-        assert [started.get("/workspaces/current/tasks")[0] for _ in range(40)] == [200] * 40
-        status, headers, body = started.get("/workspaces/current/tasks")
-        seconds = {name.lower(): value for name, value in headers.items()}["retry-after"]
+        began = time.monotonic()
+        admitted = 0
+        while (answer := started.get("/workspaces/current/tasks"))[0] == 200:
+            admitted += 1
+        assert admitted == 40 or time.monotonic() - began > 60
+        status, headers, body = answer
+        seconds = int({name.lower(): value for name, value in headers.items()}["retry-after"])
+        possible = remaining(60, began)
 
         revoked = manage("revoke_api_key", "-", stdin=started.secret, DATABASE_URL=started.database_url)
         after = started.get("/workspaces/current/tasks")
 
-    assert (status, int(seconds) in range(50, 61)) == (429, True)
+    assert status == 429
+    assert seconds in possible
     assert json.loads(body) == {
         "code": 429,
         "message": f"standard rate limit exceeded, retry in {seconds} seconds",
@@ -100,7 +99,7 @@ def test_a_second_run_keeps_the_data_and_the_keys(tmp_path: Path) -> None:
         body = json.dumps({"title": "Still here"}).encode()
         headers = {"Authorization": f"Bearer {first.secret}", "Content-Type": "application/json"}
         request = urllib.request.Request(f"{first.address}/api/v1/workspaces/current/tasks", body, headers)
-        with urllib.request.urlopen(request, timeout=30) as made:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as made:
             assert made.status == 201
 
     with quickstart(tmp_path) as second:

@@ -15,7 +15,7 @@ from django.test import Client
 
 from apikeys.models import ApiKey
 from oauth.models import DeviceGrant
-from tests.helpers import ROOT, Api, environment, make_key, make_token, make_user
+from tests.helpers import PATIENCE, ROOT, Api, environment, make_key, make_token, make_user
 from tests.oauth.conftest import make_application
 from tests.sweep import Leak, sweep
 from workspaces.models import User, Workspace
@@ -176,7 +176,7 @@ def test_a_test_that_leaks_fails(tmp_path: Path) -> None:
         env=environment(DATABASE_URL=f"sqlite:///{tmp_path / 'leaky'}"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

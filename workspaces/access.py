@@ -29,7 +29,7 @@ class HasWorkspaces(Protocol):
         """Return the workspaces that it may access."""
 
     def current_workspace(self) -> Workspace:
-        """Return the workspace that `current` means. Raises `NoneChosen`."""
+        """Return the workspace that `current` means. Raises `NoWorkspaceChosen`."""
 
 
 class Principal(ABC):

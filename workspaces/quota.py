@@ -143,7 +143,7 @@ def has_room(admissions: str, requests: str, span: str, burst_requests: str, bur
 _PARAMETERS = {term: f"%({term})s" for term in _TERMS}
 _STATEMENTS = {
     "postgresql": f"""
-        INSERT INTO apikeys_quota AS quota (subject, admissions) VALUES (%(subject)s, ARRAY[{NOW}])
+        INSERT INTO workspaces_quota AS quota (subject, admissions) VALUES (%(subject)s, ARRAY[{NOW}])
         ON CONFLICT (subject) DO UPDATE
             SET admissions = {with_one_more("%(keep)s")}
             WHERE {has_room("quota.admissions", *(_PARAMETERS[term] for term in _TERMS[1:]))}
@@ -152,7 +152,7 @@ _STATEMENTS = {
     # SQLite can't slice: it drops up to two times for the one it adds, so a list that was longer than a lowered tier's
     # limit shrinks with each admission.
     "sqlite": """
-        INSERT INTO apikeys_quota AS quota (subject, admissions) VALUES (%(subject)s, json_array({now}))
+        INSERT INTO workspaces_quota AS quota (subject, admissions) VALUES (%(subject)s, json_array({now}))
         ON CONFLICT (subject) DO UPDATE
             SET admissions = json_remove(
                 '[' || max({now}, json_extract(quota.admissions, '$[0]')) || ',' || substr(quota.admissions, 2),
@@ -168,7 +168,7 @@ _STATEMENTS = {
     """.format(now=_NOW["sqlite"]),  # noqa: S608, constants
 }
 _READ = {
-    vendor: f"SELECT (SELECT admissions FROM apikeys_quota WHERE subject = %(subject)s), {now}"  # noqa: S608, constants
+    vendor: f"SELECT (SELECT admissions FROM workspaces_quota WHERE subject = %(subject)s), {now}"  # noqa: S608, constants
     for vendor, now in _NOW.items()
 }
 
@@ -211,7 +211,7 @@ def status(subject: str, tier: Tier) -> Status:
 def clear(subject: str) -> None:
     """Forget the admissions of `subject`, so that its whole quota is available."""
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM apikeys_quota WHERE subject = %s", [subject])
+        cursor.execute("DELETE FROM workspaces_quota WHERE subject = %s", [subject])
 
 
 def read(subject: str) -> tuple[Sequence[int], int]:

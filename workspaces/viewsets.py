@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from workspaces.access import Scope, Scopes, resolve_workspace
 from workspaces.api import ApiView, ApiViewSet
 from workspaces.ids import get_by_id
-from workspaces.models import NoneChosen, Task, TaskQuerySet, Workspace
+from workspaces.models import NoWorkspaceChosen, Task, TaskQuerySet, Workspace
 from workspaces.serializers import (
     AnyPrincipalSerializer,
     MemberListSerializer,
@@ -50,7 +50,7 @@ class WhoAmIView(ApiView):
     def _workspace(self) -> dict[str, Any] | None:
         try:
             return WorkspaceSerializer(self.principal.current_workspace()).data
-        except NoneChosen:
+        except NoWorkspaceChosen:
             return None
 
 

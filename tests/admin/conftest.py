@@ -2,9 +2,8 @@ import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
 
-from apikeys.events import Actor, Via
 from tests.helpers import make_user
-from workspaces.models import User
+from workspaces.models import Actor, User, Via
 
 
 def staff_of(name: str, *groups: str) -> User:

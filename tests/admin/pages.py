@@ -4,11 +4,10 @@ from django.db.models import Model
 from django.urls import reverse
 from oauth2_provider.models import AccessToken, RefreshToken
 
-from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url
 from oauth.models import Application
-from workspaces.models import Tier, User, Workspace
+from workspaces.models import AuditEvent, Tier, User, Workspace
 
 MODELS: list[type[Model]] = [Workspace, User, Tier, ApiKey, AuditEvent, Application, AccessToken, RefreshToken]
 INDEX = reverse("admin:index")

@@ -7,14 +7,13 @@ from django.db.models import Model
 from django.test import Client
 from oauth2_provider.models import AccessToken, RefreshToken
 
-from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url
 from oauth.models import Application
 from tests.admin.conftest import signed_in
 from tests.admin.pages import FIND, INDEX, MODELS, REVOKE, add_url, below
 from tests.helpers import make_token
-from workspaces.models import Tier, User, Workspace
+from workspaces.models import AuditEvent, Tier, User, Workspace
 
 WHO = ["operator", "support", "plain_staff", "owner"]
 

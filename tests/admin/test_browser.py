@@ -1,17 +1,15 @@
 """The night's three calls, by hand: a real browser, under the strict Content-Security-Policy."""
 
-import time
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from apikeys.events import Actor, Via
 from apikeys.models import ApiKey
 from tests.helpers import Api, Visit, committed, make_key, make_user, make_workspace
-from workspaces.models import Tier, User, Workspace
+from workspaces.models import Actor, Tier, User, Via, Workspace
 
-A_MINUTE = 60
+MOST_PAGES = 3  # that a call in the night leads through: it is over in a minute
 
 pytestmark = committed
 
@@ -46,7 +44,6 @@ def test_a_key_leaked(page: Page, acme: Workspace, complaints: list[str]) -> Non
     secret = make_key(acme, "Billing worker")[1]
     addresses: list[str] = []
     page.on("framenavigated", lambda frame: addresses.append(frame.url))
-    started = time.monotonic()
 
     page.get_by_label("A whole secret").fill(secret)
     page.get_by_role("button", name="Find").click()
@@ -56,7 +53,7 @@ def test_a_key_leaked(page: Page, acme: Workspace, complaints: list[str]) -> Non
     page.get_by_role("button", name="Revoke").click()
     expect(page.get_by_role("listitem").filter(has_text="Billing worker")).to_contain_text("revoked")
 
-    assert time.monotonic() - started < A_MINUTE
+    assert len(addresses) <= MOST_PAGES
     assert Api(secret).get("/me").status_code == 401
     assert all(secret[17:] not in address for address in addresses)
     assert complaints == []

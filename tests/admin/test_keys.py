@@ -90,7 +90,7 @@ def test_many_keys_are_revoked_at_once_and_each_is_told_of(
         api_key.refresh_from_db()
         event = api_key.audit_events.get(action="api_key.revoked")
         assert (api_key.revoked_by, api_key.revoke_reason) == (operator, "Leaked in a log")
-        assert (event.actor, event.via, event.address) == (operator, "admin", "192.0.2.7")
+        assert (event.actor, event.via, event.client_ip) == (operator, "admin", "192.0.2.7")
     gone.refresh_from_db()
     assert gone.revoke_reason == "Before"
 

@@ -1,6 +1,5 @@
-"""The admin's lists over 1,000,000 keys: which indexes they read, and how long a page takes."""
+"""The admin's lists over 1,000,000 keys: which indexes they read, and how many rows a page takes."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,15 +10,13 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
 from core.admin import BoundedPaginator, change_url, changelist_url
 from tests.helpers import database_url, make_key
-from workspaces.models import User, Workspace
+from workspaces.models import AuditEvent, User, Workspace
 
 ROWS = 1_000_000
 MOST_ROWS_READ = ROWS // 10  # of which the count, which stops at 10,000, finds its own
-SECONDS_A_PAGE = 5  # on a busy machine; alone it takes a fraction of a second
 
 pytestmark = [
     pytest.mark.django_db,
@@ -43,7 +40,7 @@ FILL = """
                CASE WHEN mod(n, 50) = 0 THEN now() - interval '1 day' END, CASE WHEN mod(n, 10) = 1 THEN now() END, '',
                ''
         FROM generate_series(1, {rows}) AS n;
-    INSERT INTO apikeys_auditevent (id, workspace_id, subject, action, via, details, created_at)
+    INSERT INTO workspaces_auditevent (id, workspace_id, subject, action, via, details, created_at)
         SELECT 'evt_' || lpad(n::text, 26, '0'), 'w_' || lpad((mod(n, 10000) + 1)::text, 26, '0'), '',
                CASE WHEN mod(n, 10000) = 0 THEN 'workspace.suspended' ELSE 'api_key.created' END, 'page', '{{}}', now()
         FROM generate_series(1, 200000) AS n;
@@ -56,7 +53,7 @@ def _vacuumed(django_db_setup: None) -> Iterator[None]:
     yield
     if connection.vendor == "postgresql":
         with psycopg.connect(database_url(), autocommit=True) as vacuum:
-            vacuum.execute("VACUUM workspaces_workspace, apikeys_apikey, apikeys_auditevent")
+            vacuum.execute("VACUUM workspaces_workspace, apikeys_apikey, workspaces_auditevent")
 
 
 @contextmanager
@@ -64,14 +61,14 @@ def many_keys(owner: User) -> Iterator[None]:
     """Foreign keys and indexes make way for the rows; the indexes come back, and the end undoes it all."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        for table in ("apikeys_apikey", "apikeys_auditevent"):
+        for table in ("apikeys_apikey", "workspaces_auditevent"):
             cursor.execute("SELECT conname FROM pg_constraint WHERE contype = 'f' AND conrelid = %s::regclass", [table])
             for (name,) in cursor.fetchall():
                 cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
         cursor.execute(
             """
             SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
-            WHERE indrelid IN ('apikeys_apikey'::regclass, 'apikeys_auditevent'::regclass)
+            WHERE indrelid IN ('apikeys_apikey'::regclass, 'workspaces_auditevent'::regclass)
               AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
             """
         )
@@ -88,13 +85,12 @@ def many_keys(owner: User) -> Iterator[None]:
 
 def test_each_list_is_quick_and_never_reads_the_whole_table(desk: Client, owner: User) -> None:
     with many_keys(owner):
-        took = seconds_of_each_page(desk, owner)
+        rows = rows_of_each_page(desk, owner)
 
-    print({name: f"{seconds * 1000:.0f} ms" for name, seconds in took.items()})  # noqa: T201, the figures
-    assert max(took.values()) < SECONDS_A_PAGE, took
+    assert max(rows.values()) <= MOST_ROWS_READ, rows
 
 
-def seconds_of_each_page(desk: Client, owner: User) -> dict[str, float]:
+def rows_of_each_page(desk: Client, owner: User) -> dict[str, int]:
     keys, events = changelist_url(ApiKey), changelist_url(AuditEvent)
     workspace = Workspace.objects.get(slug="customer-7")
     pages = {
@@ -122,20 +118,19 @@ def seconds_of_each_page(desk: Client, owner: User) -> dict[str, float]:
         "a key": change_url(ApiKey.objects.get(key_id="000000777777")),
     }
 
-    took = {}
+    rows = {}
     for name, url in pages.items():
         with CaptureQueriesContext(connection) as queries:
-            started = time.perf_counter()
             answer = desk.get(url)
-            took[name] = time.perf_counter() - started
         assert answer.status_code == 200
         assert len(queries) < 15, name
-        for statement in queries.captured_queries:
-            # A statement prepared on the server is logged with $1 for what it is given; it reads one row by its key.
-            if statement["sql"].startswith("SELECT") and "$1" not in statement["sql"]:
-                read = rows_read(statement["sql"])
-                assert read <= MOST_ROWS_READ, f"{name}: {read} rows for {statement['sql']}"
-    return took
+        # A statement prepared on the server is logged with $1 for what it is given; it reads one row by its key.
+        rows[name] = sum(
+            rows_read(statement["sql"])
+            for statement in queries.captured_queries
+            if statement["sql"].startswith("SELECT") and "$1" not in statement["sql"]
+        )
+    return rows
 
 
 def rows_read(statement: str) -> int:

@@ -7,13 +7,12 @@ from django.contrib import admin
 from django.test import Client
 from oauth2_provider.models import AccessToken
 
-from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url
 from oauth.models import Application
 from tests.admin.pages import FIND, INDEX, MODELS, REVOKE, add_url, below
 from tests.helpers import make_token
-from workspaces.models import Tier, User, Workspace
+from workspaces.models import AuditEvent, Tier, User, Workspace
 
 
 def test_the_walk_knows_every_model_of_the_admin() -> None:

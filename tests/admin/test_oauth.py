@@ -5,12 +5,11 @@ from django.contrib.auth.hashers import check_password
 from django.test import Client
 from oauth2_provider.models import AccessToken
 
-from apikeys.events import AuditEvent
 from core.admin import change_url, changelist_url
 from oauth.models import Application
 from tests.admin.pages import add_url
 from tests.helpers import Api, make_token
-from workspaces.models import User, Workspace
+from workspaces.models import AuditEvent, User, Workspace
 
 pytestmark = pytest.mark.django_db
 

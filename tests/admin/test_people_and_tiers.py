@@ -1,10 +1,9 @@
 import pytest
 from django.test import Client
 
-from apikeys.events import AuditEvent
 from core.admin import change_url, changelist_url
 from tests.admin.pages import add_url, below
-from workspaces.models import Tier, User, Workspace
+from workspaces.models import AuditEvent, Tier, User, Workspace
 
 PASSWORD = "correct horse battery"
 NEW = {"email": "New@Example.com", "name": "New", "usable_password": "true"}

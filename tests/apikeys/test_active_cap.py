@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from apikeys.events import AuditEvent
 from apikeys.models import ActiveKeyLimitReached, ApiKey
 from tests.helpers import BY_TEST, in_processes, in_threads, make_key, make_user, make_workspace
-from workspaces.models import Workspace
+from workspaces.models import AuditEvent, Workspace
 
 in_one_transaction = pytest.mark.django_db
 committed = pytest.mark.django_db(transaction=True, serialized_rollback=True)

@@ -15,10 +15,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apikeys import keys
-from apikeys.events import Actor, AuditEvent, Via
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Api, fetch, in_processes, in_threads, make_key, make_user, make_workspace, server
-from workspaces.models import User, Workspace
+from workspaces.models import Actor, AuditEvent, User, Via, Workspace
 
 in_one_transaction = pytest.mark.django_db
 committed = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -26,7 +25,7 @@ committed = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 @pytest.fixture
 def by_admin(admin: User) -> Actor:
-    return Actor(via=Via.PAGE, user=admin, address="203.0.113.7")
+    return Actor(via=Via.PAGE, user=admin, client_ip="203.0.113.7")
 
 
 def events_of(api_key: ApiKey) -> list[tuple[str, dict[str, Any]]]:
@@ -131,7 +130,7 @@ def test_a_description_that_can_not_be_shown_on_one_line_is_refused(workspace: W
 
     assert list(refused.value.message_dict) == ["description"]
     assert not workspace.api_keys.exists()
-    assert not AuditEvent.objects.exists()
+    assert not AuditEvent.objects.filter(action__startswith="api_key").exists()
 
 
 FAR = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -198,6 +197,7 @@ def test_a_key_that_expired_and_was_revoked_is_revoked(workspace: Workspace) -> 
 def test_each_change_is_written_down_with_who_and_from_where(
     workspace: Workspace, by_admin: Actor, admin: User
 ) -> None:
+    began = timezone.now()
     api_key, _ = ApiKey.objects.create_key(workspace, description="Old", by=by_admin)
     api_key.rename("New", by=by_admin)
     api_key.revoke(by=by_admin, reason="Leaked")
@@ -208,18 +208,18 @@ def test_each_change_is_written_down_with_who_and_from_where(
         ("api_key.revoked", {"reason": "Leaked"}),
     ]
     for event in api_key.audit_events.all():
-        assert (event.actor, event.via, event.address) == (admin, "page", "203.0.113.7")
+        assert (event.actor, event.via, event.client_ip) == (admin, "page", "203.0.113.7")
         assert event.workspace == workspace
-        assert timezone.now() - event.created_at < timedelta(minutes=1)
+        assert began <= event.created_at <= timezone.now()
 
 
 @in_one_transaction
 def test_events_are_told_newest_first(api_key: ApiKey) -> None:
     api_key.rename("New", by=BY_TEST)
 
-    assert [str(event) for event in AuditEvent.objects.all()] == [
-        f"api_key.renamed {api_key.masked}",
-        f"api_key.created {api_key.masked}",
+    assert [str(event) for event in AuditEvent.objects.filter(workspace=api_key.workspace)[:2]] == [
+        f"api_key.renamed {api_key.pk}",
+        f"api_key.created {api_key.pk}",
     ]
 
 
@@ -229,7 +229,7 @@ class Failure(Exception):
 
 def refuse_events(cursor_execute: Any, sql: str, *arguments: Any) -> Any:
     """A database that takes everything but audit events."""
-    if sql.startswith("INSERT") and "apikeys_auditevent" in sql:
+    if sql.startswith("INSERT") and "workspaces_auditevent" in sql:
         raise Failure
     return cursor_execute(sql, *arguments)
 
@@ -392,14 +392,14 @@ def test_a_key_outlives_its_maker(workspace: Workspace, by_admin: Actor, admin: 
     other, _ = make_key(workspace, "Revoked by the admin")
     other.revoke(by=by_admin)
 
-    workspace.memberships.get(user=admin).leave()
+    workspace.memberships.get(user=admin).leave(by=BY_TEST)
     admin.delete()
 
     api_key.refresh_from_db()
     other.refresh_from_db()
     assert (api_key.created_by, other.revoked_by, other.status) == (None, None, "revoked")
     assert Api(secret).get("/me").status_code == 200
-    assert [(event.action, event.actor, event.address) for event in api_key.audit_events.all()] == [
+    assert [(event.action, event.actor, event.client_ip) for event in api_key.audit_events.all()] == [
         ("api_key.created", None, "203.0.113.7")
     ]
 

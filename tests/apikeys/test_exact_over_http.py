@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
@@ -18,10 +19,22 @@ from django.conf import settings
 from django.db import connection
 from django.test import Client
 
-from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, committed, fetch, lift_quota, make_key, make_token, make_user, make_workspace, server
-from workspaces.models import Tier, User, Workspace
+from tests.helpers import (
+    BY_TEST,
+    PATIENCE,
+    committed,
+    fetch,
+    lift_quota,
+    make_key,
+    make_token,
+    make_user,
+    make_workspace,
+    server,
+    stretch_windows,
+    wait_until,
+)
+from workspaces.models import AuditEvent, Tier, User, Workspace
 from workspaces.quota import SECOND
 
 pytestmark = committed
@@ -38,23 +51,25 @@ def address(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @contextmanager
-def recorded_admissions() -> Iterator[dict[str, list[int]]]:
-    """Every admission in the block, by subject, in microseconds: the database itself writes them down."""
-    admissions: dict[str, list[int]] = {}
+def recorded_admissions() -> Iterator[Callable[[str], list[int]]]:
+    """Every admission of a subject in the block, in microseconds: the database itself writes them down."""
+
+    def admissions(subject: str) -> list[int]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT time FROM recorded WHERE subject = %s ORDER BY time", [subject])
+            return [time for (time,) in cursor.fetchall()]
+
     with connection.cursor() as cursor:
         cursor.execute(
             """
             CREATE TABLE recorded (subject text, time bigint);
             CREATE FUNCTION record() RETURNS trigger LANGUAGE plpgsql AS
                 $$ BEGIN INSERT INTO recorded VALUES (NEW.subject, NEW.admissions[1]); RETURN NEW; END $$;
-            CREATE TRIGGER record AFTER INSERT OR UPDATE ON apikeys_quota FOR EACH ROW EXECUTE FUNCTION record();
+            CREATE TRIGGER record AFTER INSERT OR UPDATE ON workspaces_quota FOR EACH ROW EXECUTE FUNCTION record();
             """
         )
         try:
             yield admissions
-            cursor.execute("SELECT subject, time FROM recorded ORDER BY time")
-            for subject, moment in cursor.fetchall():
-                admissions.setdefault(subject, []).append(moment)
         finally:
             cursor.execute("DROP FUNCTION record CASCADE; DROP TABLE recorded")
 
@@ -72,6 +87,7 @@ def fullest(times: list[int], seconds: int) -> int:
 def test_no_window_ever_holds_more_than_its_limit_and_who_waits_alone_gets_in(address: str) -> None:
     if connection.vendor != "postgresql":
         pytest.skip(ONLY_POSTGRESQL)
+    stretch_windows()
     quick = Tier.objects.create(name="quick", requests=12, seconds=4, burst_requests=5, burst_seconds=1)
     owner = make_user("owner")
     sliding, standard = make_workspace(owner, "sliding"), make_workspace(owner, "standard")
@@ -82,55 +98,76 @@ def test_no_window_ever_holds_more_than_its_limit_and_who_waits_alone_gets_in(ad
         status, headers, _ = fetch(f"{address}/api/v1/me", secret)
         return status, int(headers.get("retry-after", 0))
 
-    def ask_until(end: float) -> list[int]:
+    over = threading.Event()
+
+    def ask_until_over(_: int) -> list[int]:
         statuses = []
-        while time.monotonic() < end:
+        while not over.is_set():
             statuses.append(ask(secret)[0])
         return statuses
 
+    def has_slid_and_been_full() -> bool:
+        times = admissions(sliding.pk)
+        return len(times) >= 20 and fullest(times, 4) >= 12 and fullest(times, 1) >= 5
+
+    def refused_alone() -> int:
+        """The delay that a lone client is told, after many have used the quota up."""
+        list(clients.map(ask, [secret] * PROCESSES * CONNECTIONS))
+        return ask(secret)[1]
+
     with recorded_admissions() as admissions, ThreadPoolExecutor(PROCESSES * CONNECTIONS) as clients:
         burst = Counter(status for status, _ in clients.map(ask, [other] * 160))
-        end = time.monotonic() + 9
-        flood = Counter(chain.from_iterable(clients.map(ask_until, [end] * PROCESSES * CONNECTIONS)))
+        flood = [clients.submit(ask_until_over, number) for number in range(PROCESSES * CONNECTIONS)]
+        try:
+            wait_until(has_slid_and_been_full)
+        finally:
+            over.set()
+        statuses = set(chain.from_iterable(client.result() for client in flood))
         for _ in range(2):
-            while (refused := ask(secret))[0] == 200:
-                pass
-            time.sleep(refused[1])
+            time.sleep(wait_until(refused_alone))
             assert ask(secret)[0] == 200
+        standard_times, sliding_times = admissions(standard.pk), admissions(sliding.pk)
 
     assert burst == {200: 40, 429: 120}
-    assert len(admissions[standard.pk]) == 40
-    assert set(flood) == {200, 429}
-    assert flood[200] >= 20  # as the window slides, there is room again
-    assert fullest(admissions[sliding.pk], 4) == 12
-    assert fullest(admissions[sliding.pk], 1) == 5
+    assert len(standard_times) == 40
+    assert statuses == {200, 429}
+    assert fullest(sliding_times, 4) == 12
+    assert fullest(sliding_times, 1) == 5
 
 
 def test_who_begins_after_a_revocation_is_refused_in_every_process(address: str) -> None:
     workspace = make_workspace(make_user("owner"))
     lift_quota(workspace)
     api_key, secret = make_key(workspace)
-    end = time.monotonic() + 2.5
+    over = threading.Event()
+    answers: list[tuple[float, float, int]] = []  # began, ended, status
 
-    def ask_until_the_end(_: int) -> list[tuple[float, int]]:
-        answers = []
-        while time.monotonic() < end:
-            answers.append((time.monotonic(), fetch(f"{address}/api/v1/me", secret)[0]))
-        return answers
+    def ask_until_over() -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            status = fetch(f"{address}/api/v1/me", secret)[0]
+            answers.append((began, time.monotonic(), status))
+
+    def some_answers_after(moment: float) -> bool:
+        return sum(began > moment for began, _, _ in list(answers)) >= 20 * CONNECTIONS
 
     with ThreadPoolExecutor(CONNECTIONS) as clients:
-        asked = clients.map(ask_until_the_end, range(CONNECTIONS))
-        time.sleep(1.2)
-        begun = time.monotonic()
-        api_key.revoke(by=BY_TEST)
-        revoked = time.monotonic()
-        answers = sorted(answer for client in asked for answer in client)
+        asking = [clients.submit(ask_until_over) for _ in range(CONNECTIONS)]
+        try:
+            wait_until(lambda: some_answers_after(0))
+            begun = time.monotonic()
+            api_key.revoke(by=BY_TEST)
+            revoked = time.monotonic()
+            wait_until(lambda: some_answers_after(revoked))
+        finally:
+            over.set()
+        for client in asking:
+            client.result()
 
-    before = [status for began, status in answers if began < begun - 0.5]
-    after = [status for began, status in answers if began > revoked]
+    before = [status for _, ended, status in answers if ended < begun]
+    after = [status for began, _, status in sorted(answers) if began > revoked]
     assert set(before) == {200}
     # A client may be told 429 instead of 401, once an address has failed too often.
-    assert after
     assert set(after) <= {401, 429}
     assert after[0] == 401
 
@@ -176,7 +213,7 @@ def signed_in(user: User) -> str:
 
 def post(url: str, body: bytes, **headers: str) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=PATIENCE) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -1,20 +1,23 @@
 """The seed page's promise, from outside: 40 a minute, 200 in 15 minutes, and a delay that is true."""
 
+import time
+
 import pytest
 
-from tests.helpers import Api, advance_quota_clock, make_key
+from tests.helpers import Api, advance_quota_clock, make_key, remaining
 from workspaces.models import Workspace
 
 pytestmark = pytest.mark.django_db
 
 
 def test_the_forty_first_request_in_a_minute_is_refused_with_the_exact_body(api: Api) -> None:
+    began = time.monotonic()
     assert [api.get("/me").status_code for _ in range(40)] == [200] * 40
 
     refused = api.get("/me")
 
     seconds = int(refused["Retry-After"])
-    assert 55 <= seconds <= 60
+    assert seconds in remaining(60, began)
     assert refused.status_code == 429
     assert refused.json() == {
         "code": 429,
@@ -25,17 +28,16 @@ def test_the_forty_first_request_in_a_minute_is_refused_with_the_exact_body(api:
 def test_a_client_that_waits_what_it_was_told_is_admitted(api: Api, workspace: Workspace) -> None:
     for _ in range(40):
         api.get("/me")
+    began = time.monotonic()
     seconds = int(api.get("/me")["Retry-After"])
 
-    advance_quota_clock(workspace.pk, seconds - 1.5)
+    advance_quota_clock(workspace.pk, seconds - 30)
     early = api.get("/me")
-    advance_quota_clock(workspace.pk, 1.5)
+    assert int(early["Retry-After"]) in remaining(30, began)
+    advance_quota_clock(workspace.pk, 30)
 
     assert early.status_code == 429
-    assert early.json()["message"] in (
-        "standard rate limit exceeded, retry in 1 second",
-        "standard rate limit exceeded, retry in 2 seconds",
-    )
+    assert early.json()["message"] == f"standard rate limit exceeded, retry in {early['Retry-After']} seconds"
     assert api.get("/me").status_code == 200
 
 

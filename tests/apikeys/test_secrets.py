@@ -16,7 +16,7 @@ from apikeys import hashing, keys
 from apikeys.hashing import Proofs
 from apikeys.models import ApiKey
 from core.logs import LineFormatter
-from tests.helpers import Api, in_threads
+from tests.helpers import PATIENCE, Api, in_threads, wait_until
 
 PROCESSORS = os.cpu_count() or 1
 
@@ -26,20 +26,23 @@ class Argon2Runs:
 
     def __init__(self) -> None:
         self.count = self.most_at_once = self._now = 0
+        self.awaited = 0  # so many are to run at once: until then, each run waits for others
         self.seconds = 0.0  # how much longer each run takes than it has to
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
 
     def watch(self, run: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*arguments: Any) -> Any:
-            with self._lock:
+            with self._changed:
                 self.count += 1
                 self._now += 1
                 self.most_at_once = max(self.most_at_once, self._now)
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self.most_at_once >= self.awaited, PATIENCE)
             try:
                 time.sleep(self.seconds)
                 return run(*arguments)
             finally:
-                with self._lock:
+                with self._changed:
                     self._now -= 1
 
         return watched
@@ -127,11 +130,11 @@ def test_many_first_uses_at_once_run_argon2_no_more_often_than_there_are_process
 def test_no_more_argon2_runs_at_once_than_there_are_processors(argon2_runs: Argon2Runs) -> None:
     made = [keys.generate().secret for _ in range(10)]
     hashes = {secret: hashing.hash_secret(secret) for secret in made}
-    argon2_runs.count, argon2_runs.seconds = 0, 0.02
+    argon2_runs.count, argon2_runs.seconds, argon2_runs.awaited = 0, 0.02, PROCESSORS
 
     verifying = [lambda secret=secret: hashing.verify(secret, hashes[secret]) for secret in made]
-    hashing = [lambda secret=secret: bool(hashing.hash_secret(secret)) for secret in made]
-    outcomes = in_threads(*verifying, *hashing)
+    hash_new = [lambda secret=secret: bool(hashing.hash_secret(secret)) for secret in made]
+    outcomes = in_threads(*verifying, *hash_new)
 
     assert outcomes == [True] * 20
     assert (argon2_runs.count, argon2_runs.most_at_once) == (20, PROCESSORS)
@@ -249,16 +252,13 @@ def test_there_are_never_more_proofs_than_their_number_and_the_least_recently_us
 
 
 def test_a_proof_ends_with_its_time_however_often_it_was_used() -> None:
-    proofs = Proofs(size=3, seconds=0.2)
+    proofs = Proofs(size=3, seconds=0.5)
+    kept = time.monotonic()
     proofs.keep("secret", "hash")
-    deadline = time.monotonic() + 0.2
 
-    while time.monotonic() < deadline - 0.05:
-        assert proofs.holds("secret", "hash")
-        time.sleep(0.01)
-    time.sleep(0.1)
+    wait_until(lambda: not proofs.holds("secret", "hash"))
 
-    assert not proofs.holds("secret", "hash")
+    assert time.monotonic() - kept >= 0.5
     assert len(proofs) == 0
 
 

@@ -14,7 +14,7 @@ REASON = "An invoice is three months late"
 
 @pytest.fixture
 def suspended(workspace: Workspace) -> Workspace:
-    workspace.suspend(REASON)
+    workspace.suspend(REASON, by=BY_TEST)
     return workspace
 
 
@@ -28,7 +28,7 @@ def test_a_suspended_workspaces_key_is_answered_just_like_one_that_never_was(api
     never = Api("one_000000000000_0").get("/me")
     assert api.get("/me").status_code == 200
 
-    workspace.suspend(REASON)
+    workspace.suspend(REASON, by=BY_TEST)
     refused = api.get("/me")
 
     assert (refused.status_code, refused.content) == (401, never.content)
@@ -37,7 +37,7 @@ def test_a_suspended_workspaces_key_is_answered_just_like_one_that_never_was(api
 
 
 def test_the_keys_work_again_as_they_are_once_it_is_resumed(api: Api, suspended: Workspace) -> None:
-    suspended.resume()
+    suspended.resume(by=BY_TEST)
     assert api.get("/me").status_code == 200
 
 
@@ -54,7 +54,7 @@ def test_authenticating_is_one_read(secret: str, django_assert_num_queries: Any)
 
 
 def test_resuming_what_was_never_suspended_changes_nothing(workspace: Workspace) -> None:
-    assert workspace.resume() is False
+    assert workspace.resume(by=BY_TEST) is False
 
 
 def test_no_key_is_added(suspended: Workspace) -> None:

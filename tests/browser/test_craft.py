@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import axe_playwright_python
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from apikeys.models import ApiKey
@@ -139,7 +141,9 @@ def test_axe_finds_nothing_where_nobody_or_a_member_is_signed_in(
 
 def test_the_whole_way_goes_by_keyboard(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner, permissions=["clipboard-read", "clipboard-write"])
+    page.clock.install()
     page.goto(keys_url)
+    page.clock.pause_at(timezone.now() + timedelta(hours=1))  # "Copied" stays, however long the test takes to look
 
     def tab_to(text: str) -> None:
         for _ in range(30):

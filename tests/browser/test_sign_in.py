@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import re
+from itertools import count
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.helpers import Visit, committed, make_user, make_workspace
+from tests.helpers import Visit, committed, make_user, make_workspace, with_new_window
 from workspaces.models import User, Workspace
 
 pytestmark = committed
@@ -117,14 +118,16 @@ def test_changing_the_password_keeps_this_browser_and_signs_the_other_out(
 
 
 def test_guessing_at_one_account_is_stopped_with_a_time_to_try_again(visit: Visit, workspace: Workspace) -> None:
-    make_user("guessed")
+    email = with_new_window((f"guessed-{number}@example.com" for number in count()), 5 * 60)
+    role = email.partition("@")[0]
+    make_user(role)
     page = visit()
     page.goto("/sign-in/")
     for _ in range(10):
-        sign_in(page, "guessed@example.com", "wrong")
+        sign_in(page, email, "wrong")
         expect(page.get_by_role("alert")).to_be_visible()
 
-    sign_in(page, "guessed@example.com", "guessed-password")
+    sign_in(page, email, f"{role}-password")
 
     expect(page.get_by_role("heading", name="Too many attempts")).to_be_visible()
     expect(page.get_by_text(re.compile(r"Try again in .*, at \d+ \w+ \d{4}"))).to_be_visible()

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from apikeys.models import ApiKey
-from tests.helpers import Visit, committed
+from tests.helpers import BY_TEST, Visit, committed
 from workspaces.models import Membership, Role, User, Workspace
 
 pytestmark = committed
@@ -45,9 +45,9 @@ def test_an_admin_who_loses_the_role_while_the_page_is_open_changes_nothing(
 
     membership = Membership.objects.get(user=admin)
     if fate == "demoted":
-        membership.change_role(Role.MEMBER)
+        membership.change_role(Role.MEMBER, by=BY_TEST)
     else:
-        membership.leave()
+        membership.leave(by=BY_TEST)
     with adding.expect_navigation() as added:
         adding.get_by_role("button", name="Add key").click()
     with revoking.expect_navigation() as revoked:

@@ -20,11 +20,13 @@ import pytest
 from django.db import connection
 
 from tests.cluster import NEEDS, Cluster, children, postgresql, programs
-from tests.helpers import free_port, manage, process, wait_until_answers
+from tests.helpers import PATIENCE, free_port, manage, process, wait_until, wait_until_answers
 
 TASKS = "/workspaces/current/tasks"
 # Of two, one is passed over once in a million times.
 ENOUGH_FOR_EVERY_WORKER = 20
+# Seconds by which a busy machine may be late. Without a timeout of ours, what these tests break takes minutes.
+LATE = 20
 # Limits that no test here reaches.
 LIFTED = """
     INSERT INTO workspaces_tier (name, requests, seconds, burst_requests, burst_seconds)
@@ -92,7 +94,7 @@ class Site:
         began = time.monotonic()
         status, headers, content = 0, {}, b""
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
                 status, headers, content = response.status, dict(response.headers), response.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -109,18 +111,22 @@ class Site:
         thread.start()
 
         def answer() -> Answer:
-            thread.join(40)
+            thread.join(PATIENCE)
             return answers[0]
 
         return answer
 
-    def seconds_until_back(self, limit: float = 20) -> float:
-        """How long it takes until requests are answered well, by every worker: the kernel deals them out at random."""
+    def seconds_until_back(self) -> float:
+        """How long it takes until requests are answered well."""
+        return self.seconds_until(200)
+
+    def seconds_until(self, status: int) -> float:
+        """How long it takes until every worker answers with `status`: the kernel deals requests out at random."""
         began = back = time.monotonic()
         row = 0
         while row < ENOUGH_FOR_EVERY_WORKER:
-            assert time.monotonic() - began < limit, self.log.read_text()[-5000:]
-            if self.ask().status == 200:
+            assert time.monotonic() - began < PATIENCE, self.log.read_text()[-5000:]
+            if self.ask().status == status:
                 row += 1
             else:
                 row, back = 0, time.monotonic()
@@ -169,6 +175,11 @@ def site(cluster: Cluster, secret: str, tmp_path_factory: pytest.TempPathFactory
         yield site
 
 
+def wait_for_a_lock(cluster: Cluster) -> None:
+    """Wait until a statement waits for a lock."""
+    wait_until(lambda: cluster.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+
+
 @contextmanager
 def traffic(site: Site, clients: int = 6) -> Iterator[list[Answer]]:
     """Clients that read and write without a pause as long as the block runs; all that they were answered."""
@@ -196,4 +207,4 @@ def traffic(site: Site, clients: int = 6) -> Iterator[list[Answer]]:
     finally:
         over.set()
         for thread in threads:
-            thread.join(40)
+            thread.join(PATIENCE)

@@ -6,14 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from statistics import median
 from typing import Any
 
 import psycopg
 import pytest
 
 from tests.cluster import Cluster
-from tests.faults.conftest import TASKS, Answer, Site, traffic
-from tests.helpers import manage
+from tests.faults.conftest import LATE, TASKS, Answer, Site, traffic, wait_for_a_lock
+from tests.helpers import manage, wait_until
 
 AWAY = {"code": 503, "message": "The service can't reach its database for the moment, retry shortly."}
 
@@ -23,36 +24,39 @@ def assert_away(answer: Answer, within: float) -> None:
     assert (answer.status, answer.json) == (503, AWAY)
     assert answer.headers["retry-after"] == "5"
     assert answer.headers["content-type"] == "application/json"
-    assert answer.seconds < within
+    assert answer.seconds < within + LATE
 
 
-def restart(cluster: Cluster) -> None:
-    cluster.stop()
-    time.sleep(2.5)
-    cluster.start()
+def restart(cluster: Cluster, answers: list[Answer]) -> None:
+    with cluster.stopped():
+        wait_until(lambda: 503 in {answer.status for answer in list(answers)})
 
 
-def crash(cluster: Cluster) -> None:
-    cluster.stop("immediate")
-    time.sleep(0.5)
-    cluster.start()
+def crash(cluster: Cluster, answers: list[Answer]) -> None:
+    with cluster.stopped("immediate"):
+        time.sleep(0.5)
 
 
-@pytest.mark.parametrize("fault", [restart, crash, Cluster.cut])
-def test_traffic_survives(fault: Callable[[Cluster], None], cluster: Cluster, site: Site) -> None:
+def cut(cluster: Cluster, answers: list[Answer]) -> None:
+    cluster.cut()
+
+
+@pytest.mark.parametrize("fault", [restart, crash, cut])
+def test_traffic_survives(fault: Callable[[Cluster, list[Answer]], None], cluster: Cluster, site: Site) -> None:
     with traffic(site) as answers:
-        time.sleep(0.7)
-        fault(cluster)
+        wait_until(lambda: {answer.status for answer in list(answers)} >= {200, 201})
+        fault(cluster, answers)
         back = site.seconds_until_back()
-        time.sleep(0.3)
+        served = time.monotonic()
+        wait_until(lambda: any(answer.began > served for answer in list(answers)))
 
-    assert back < 5
+    assert back < 5 + LATE
     for answer in answers:
         if answer.status in (200, 201):
             assert "ratelimit" in answer.headers  # admitted, and counted
         else:
             assert_away(answer, within=10)
-    assert answers[-1].status in (200, 201)
+    assert {answer.status for answer in answers if answer.began > served} <= {200, 201}
     if fault is restart:
         assert Counter(answer.status for answer in answers)[503] > 0
     acknowledged = [answer.headers["sent"] for answer in answers if answer.status == 201]
@@ -65,7 +69,6 @@ def test_traffic_survives(fault: Callable[[Cluster], None], cluster: Cluster, si
 def test_a_connection_that_died_while_idle_costs_no_request(cluster: Cluster, site: Site) -> None:
     for _ in range(3):
         cluster.cut()
-        time.sleep(0.1)
         assert [site.ask().status for _ in range(4)] == [200] * 4
 
 
@@ -75,19 +78,19 @@ def test_a_standby_is_not_taken_for_the_primary(cluster: Cluster, site: Site, cu
         with cluster.connect() as connection:
             connection.execute(f"ALTER SYSTEM {change}")
             connection.execute("SELECT pg_reload_conf()")
-        time.sleep(0.5)  # until every server process has heard of it
 
     make("SET default_transaction_read_only = on")
     try:
         if cut:  # as most failovers do
             cluster.cut()
+        site.seconds_until(503)  # until every server process has heard of it
         answers = [site.ask() for _ in range(4)]
     finally:
         make("RESET default_transaction_read_only")
 
     for answer in answers:
         assert_away(answer, within=6)
-    assert site.seconds_until_back() < 5
+    assert site.seconds_until_back() < 5 + LATE
 
 
 def test_a_statement_in_progress_ends_with_its_server(cluster: Cluster, site: Site) -> None:
@@ -98,18 +101,11 @@ def test_a_statement_in_progress_ends_with_its_server(cluster: Cluster, site: Si
         cluster.stop("immediate")
         ended = time.monotonic()
         assert_away(answer(), within=10)
-        assert time.monotonic() - ended < 3
+        assert time.monotonic() - ended < 3 + LATE
         cluster.start()
 
-    assert site.seconds_until_back() < 5
+    assert site.seconds_until_back() < 5 + LATE
     assert cluster.ask("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(0,)]
-
-
-def wait_for_a_lock(cluster: Cluster) -> None:
-    deadline = time.monotonic() + 10
-    while not cluster.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_server_that_falls_silent_is_given_up(cluster: Cluster, site: Site) -> None:
@@ -122,12 +118,12 @@ def test_a_server_that_falls_silent_is_given_up(cluster: Cluster, site: Site) ->
     for answer in answers:
         assert_away(answer, within=18)
     assert_away(again, within=6)
-    assert site.seconds_until_back() < 5
+    assert site.seconds_until_back() < 5 + LATE
 
 
 def test_probes_and_pages_while_it_is_away(cluster: Cluster, site: Site) -> None:
     with cluster.stopped():
-        site.ask()  # which waits in vain for the rest
+        in_vain = site.ask()  # which waits for the rest
         alive, ready, page, api = site.get("/healthz"), site.get("/readyz"), site.get("/sign-in/"), site.ask()
         malformed = site.ask(secret="one_nothing")
         waited = [site.ask().seconds for _ in range(8)]
@@ -137,10 +133,10 @@ def test_probes_and_pages_while_it_is_away(cluster: Cluster, site: Site) -> None
     assert (alive.status, ready.status, page.status, api.status, malformed.status) == (200, 503, 200, 503, 401)
     assert ready.json == {"code": 503, "message": "The database can't be reached."}
     assert ready.headers["retry-after"] == "5"
-    assert ready.seconds < 5
-    assert sorted(waited)[-3] < 1  # each of two workers waits in vain once
-    assert max(probed) < 1
-    assert back < 5
+    assert ready.seconds < 5 + LATE
+    assert median(waited) < in_vain.seconds / 2  # each of two workers waits in vain once
+    assert median(probed) < in_vain.seconds / 2
+    assert back < 5 + LATE
     assert [site.get("/readyz").status for _ in range(4)] == [200] * 4
 
 
@@ -165,7 +161,7 @@ def test_out_of_connections(cluster: Cluster, site: Site) -> None:
 
     for answer in refused:
         assert_away(answer, within=6)
-    assert site.seconds_until_back() < 5
+    assert site.seconds_until_back() < 5 + LATE
 
 
 def take_all(cluster: Cluster, held: ExitStack) -> list[psycopg.Connection[Any]]:
@@ -193,7 +189,7 @@ def test_slow_statements_are_waited_for_and_endless_ones_are_not(cluster: Cluste
         cluster.ask("DROP FUNCTION slow CASCADE")
 
     assert slow.status == 201
-    assert 2 <= slow.seconds < 8
+    assert 2 <= slow.seconds < 8 + LATE
     assert_away(cut_short, within=15)
     assert cluster.ask("SELECT title, count(*) FROM workspaces_task WHERE title IN ('Slow', 'Endless') GROUP BY 1") == [
         ("Slow", 1)
@@ -205,18 +201,19 @@ def test_a_workspace_that_is_held_up_holds_up_no_other(cluster: Cluster, site: S
     site.ask()
     other = other_secret(cluster)
     held = (
-        "SELECT 1 FROM apikeys_quota q JOIN workspaces_workspace w ON w.id = q.subject WHERE w.slug = 'demo' FOR UPDATE"
+        "SELECT 1 FROM workspaces_quota q JOIN workspaces_workspace w ON w.id = q.subject "
+        "WHERE w.slug = 'demo' FOR UPDATE"
     )
     with cluster.holding(held):
         stuck = site.in_background()
-        time.sleep(0.2)
+        wait_for_a_lock(cluster)
         others = [site.ask(secret=other) for _ in range(20)]
         answer = stuck()
 
     assert {other.status for other in others} == {200}
-    assert max(other.seconds for other in others) < 1.5
     assert_away(answer, within=8)
     assert answer.seconds > 2
+    assert median(other.seconds for other in others) < answer.seconds / 4
     assert site.ask().status == 200
 
 

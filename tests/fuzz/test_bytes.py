@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from rest_framework.exceptions import ParseError, ValidationError
 
 from apikeys import keys
-from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
 from core.client_ip import client_ip, network_of
 from core.formats import BodyTooLarge, OrjsonParser
@@ -32,7 +31,7 @@ from tests.fuzz.envelope import require_envelope
 from tests.fuzz.strategies import bodies, header_values, ids, json_texts, like, sendable, texts, timestamps
 from tests.helpers import Api, make_token
 from workspaces.ids import is_id, new_id
-from workspaces.models import Task, TaskContributor, Tier, User, Workspace
+from workspaces.models import AuditEvent, Task, TaskContributor, Tier, User, Workspace
 from workspaces.serializers import task_query
 
 TASKS = "/workspaces/current/tasks"

@@ -12,6 +12,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from django.core.cache import cache
 
 from oauth.models import Application
+from tests.helpers import PATIENCE
 from workspaces.models import User
 
 CALLBACK = "http://127.0.0.1/callback"
@@ -66,7 +67,7 @@ def site(live_server: Any, django_db_serialized_rollback: None, monkeypatch: pyt
 
 @pytest.fixture
 def metadata(site: str) -> dict[str, Any]:
-    return dict(requests.get(f"{site}/.well-known/oauth-authorization-server", timeout=10).json())
+    return dict(requests.get(f"{site}/.well-known/oauth-authorization-server", timeout=PATIENCE).json())
 
 
 @pytest.fixture

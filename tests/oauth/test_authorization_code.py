@@ -17,6 +17,7 @@ from oauth2_provider.models import AccessToken
 
 from oauth.models import Application, Grant
 from oauth.views import source_of
+from tests.helpers import PATIENCE
 from tests.oauth.conftest import CALLBACK, Browser, code_in, error_in, make_application, session_of
 from workspaces.hashers import PasswordHasher
 from workspaces.models import User, Workspace
@@ -60,7 +61,7 @@ def test_a_client_that_knows_the_metadata_signs_a_person_in_and_creates_a_key(
     assert made.status_code == 201
     assert made.json()["createdBy"] == {"userId": owner.pk, "name": "Owner"}
     me = requests.get(
-        f"{site}/api/v1/me", headers={"Authorization": f"Bearer {made.json()['secret']}"}, timeout=10
+        f"{site}/api/v1/me", headers={"Authorization": f"Bearer {made.json()['secret']}"}, timeout=PATIENCE
     ).json()
     assert me["workspace"]["workspaceId"] == workspace.pk
 
@@ -89,7 +90,7 @@ def test_a_challenge_without_a_method_is_s256(flow: Flow) -> None:
 
 
 def test_a_good_request_has_a_person_sign_in_first(flow: Flow) -> None:
-    answer = requests.get(flow.url(), allow_redirects=False, timeout=10)
+    answer = requests.get(flow.url(), allow_redirects=False, timeout=PATIENCE)
 
     assert answer.headers["Location"].startswith("/sign-in/?next=/app/auth/authorize")
 
@@ -133,7 +134,7 @@ def test_a_bad_request_goes_back_to_the_client_before_anyone_signs_in(flow: Flow
     kept = [part for part in flow.url().partition("?")[2].split("&") if not part.startswith(f"{name}=")]
     url = f"{flow.metadata['authorization_endpoint']}?{'&'.join([*kept, spoilt])}"
 
-    answer = requests.get(url, allow_redirects=False, timeout=10)
+    answer = requests.get(url, allow_redirects=False, timeout=PATIENCE)
 
     assert answer.headers["Location"].startswith(CALLBACK)
     assert error_in(answer.headers["Location"]) in (error, "unsupported_response_type")
@@ -256,7 +257,7 @@ def test_of_requests_that_spend_the_same_thing_at_once_one_succeeds(flow: Flow) 
         "redirect_uri": CALLBACK,
     }
     with ThreadPoolExecutor(4) as pool:
-        codes = list(pool.map(lambda _: requests.post(endpoint, code, timeout=10), range(4)))
+        codes = list(pool.map(lambda _: requests.post(endpoint, code, timeout=PATIENCE), range(4)))
     assert sorted(answer.status_code for answer in codes) == [200, 400, 400, 400]
 
     refresh = {
@@ -265,7 +266,7 @@ def test_of_requests_that_spend_the_same_thing_at_once_one_succeeds(flow: Flow) 
         "refresh_token": flow.token(flow.browser.allow(flow.url()))["refresh_token"],
     }
     with ThreadPoolExecutor(4) as pool:
-        refreshed = list(pool.map(lambda _: requests.post(endpoint, refresh, timeout=10), range(4)))
+        refreshed = list(pool.map(lambda _: requests.post(endpoint, refresh, timeout=PATIENCE), range(4)))
     assert sorted(answer.status_code for answer in refreshed) == [200, 400, 400, 400]
     assert all(answer.json()["access_token"] for answer in refreshed if answer.status_code == 200)
 
@@ -310,7 +311,7 @@ def test_failed_client_authentications_are_limited_per_address(metadata: dict[st
     settings.APIKEYS_FAILURES_PER_MINUTE = 2
     form = {"grant_type": "refresh_token", "refresh_token": "x", "client_id": "nobody"}
 
-    answers = [requests.post(metadata["token_endpoint"], form, timeout=10) for _ in range(3)]
+    answers = [requests.post(metadata["token_endpoint"], form, timeout=PATIENCE) for _ in range(3)]
 
     assert [answer.status_code for answer in answers] == [401, 401, 429]
     assert int(answers[-1].headers["Retry-After"]) > 0
@@ -325,7 +326,7 @@ def test_who_guesses_secrets_is_not_heard_with_one(flow: Flow, metadata: dict[st
     def send(endpoint: str, secret: str) -> int:
         form = {"client_id": server.client_id, "client_secret": secret, "token": "x"}
         form |= {"grant_type": "refresh_token", "refresh_token": "x"}
-        return requests.post(metadata[endpoint], form, timeout=10).status_code
+        return requests.post(metadata[endpoint], form, timeout=PATIENCE).status_code
 
     guessed = [send(endpoint, "guess") for endpoint in ("revocation_endpoint", "token_endpoint") * 2]
 
@@ -361,10 +362,10 @@ def test_keys_that_fail_do_not_keep_a_client_from_being_heard(
     settings.APIKEYS_FAILURES_PER_MINUTE = 3
     server = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret="s3cret")
     bearer = {"Authorization": "Bearer one_revoked"}
-    refused = [requests.get(f"{site}/api/v1/me", headers=bearer, timeout=10).status_code for _ in range(4)]
+    refused = [requests.get(f"{site}/api/v1/me", headers=bearer, timeout=PATIENCE).status_code for _ in range(4)]
 
     form = {"client_id": server.client_id, "client_secret": "s3cret", "token": "x"}
-    heard = requests.post(metadata["revocation_endpoint"], form, timeout=10)
+    heard = requests.post(metadata["revocation_endpoint"], form, timeout=PATIENCE)
 
     assert refused == [401, 401, 401, 429]
     assert heard.status_code == 200
@@ -376,7 +377,7 @@ def test_a_wrong_client_is_told_when_to_come_back_at_the_revocation_too(
     settings.APIKEYS_FAILURES_PER_MINUTE = 1
     form = {"client_id": "nobody", "client_secret": "guess", "token": "x"}
 
-    answers = [requests.post(metadata["revocation_endpoint"], form, timeout=10) for _ in range(2)]
+    answers = [requests.post(metadata["revocation_endpoint"], form, timeout=PATIENCE) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [401, 429]
     assert int(answers[1].headers["Retry-After"]) > 0
@@ -387,11 +388,11 @@ def test_a_wrong_client_is_told_when_to_come_back_at_the_revocation_too(
 def test_other_grants_are_not_offered(metadata: dict[str, Any], application: Application, grant_type: str) -> None:
     form = {"grant_type": grant_type, "client_id": application.client_id, "username": "a", "password": "b"}
 
-    answer = requests.post(metadata["token_endpoint"], form, timeout=10)
+    answer = requests.post(metadata["token_endpoint"], form, timeout=PATIENCE)
 
     assert answer.status_code in (400, 401)
     assert "access_token" not in answer.json()
 
 
 def _me(site: str, token: str) -> int:
-    return requests.get(f"{site}/api/v1/me", headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code
+    return requests.get(f"{site}/api/v1/me", headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE).status_code

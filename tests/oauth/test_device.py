@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from oauth.models import Application, DeviceGrant
 from oauth.server import DEVICE_CODE
+from tests.helpers import PATIENCE
 from tests.oauth.conftest import Browser, make_application
 from workspaces.models import User
 
@@ -25,13 +26,13 @@ class Terminal:
 
     def start(self, client_id: str = "terminal", **fields: str) -> requests.Response:
         form = {"client_id": client_id, "scope": "workspace:read api-keys:manage"} | fields
-        answer = requests.post(self.metadata["device_authorization_endpoint"], form, timeout=10)
+        answer = requests.post(self.metadata["device_authorization_endpoint"], form, timeout=PATIENCE)
         self.codes = answer.json()
         return answer
 
     def ask(self, **fields: str) -> requests.Response:
         form = {"client_id": "terminal", "grant_type": DEVICE_CODE, "device_code": self.codes.get("device_code", "")}
-        return requests.post(self.metadata["token_endpoint"], form | fields, timeout=10)
+        return requests.post(self.metadata["token_endpoint"], form | fields, timeout=PATIENCE)
 
     def error(self, **fields: str) -> str:
         answer = self.ask(**fields)
@@ -64,7 +65,7 @@ def test_a_terminal_is_allowed_and_creates_a_key(terminal: Terminal, browser: Br
         f"{site}/api/v1/workspaces/current/api-keys",
         headers={"Authorization": f"Bearer {token['access_token']}"},
         json={"description": "From a terminal"},
-        timeout=10,
+        timeout=PATIENCE,
     )
     assert made.status_code == 201
 
@@ -148,7 +149,7 @@ def test_a_web_application_has_no_device_flow(terminal: Terminal, application: A
 def test_a_client_is_named_in_the_body(metadata: dict[str, Any]) -> None:
     endpoint = metadata["device_authorization_endpoint"]
 
-    answer = requests.post(f"{endpoint}?client_id=terminal", {"scope": "workspace:read"}, timeout=10)
+    answer = requests.post(f"{endpoint}?client_id=terminal", {"scope": "workspace:read"}, timeout=PATIENCE)
 
     assert answer.status_code == 400
 
@@ -163,6 +164,7 @@ def test_the_page_takes_a_code_as_people_type_it(terminal: Terminal, browser: Br
     assert "Create, rename and revoke API keys" in page.text
 
 
+@pytest.mark.usefixtures("_frozen_clock")
 def test_who_starts_without_end_is_stopped(terminal: Terminal) -> None:
     answers = [terminal.start().status_code for _ in range(61)]
 
@@ -182,11 +184,12 @@ def test_a_person_without_a_code_is_asked_for_it(browser: Browser) -> None:
 
 
 def test_a_person_who_is_not_signed_in_signs_in_first(site: str) -> None:
-    answer = requests.get(f"{site}/app/auth/device?user_code=BCDF-GHJK", allow_redirects=False, timeout=10)
+    answer = requests.get(f"{site}/app/auth/device?user_code=BCDF-GHJK", allow_redirects=False, timeout=PATIENCE)
 
     assert answer.headers["Location"] == "/sign-in/?next=/app/auth/device%3Fuser_code%3DBCDF-GHJK"
 
 
+@pytest.mark.usefixtures("_frozen_clock")
 def test_who_guesses_codes_is_stopped(browser: Browser) -> None:
     answers = [browser.open(f"{browser.site}/app/auth/device?user_code=BCDF-GHJK").status_code for _ in range(21)]
 

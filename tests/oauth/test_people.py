@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 from oauth2_provider.models import AccessToken
 
-from tests.helpers import Api, make_token, make_workspace
+from tests.helpers import BY_TEST, Api, make_token, make_workspace
 from workspaces.models import Role, Task, User, Workspace
 
 REFUSED = {"code": 401, "message": "The API key or access token is not valid."}
@@ -81,7 +81,7 @@ def test_a_private_task_is_seen_by_its_owner_alone(
 
 
 def test_who_left_finds_nothing_any_more(person: Api, member: User, workspace: Workspace) -> None:
-    workspace.memberships.get(user=member).leave()
+    workspace.memberships.get(user=member).leave(by=BY_TEST)
 
     assert person.get(f"/workspaces/{workspace.pk}/tasks").status_code == 404
 
@@ -127,6 +127,6 @@ def test_failures_are_limited_per_address(person: Api, settings: Any) -> None:
 
 def test_a_role_is_read_on_each_request(person: Api, member: User, workspace: Workspace) -> None:
     assert person.get("/workspaces/current/api-keys").status_code == 403
-    workspace.memberships.get(user=member).change_role(Role.ADMIN)
+    workspace.memberships.get(user=member).change_role(Role.ADMIN, by=BY_TEST)
 
     assert person.get("/workspaces/current/api-keys").status_code == 200

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 
 from oauth.models import Application
+from tests.helpers import PATIENCE
 from tests.oauth.conftest import Browser, code_in, make_application, session_of
 from tests.oauth.test_authorization_code import Flow
 from tests.oauth.test_device import Terminal
@@ -29,7 +30,7 @@ def test_no_token_code_or_client_secret_is_there_in_clear(
         f"{site}/api/v1/workspaces/current/api-keys",
         headers={"Authorization": f"Bearer {second['access_token']}", "Idempotency-Key": "the-idempotency-key"},
         json={"description": "CI"},
-        timeout=10,
+        timeout=PATIENCE,
     )
 
     everything = stored_text()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from apikeys.events import AuditEvent
 from apikeys.models import ApiKey
-from tests.helpers import committed, make_key, make_token, make_user, make_workspace, server
-from workspaces.models import User, Workspace
+from tests.helpers import PATIENCE, committed, make_key, make_token, make_user, make_workspace, server
+from workspaces.models import AuditEvent, User, Workspace
 
 pytestmark = committed
 
@@ -25,7 +25,7 @@ HEADERS = ["X-Forwarded-For", "Forwarded: for=198.51.100.{}", "X-Real-IP", "X-Cl
 def ask(site: str, path: str, *headers: str, body: str = "", kind: str = "application/json") -> tuple[int, str]:
     """Over a socket, since no client of others sends a header twice."""
     parts = urlsplit(site)
-    with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
+    with socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE) as connection:
         lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close", *headers]
         lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"] if body else []
         connection.sendall(("\r\n".join(lines) + "\r\n\r\n" + body).encode())
@@ -83,7 +83,10 @@ def test_no_header_dodges_the_limit_on_sign_in(direct: str) -> None:
         kind = "application/x-www-form-urlencoded"
         return ask(direct, "/sign-in/", *headers, body=page.format(number), kind=kind)[0]
 
-    assert [attempt(number) for number in range(62)] == [200] * 60 + [429] * 2
+    # The server counts in windows of five minutes, of which the second may start meanwhile.
+    tried = list(takewhile(lambda status: status == 200, map(attempt, range(121))))
+    assert 60 <= len(tried) <= 120
+    assert attempt(121) == 429
 
 
 @pytest.fixture
@@ -111,5 +114,5 @@ def test_an_audit_event_names_the_address_that_a_trusted_proxy_saw(
         assert status == 201
     assert ask(site, "/api/v1/me", f"Authorization: Bearer {secret}", *headers)[0] == 200
 
-    assert {event.address for event in AuditEvent.objects.filter(via="api")} == {seen}
+    assert {event.client_ip for event in AuditEvent.objects.filter(via="api")} == {seen}
     assert ApiKey.objects.get(description="CI, production").last_used_from == seen

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ import yaml
 from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.helpers import ROOT, committed, database_url, fetch, server
+from tests.helpers import PATIENCE, ROOT, committed, database_url, fetch, server, stretch_windows, wait_until
 from workspaces.models import Workspace
 
 OPERATIONS = ROOT / "docs" / "operations"
@@ -25,11 +24,12 @@ Samples = Counter[tuple[str, frozenset[tuple[str, str]]]]
 
 def listeners(log: Path, count: int) -> list[str]:
     """Where the processes say that their metrics are."""
-    deadline = time.monotonic() + 30
-    while len(found := re.findall(r"metrics at (http://\S+/metrics)", log.read_text())) < count:
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
-    return found
+
+    def found() -> list[str]:
+        addresses = re.findall(r"metrics at (http://\S+/metrics)", log.read_text())
+        return addresses if len(addresses) >= count else []
+
+    return wait_until(found, log.read_text)
 
 
 def scrape(addresses: list[str]) -> Samples:
@@ -53,6 +53,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 @committed
 def test_each_of_several_processes_tells_its_share(secret: str, workspace: Workspace, tmp_path: Path) -> None:
+    stretch_windows()
     log = tmp_path / "log"
     with server(log, workers=2, METRICS_ADDRESS="127.0.0.1:0") as site:
         tasks = f"{site}/api/v1/workspaces/{workspace.pk}/tasks"
@@ -117,10 +118,7 @@ def test_a_thread_that_ends_gives_its_connection_back(secret: str, workspace: Wo
 
 
 def wait_for_in_use(told: str, connections: int) -> None:
-    deadline = time.monotonic() + 20
-    while (found := value(scrape([told]), "onehorizon_pool_in_use")) != connections:
-        assert time.monotonic() < deadline, f"{found} instead of {connections}"
-        time.sleep(0.1)
+    wait_until(lambda: value(scrape([told]), "onehorizon_pool_in_use") == connections)
 
 
 @committed
@@ -129,7 +127,7 @@ def test_labels_are_bounded_and_name_nobody(secret: str, workspace: Workspace, t
     with server(log, METRICS_ADDRESS="127.0.0.1:0") as site:
         for path in ("/api/v1/me", "/api/v1/nowhere/1", "/nowhere/2", f"/w/{workspace.pk}/", "/static/nothing.css"):
             fetch(f"{site}{path}", secret)
-        with socket.create_connection(("127.0.0.1", int(site.rpartition(":")[2])), 30) as raw:
+        with socket.create_connection(("127.0.0.1", int(site.rpartition(":")[2])), PATIENCE) as raw:
             raw.sendall(b"BREW /api/v1/me HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
             while raw.recv(4096):
                 pass

@@ -18,7 +18,17 @@ from onehorizon.checks import api_routes
 from onehorizon.errors import response_for
 from onehorizon.openapi import EXAMPLES, schema
 from tests.described import complain, operation_at, resolve, validator
-from tests.helpers import ROOT, Api, make_key, make_token, make_user, make_workspace, manage, program
+from tests.helpers import (
+    PATIENCE,
+    ROOT,
+    Api,
+    make_key,
+    make_token,
+    make_user,
+    make_workspace,
+    manage,
+    program,
+)
 from workspaces import quota
 
 IDS = {
@@ -67,7 +77,7 @@ def test_a_linter_of_others_finds_no_error(tmp_path: Path) -> None:
         env=os.environ | {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

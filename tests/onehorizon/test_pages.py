@@ -15,7 +15,7 @@ from django.urls import path
 
 from apikeys.models import ApiKey
 from onehorizon.urls import handler400, handler403, handler404, handler500, urlpatterns
-from tests.helpers import free_port, server
+from tests.helpers import PATIENCE, free_port, server
 from workspaces.models import User, Workspace
 
 __all__ = ["handler400", "handler403", "handler404", "handler500"]
@@ -118,7 +118,7 @@ def test_without_the_database_a_page_says_to_come_back(tmp_path: Path, db: None)
         )
 
         with pytest.raises(urllib.error.HTTPError) as answer:
-            urllib.request.urlopen(request, timeout=30)
+            urllib.request.urlopen(request, timeout=PATIENCE)
 
     with answer.value as error:
         assert error.code == 503
@@ -126,6 +126,7 @@ def test_without_the_database_a_page_says_to_come_back(tmp_path: Path, db: None)
         assert "Back in a moment" in error.read().decode()
 
 
+@pytest.mark.usefixtures("_frozen_clock")
 def test_too_many_forms_are_refused_with_a_time_to_try_again(page: Client, api_key: ApiKey, keys_url: str) -> None:
     answers = [page.post(f"{keys_url}find/", {"text": "x"}) for _ in range(61)]
 

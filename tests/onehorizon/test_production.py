@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from tests.helpers import ROOT, environment, free_port, manage
+from tests.helpers import PATIENCE, ROOT, environment, free_port, manage
 from tests.onehorizon.test_settings import read_settings
 
 PRODUCTION = {
@@ -42,7 +42,7 @@ def serve(*options: str, **overrides: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert stopped.returncode != 0
@@ -58,7 +58,7 @@ def load(**overrides: str) -> subprocess.CompletedProcess[str]:
         env=environment(**PRODUCTION | overrides),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from apikeys.models import ApiKey
-from tests.helpers import committed, lift_quota
+from tests.helpers import PATIENCE, committed, lift_quota
 from workspaces.models import Task, Workspace
 
 pytestmark = committed
@@ -27,7 +27,7 @@ class Sender:
 
     def send(self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, **headers: str) -> Any:
         """The answer, read, its body as JSON where it is."""
-        connection = http.client.HTTPConnection(self.site, timeout=30)
+        connection = http.client.HTTPConnection(self.site, timeout=PATIENCE)
         sent = {"Authorization": f"Bearer {self.secret}"} | {n.replace("_", "-"): v for n, v in headers.items()}
         connection.request(method, path, body, sent, encode_chunked=not isinstance(body, bytes | None))
         answer: Any = connection.getresponse()

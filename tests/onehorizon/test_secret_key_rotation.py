@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from oauth.server import DEVICE_CODE
-from tests.helpers import committed, fetch, server
+from tests.helpers import PATIENCE, committed, fetch, server
 from tests.oauth.conftest import CALLBACK, Browser, code_in, make_application
 from workspaces.models import User, Workspace
 
@@ -54,7 +54,7 @@ class Customer:
 
     def token(self, client_id: str | None = None, **fields: str) -> dict[str, Any]:
         form = {"client_id": client_id or self.application.client_id, **fields}
-        answer = requests.post(f"{self.site}/app/auth/token", form, timeout=30)
+        answer = requests.post(f"{self.site}/app/auth/token", form, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
@@ -82,7 +82,7 @@ def test_with_the_old_key_as_a_fallback_nothing_that_is_under_way_ends(
         consent = browser.open(customer.consent_url)
         token = customer.token_for(code_in(browser.allow(customer.consent_url)))
         code = code_in(browser.allow(customer.consent_url))
-        terminal = requests.post(f"{site}/app/auth/device", {"client_id": "terminal"}, timeout=30).json()
+        terminal = requests.post(f"{site}/app/auth/device", {"client_id": "terminal"}, timeout=PATIENCE).json()
         assert customer.reaches_api(secret)
 
     with server(tmp_path / "new", SECRET_KEY=NEW, SECRET_KEY_FALLBACKS=OLD) as site:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from tests.helpers import ROOT, environment, free_port, manage
+from tests.helpers import PATIENCE, ROOT, environment, free_port, manage
 
 PRODUCTION = {
     "DEBUG": "off",
@@ -121,7 +121,7 @@ def test_a_server_stops_with_the_same_sentence() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
 
     told = [line for line in stopped.stdout.splitlines() if line.startswith("onehorizon: ")]
@@ -173,7 +173,7 @@ def secret_key(checkout: Path) -> str:
         env=variables | {"DEBUG": "on"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert read.returncode == 0, read.stderr
     return read.stdout.strip()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdk.generate import PACKAGE, SERVED
-from tests.helpers import program
+from tests.helpers import PATIENCE, program
 
 Run = Callable[..., str]
 
@@ -27,7 +27,7 @@ def project(site: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=directory,
         env=os.environ | {"npm_config_registry": "http://127.0.0.1:9/"},  # it needs nothing from there
         check=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     return directory
 
@@ -44,7 +44,7 @@ def run(project: Path, site: str) -> Run:
             env=os.environ | {"SITE": site} | variables,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

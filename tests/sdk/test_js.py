@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdk.generate import PACKAGE
-from tests.helpers import ROOT, committed, make_token, manage
+from tests.helpers import ROOT, committed, exhaust_quota, make_token, run_over_quota
 from tests.sdk.conftest import Run
 from workspaces.models import Task, User, Workspace
 
@@ -58,13 +58,20 @@ def test_its_own_tests_pass(file: str, run: Run, owner: User, secret: str) -> No
     run("node", "--test", file, ONE_API_KEY=secret, ACCESS_TOKEN=make_token(owner))
 
 
-def test_calls_over_the_quota_wait_and_succeed(run: Run, workspace: Workspace, secret: str) -> None:
-    assert manage("create_tier", "small", "200/60", "40/6").returncode == 0
-    assert manage("set_tier", workspace.slug, "small").returncode == 0
+def test_calls_over_the_quota_wait_and_succeed(run: Run, workspace: Workspace, secret: str, log: Path) -> None:
+    def import_tasks() -> None:
+        workspace.tasks.all().delete()
+        run("node", "--test", "--test-name-pattern=45 calls", "quota.test.js", ONE_API_KEY=secret)
 
-    run("node", "--test", "quota.test.js", ONE_API_KEY=secret)
+    run_over_quota(workspace, log, import_tasks)
 
     assert workspace.tasks.count() == 45
+
+
+def test_calls_over_the_quota_fail_without_waiting(run: Run, workspace: Workspace, secret: str) -> None:
+    exhaust_quota(workspace, 600)
+
+    run("node", "--test", "--test-name-pattern=without waiting", "quota.test.js", ONE_API_KEY=secret)
 
 
 def test_its_types_hold_for_both_kinds_of_modules(run: Run, project: Path) -> None:

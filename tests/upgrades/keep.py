@@ -32,7 +32,7 @@ import json
 from datetime import timedelta
 from django.utils import timezone
 from workspaces import quota
-from apikeys.events import Actor, Via
+from workspaces.models import Actor, Via
 from apikeys.models import ApiKey
 from tests.helpers import make_token, make_user, make_workspace
 from workspaces.models import Task
@@ -46,7 +46,7 @@ made = {
 }
 made["revoked"][0].revoke(by=by, reason="Kept for the tests")
 ApiKey.objects.filter(pk=made["expired"][0].pk).update(expires_at=timezone.now() - timedelta(days=1))
-shut.suspend("Kept for the tests")
+shut.suspend("Kept for the tests", by=by)
 made["active"][0].record_use("192.0.2.7")
 quota.admit(acme.pk, acme.tier)
 Task.objects.create_task(acme, title="Kept", user=owner, contributors=[(owner.pk, "assignee")])

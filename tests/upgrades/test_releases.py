@@ -10,7 +10,7 @@ import pytest
 import requests
 from django.db import connection
 
-from tests.helpers import database_url, fetch, manage, server
+from tests.helpers import PATIENCE, database_url, fetch, manage, server
 from tests.upgrades.keep import KEPT, empty_postgresql, load
 
 FILES = sorted(KEPT.glob("*.sql"))
@@ -62,9 +62,9 @@ def test_after_the_migrations_everyone_is_let_in_or_refused_as_before(file: Path
 
 def signs_in(site: str, email: str, password: str) -> bool:
     with requests.Session() as browser:
-        browser.get(f"{site}/sign-in/", timeout=30)
+        browser.get(f"{site}/sign-in/", timeout=PATIENCE)
         form = {"username": email, "password": password, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
-        answer = browser.post(f"{site}/sign-in/", form, allow_redirects=False, timeout=30)
+        answer = browser.post(f"{site}/sign-in/", form, allow_redirects=False, timeout=PATIENCE)
     return answer.status_code == 302
 
 

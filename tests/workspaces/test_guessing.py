@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import pytest
 from django.test import Client
-from django.utils import timezone
-from time_machine import TimeMachineFixture
 
 from tests.helpers import make_user
 from workspaces.models import User, Workspace
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("_frozen_clock")]
 
 OWNER = "owner@example.com"
 WRONG = "a wrong guess"
-
-
-@pytest.fixture(autouse=True)
-def _one_window(time_machine: TimeMachineFixture) -> None:
-    """The limits count in spans of five minutes, and no test reaches into the next."""
-    time_machine.move_to(timezone.now(), tick=False)
 
 
 def attempt(client: Client, email: str = OWNER, password: str = WRONG, address: str = "203.0.113.7") -> int:

@@ -8,7 +8,7 @@ import time
 import pytest
 import time_machine
 
-from tests.helpers import in_threads, make_user
+from tests.helpers import BY_TEST, in_threads, make_user
 from workspaces import ids
 from workspaces.ids import is_id, new_id
 from workspaces.models import Task, Workspace
@@ -83,7 +83,7 @@ def test_what_was_made_is_an_id_of_its_prefix_and_of_no_other() -> None:
 
 @pytest.mark.django_db
 def test_the_database_sorts_by_creation_too() -> None:
-    workspace = Workspace.objects.create_with_owner(make_user("owner"), name="Acme", slug="acme")
+    workspace = Workspace.objects.create_with_owner(make_user("owner"), name="Acme", slug="acme", by=BY_TEST)
     made = [Task.objects.create_task(workspace, title=f"Task {number}").pk for number in range(50)]
 
     assert list(Task.objects.order_by("id").values_list("id", flat=True)) == made

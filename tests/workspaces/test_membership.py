@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 
-from tests.helpers import in_processes, in_threads, make_user, make_workspace
+from tests.helpers import BY_TEST, in_processes, in_threads, make_user, make_workspace
 from workspaces.models import LastOwner, Membership, Role, User, Workspace
 
 in_one_transaction = pytest.mark.django_db
@@ -21,7 +23,7 @@ def membership(workspace: Workspace, user: User) -> Membership:
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.MEMBER])
 def test_the_last_owner_can_not_become_less(workspace: Workspace, owner: User, role: Role) -> None:
     with pytest.raises(LastOwner, match="A workspace needs an owner: make someone else one first"):
-        membership(workspace, owner).change_role(role)
+        membership(workspace, owner).change_role(role, by=BY_TEST)
 
     assert membership(workspace, owner).role == Role.OWNER
 
@@ -29,7 +31,7 @@ def test_the_last_owner_can_not_become_less(workspace: Workspace, owner: User, r
 @in_one_transaction
 def test_the_last_owner_can_not_leave(workspace: Workspace, owner: User) -> None:
     with pytest.raises(LastOwner):
-        membership(workspace, owner).leave()
+        membership(workspace, owner).leave(by=BY_TEST)
 
     assert membership(workspace, owner).role == Role.OWNER
 
@@ -39,35 +41,35 @@ def test_an_owner_of_another_workspace_is_no_owner_of_this_one(workspace: Worksp
     make_workspace(make_user("other"), slug="other")
 
     with pytest.raises(LastOwner):
-        membership(workspace, owner).leave()
+        membership(workspace, owner).leave(by=BY_TEST)
 
 
 @in_one_transaction
 def test_an_owner_leaves_once_another_is_one(workspace: Workspace, owner: User, admin: User) -> None:
-    membership(workspace, admin).change_role(Role.OWNER)
+    membership(workspace, admin).change_role(Role.OWNER, by=BY_TEST)
 
-    membership(workspace, owner).leave()
+    membership(workspace, owner).leave(by=BY_TEST)
 
     assert not workspace.memberships.filter(user=owner).exists()
     with pytest.raises(LastOwner):
-        membership(workspace, admin).leave()
+        membership(workspace, admin).leave(by=BY_TEST)
 
 
 @in_one_transaction
 def test_an_owner_stays_an_owner_without_another(workspace: Workspace, owner: User) -> None:
-    membership(workspace, owner).change_role(Role.OWNER)
+    membership(workspace, owner).change_role(Role.OWNER, by=BY_TEST)
 
     assert membership(workspace, owner).role == Role.OWNER
 
 
 @in_one_transaction
 def test_admins_and_members_come_and_go(workspace: Workspace, owner: User, admin: User, member: User) -> None:
-    membership(workspace, admin).change_role(Role.MEMBER)
-    membership(workspace, member).change_role(Role.ADMIN)
+    membership(workspace, admin).change_role(Role.MEMBER, by=BY_TEST)
+    membership(workspace, member).change_role(Role.ADMIN, by=BY_TEST)
     assert (membership(workspace, admin).role, membership(workspace, member).role) == ("member", "admin")
 
-    membership(workspace, admin).leave()
-    membership(workspace, member).leave()
+    membership(workspace, admin).leave(by=BY_TEST)
+    membership(workspace, member).leave(by=BY_TEST)
 
     assert list(workspace.members.all()) == [owner]
 
@@ -84,7 +86,7 @@ def test_a_member_can_not_be_deleted_until_they_left(workspace: Workspace, owner
         with pytest.raises(ProtectedError):
             user.delete()
 
-    membership(workspace, member).leave()
+    membership(workspace, member).leave(by=BY_TEST)
     member.delete()
 
     assert workspace.members.filter(pk=owner.pk).exists()
@@ -94,7 +96,7 @@ def test_a_member_can_not_be_deleted_until_they_left(workspace: Workspace, owner
 @in_one_transaction
 def test_a_person_is_in_a_workspace_once(workspace: Workspace, member: User) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
-        workspace.add_member(member, Role.ADMIN)
+        workspace.add_member(member, Role.ADMIN, by=BY_TEST)
 
     assert membership(workspace, member).role == Role.MEMBER
 
@@ -102,14 +104,14 @@ def test_a_person_is_in_a_workspace_once(workspace: Workspace, member: User) -> 
 @pytest.fixture
 def owned_by_two(transactional_db: None) -> Workspace:
     workspace = make_workspace(make_user("owner"))
-    workspace.add_member(make_user("second"), Role.OWNER)
+    workspace.add_member(make_user("second"), Role.OWNER, by=BY_TEST)
     return workspace
 
 
 @committed
 @pytest.mark.parametrize("attempt", range(3))
 def test_of_two_owners_who_leave_at_once_one_stays(owned_by_two: Workspace, attempt: int) -> None:
-    outcomes = in_threads(*[owner.leave for owner in owned_by_two.memberships.all()])
+    outcomes = in_threads(*[partial(owner.leave, by=BY_TEST) for owner in owned_by_two.memberships.all()])
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["LastOwner", "NoneType"]
     assert owned_by_two.memberships.get().role == Role.OWNER
@@ -119,7 +121,7 @@ def test_of_two_owners_who_leave_at_once_one_stays(owned_by_two: Workspace, atte
 def test_of_one_owner_who_leaves_while_the_other_steps_down_one_stays_an_owner(owned_by_two: Workspace) -> None:
     first, second = owned_by_two.memberships.all()
 
-    outcomes = in_threads(first.leave, lambda: second.change_role(Role.MEMBER))
+    outcomes = in_threads(partial(first.leave, by=BY_TEST), partial(second.change_role, Role.MEMBER, by=BY_TEST))
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["LastOwner", "NoneType"]
     assert owned_by_two.memberships.filter(role=Role.OWNER).count() == 1
@@ -131,9 +133,9 @@ def test_of_two_owners_who_leave_at_once_in_two_processes_one_stays(owned_by_two
     outputs = in_processes(
         2,
         f"""
-        from workspaces.models import LastOwner, Membership
+        from workspaces.models import Actor, LastOwner, Membership, Via
         try:
-            Membership.objects.get(pk={memberships!r}[number]).leave()
+            Membership.objects.get(pk={memberships!r}[number]).leave(by=Actor(Via.COMMAND))
             print("left")
         except LastOwner:
             print("stays")

@@ -11,7 +11,7 @@ import time_machine
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from tests.helpers import Api, lift_quota, make_user
+from tests.helpers import BY_TEST, Api, lift_quota, make_user
 from workspaces.ids import new_id
 from workspaces.models import Task, TaskKind, TaskScope, TaskStatus, TaskVisibility, User, Workspace
 
@@ -238,7 +238,7 @@ def test_a_fetched_task_can_be_sent_back_after_its_people_have_left(
     api: Api, task: Task, workspace: Workspace, member: User, admin: User
 ) -> None:
     for user in (member, admin):
-        workspace.memberships.get(user=user).leave()
+        workspace.memberships.get(user=user).leave(by=BY_TEST)
     fetched = api.get(address(task)).json()
 
     sent_back = api.patch(address(task), fetched)
@@ -249,7 +249,7 @@ def test_a_fetched_task_can_be_sent_back_after_its_people_have_left(
 
 def test_whoever_has_left_can_not_be_named_anew(api: Api, task: Task, workspace: Workspace, member: User) -> None:
     other = Task.objects.create_task(workspace, title="Another")
-    workspace.memberships.get(user=member).leave()
+    workspace.memberships.get(user=member).leave(by=BY_TEST)
 
     assert api.patch(address(other), {"userId": member.pk}).status_code == 400
     assert api.post(TASKS, {"title": "Ship it", "userId": member.pk}).status_code == 400

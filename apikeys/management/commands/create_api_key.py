@@ -7,11 +7,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from apikeys.events import Actor, Via
 from apikeys.models import ActiveKeyLimitReached, ApiKey
 from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import refusal, workspace_named
-from workspaces.models import WorkspaceSuspended
+from workspaces.models import Actor, Via, WorkspaceSuspended
 
 
 class Command(BaseCommand):

@@ -5,10 +5,10 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apikeys.events import Actor, Via
 from apikeys.models import ApiKey
 from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import refusal
+from workspaces.models import Actor, Via
 
 
 class Command(BaseCommand):

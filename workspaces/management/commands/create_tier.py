@@ -5,9 +5,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
-from apikeys.events import Actor, AuditEvent, Via
 from workspaces.management.arguments import refusal
-from workspaces.models import Tier
+from workspaces.models import Action, Actor, AuditEvent, Tier, Via
 
 LIMITS = ("requests", "seconds", "burst_requests", "burst_seconds")
 
@@ -37,9 +36,7 @@ class Command(BaseCommand):
         made = {name: [None, getattr(tier, name)] for name in LIMITS}
         with transaction.atomic():
             tier.save(force_insert=True)
-            AuditEvent.objects.record(
-                "tier.created", Actor(via=Via.COMMAND), subject=tier.name, details={"changes": made}
-            )
+            AuditEvent.objects.record(Action.TIER_CREATED, Actor(Via.COMMAND), subject=tier.name, changes=made)
         self.stdout.write(f"Made {tier}.")
 
 

@@ -1,11 +1,9 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
 
-from apikeys.events import Actor, AuditEvent, Via
 from workspaces.management.arguments import workspace_named
-from workspaces.models import Tier
+from workspaces.models import Actor, Tier, Via
 
 
 class Command(BaseCommand):
@@ -22,15 +20,5 @@ class Command(BaseCommand):
         except Tier.DoesNotExist:
             known = ", ".join(Tier.objects.values_list("name", flat=True))
             raise CommandError(f"There is no tier {options['tier']!r}. There are: {known}.") from None
-        before, workspace.tier = workspace.tier_id, tier
-        if before != tier.name:
-            changes = {"tier": [before, tier.name]}
-            with transaction.atomic():
-                workspace.save(update_fields=["tier"])
-                AuditEvent.objects.record(
-                    "workspace.changed",
-                    Actor(via=Via.COMMAND),
-                    workspace_id=workspace.pk,
-                    details={"changes": changes},
-                )
+        workspace.change_tier(tier, by=Actor(Via.COMMAND))
         self.stdout.write(f"{workspace.name} is on {tier}.")

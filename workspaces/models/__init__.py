@@ -1,0 +1,45 @@
+from workspaces.models.audit import Action, Actor, AuditEvent, Via
+from workspaces.models.tasks import (
+    Task,
+    TaskContributionType,
+    TaskContributor,
+    TaskKind,
+    TaskQuerySet,
+    TaskScope,
+    TaskStatus,
+    TaskVisibility,
+)
+from workspaces.models.users import NoWorkspaceChosen, User
+from workspaces.models.workspaces import (
+    KEY_MANAGERS,
+    LastOwner,
+    Membership,
+    Role,
+    Tier,
+    Workspace,
+    WorkspaceSuspended,
+)
+
+__all__ = [
+    "KEY_MANAGERS",
+    "Action",
+    "Actor",
+    "AuditEvent",
+    "LastOwner",
+    "Membership",
+    "NoWorkspaceChosen",
+    "Role",
+    "Task",
+    "TaskContributionType",
+    "TaskContributor",
+    "TaskKind",
+    "TaskQuerySet",
+    "TaskScope",
+    "TaskStatus",
+    "TaskVisibility",
+    "Tier",
+    "User",
+    "Via",
+    "Workspace",
+    "WorkspaceSuspended",
+]

@@ -1,0 +1,137 @@
+"""Audit events: who did what to which key, workspace, person, tier or application, when, and from which client IP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.utils import timezone
+
+from workspaces.ids import IdField
+
+if TYPE_CHECKING:
+    from workspaces.models.users import User
+
+
+class Via(models.TextChoices):
+    PAGE = "page"
+    API = "api"
+    ADMIN = "admin"
+    COMMAND = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who makes a change, through which interface, and from which client IP. A command has neither user nor IP."""
+
+    via: Via
+    user: User | None = None
+    client_ip: str | None = None
+
+
+class Action(models.TextChoices):
+    """What an audit event can be about: an object and a verb."""
+
+    ACCESS_TOKEN_REVOKED = "accesstoken.revoked"  # noqa: S105, not a secret
+    API_KEY_CREATED = "api_key.created"
+    API_KEY_RENAMED = "api_key.renamed"
+    API_KEY_REVOKED = "api_key.revoked"
+    APPLICATION_CHANGED = "application.changed"
+    APPLICATION_CREATED = "application.created"
+    MEMBERSHIP_CHANGED = "membership.changed"
+    MEMBERSHIP_CREATED = "membership.created"
+    MEMBERSHIP_DELETED = "membership.deleted"
+    REFRESH_TOKEN_REVOKED = "refreshtoken.revoked"  # noqa: S105, not a secret
+    TIER_CHANGED = "tier.changed"
+    TIER_CREATED = "tier.created"
+    TIER_DELETED = "tier.deleted"
+    USER_CHANGED = "user.changed"
+    USER_CREATED = "user.created"
+    USER_PASSWORD_SET = "user.password_set"  # noqa: S105, not a secret
+    WORKSPACE_CHANGED = "workspace.changed"
+    WORKSPACE_CREATED = "workspace.created"
+    WORKSPACE_QUOTA_CLEARED = "workspace.quota_cleared"
+    WORKSPACE_RESUMED = "workspace.resumed"
+    WORKSPACE_SUSPENDED = "workspace.suspended"
+
+
+class AuditEventManager(models.Manager["AuditEvent"]):
+    def record(
+        self, action: Action, by: Actor, *, workspace_id: str | None = None, subject: str = "", **details: Any
+    ) -> None:
+        """Create an event. Call it in the transaction of the change.
+
+        `subject` is the id of the key or person, or the name of the tier, that the change is about. `workspace_id` is
+        None for a change that concerns no single workspace.
+        """
+        self.create(
+            action=action,
+            workspace_id=workspace_id,
+            subject=subject,
+            actor=by.user,
+            via=by.via,
+            client_ip=by.client_ip,
+            details=details,
+        )
+
+    def about(self, subject: str) -> models.QuerySet[AuditEvent]:
+        """Return the events about a key, a person or a tier, newest first, with their actors."""
+        return self.filter(subject=subject).select_related("actor")
+
+
+class AuditEvent(models.Model):
+    """One change. Written in its transaction, and never changed or deleted.
+
+    The subject is an id and no foreign key, so that an event outlives a deleted row and can be about any model.
+    """
+
+    id = IdField("evt")
+    workspace = models.ForeignKey(
+        "workspaces.Workspace", on_delete=models.PROTECT, null=True, related_name="audit_events", db_index=False
+    )
+    subject = models.CharField(max_length=40, blank=True)
+    action = models.CharField(max_length=50)
+    actor = models.ForeignKey("workspaces.User", on_delete=models.SET_NULL, null=True, related_name="+")
+    via = models.CharField(max_length=7, choices=Via.choices)
+    client_ip = models.GenericIPAddressField("client IP", null=True)
+    details = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = AuditEventManager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["workspace", "-id"], name="audit_event_newest_first"),
+            models.Index(fields=["action", "-id"], name="audit_event_by_action"),
+            models.Index(fields=["via", "-id"], name="audit_event_by_via"),
+            models.Index(fields=["subject", "-id"], name="audit_event_by_subject"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.subject}".rstrip()
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people to read."""
+        match self.action, self.details:
+            case Action.API_KEY_CREATED, {"description": description}:
+                return f"Created as “{description}”"
+            case Action.API_KEY_RENAMED, {"before": before, "after": after}:
+                return f"Renamed from “{before}” to “{after}”"
+            case Action.API_KEY_REVOKED, {"reason": reason}:
+                return f"Revoked: “{reason}”" if reason else "Revoked"
+            case Action.WORKSPACE_SUSPENDED, {"reason": reason}:
+                return f"Suspended: “{reason}”"
+            case Action.WORKSPACE_RESUMED, {"reason": reason}:
+                return f"Resumed: “{reason}”"
+            case Action.MEMBERSHIP_CHANGED, {"before": before, "after": after}:
+                return f"Role changed from {before} to {after}"
+            case Action.MEMBERSHIP_CREATED, {"role": role}:
+                return f"Joined as {role}"
+            case Action.MEMBERSHIP_DELETED, {"role": role}:
+                return f"Removed as {role}"
+            case _, {"changes": changes}:
+                return "; ".join(f"{field}: {before} → {after}" for field, (before, after) in changes.items())
+        return str(self.action)

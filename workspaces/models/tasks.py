@@ -1,0 +1,124 @@
+"""Tasks and their contributors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import models, transaction
+from django.utils import timezone
+
+from workspaces.ids import IdField
+from workspaces.models.users import User
+from workspaces.models.workspaces import Workspace
+from workspaces.validators import multiple_lines, single_line
+
+
+class TaskStatus(models.TextChoices):
+    IDEA = "idea"
+    OPEN = "open"
+    PLANNED = "planned"
+    IN_PROGRESS = "in_progress"
+    REVIEW = "review"
+    BLOCKED = "blocked"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class TaskKind(models.TextChoices):
+    TASK = "task"
+    BUG = "bug"
+
+
+class TaskScope(models.TextChoices):
+    TODO = "todo"
+    INITIATIVE = "initiative"
+    ONGOING = "ongoing"
+
+
+class TaskVisibility(models.TextChoices):
+    TEAM = "team"
+    PRIVATE = "private"
+
+
+class TaskContributionType(models.TextChoices):
+    ASSIGNEE = "assignee"
+    REVIEWER = "reviewer"
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    def visible_to(self, user: User | None) -> TaskQuerySet:
+        """What a person sees, or, without one, what a key sees: a private task is its owner's alone."""
+        shared = models.Q(visibility=TaskVisibility.TEAM)
+        return self.filter(shared | models.Q(user=user) if user else shared)
+
+    @transaction.atomic
+    def create_task(self, workspace: Workspace, *, contributors: Sequence[tuple[str, str]] = (), **fields: Any) -> Task:
+        task = self.create(workspace=workspace, **fields)
+        task.add_contributors(contributors)
+        return task
+
+
+class Task(models.Model):
+    id = IdField("tsk")
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="tasks", db_index=False)
+    title = models.CharField(max_length=200, validators=[single_line])
+    description = models.TextField(max_length=20_000, blank=True, validators=[multiple_lines])
+    status = models.CharField(max_length=12, choices=TaskStatus.choices, default=TaskStatus.OPEN)
+    kind = models.CharField(max_length=4, choices=TaskKind.choices, default=TaskKind.TASK)
+    scope = models.CharField(max_length=10, choices=TaskScope.choices, default=TaskScope.TODO)
+    visibility = models.CharField(max_length=7, choices=TaskVisibility.choices, default=TaskVisibility.TEAM)
+    user = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="tasks")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+    completed_at = models.DateTimeField(null=True, editable=False)
+
+    objects = TaskQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]  # newest first
+        indexes = [models.Index(fields=["workspace", "-id"], name="task_newest_first")]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Keeps `completed_at` in step with the status, whoever changes it."""
+        if self.status != TaskStatus.COMPLETED:
+            self.completed_at = None
+        elif self.completed_at is None:
+            self.completed_at = timezone.now()
+        super().save(*args, **kwargs)
+
+    @transaction.atomic
+    def update(self, *, contributors: Sequence[tuple[str, str]] | None = None, **changes: Any) -> None:
+        """Saves just `changes`, and the contributors as (user id, type) where they are given.
+
+        The row is locked and read anew, lest `completed_at` follow a status that another request has changed since.
+        Raises `DoesNotExist` where the task was deleted meanwhile.
+        """
+        self.refresh_from_db(from_queryset=Task.objects.select_for_update(no_key=True))
+        for name, value in changes.items():
+            setattr(self, name, value)
+        self.save(update_fields=[*changes, "completed_at", "updated_at"])
+        if contributors is not None:
+            self.contributors.all().delete()
+            self.add_contributors(contributors)
+
+    def add_contributors(self, contributors: Sequence[tuple[str, str]]) -> None:
+        TaskContributor.objects.bulk_create(
+            TaskContributor(task=self, user_id=user_id, type=type_) for user_id, type_ in contributors
+        )
+
+
+class TaskContributor(models.Model):
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="contributors", db_index=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="contributions")
+    type = models.CharField(max_length=8, choices=TaskContributionType.choices)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["task", "user", "type"], name="task_contributor_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} ({self.type})"

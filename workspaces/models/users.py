@@ -1,0 +1,90 @@
+"""People."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.db import models, transaction
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from workspaces.ids import IdField
+from workspaces.validators import single_line
+
+if TYPE_CHECKING:
+    from workspaces.models.workspaces import Workspace
+
+
+class NoWorkspaceChosen(Exception):
+    """The person is in several workspaces and has not chosen a current one, or is in none."""
+
+    def __init__(self, workspaces: Sequence[Workspace]) -> None:
+        names = ", ".join(f"{workspace.name} ({workspace.pk})" for workspace in workspaces)
+        super().__init__(f"Choose one of your workspaces: {names}." if names else "You are in no workspace yet.")
+        self.workspaces = workspaces
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, email: str, name: str, password: str | None = None, **fields: Any) -> User:
+        user = self.model(email=email.strip().lower(), name=name, **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, name: str, password: str | None = None, **fields: Any) -> User:
+        return self.create_user(email, name, password, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        return self.get(email=(username or "").lower())
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person. Signs in by email, whatever its case."""
+
+    id = IdField("u")
+    email = models.EmailField(max_length=254, unique=True, error_messages={"unique": "Someone has this email already."})
+    name = models.CharField(max_length=100, validators=[single_line])
+    is_active = models.BooleanField(default=True)
+    is_staff = models.BooleanField("may use the admin", default=False)
+    chosen_workspace = models.ForeignKey(
+        "Workspace", on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = ["name"]
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(email=Lower("email")), name="user_email_lower_case")]
+
+    def __str__(self) -> str:
+        return self.email
+
+    def reachable_workspaces(self) -> models.QuerySet[Workspace]:
+        return self.workspaces.all()
+
+    def current_workspace(self) -> Workspace:
+        """The one chosen last, or the only one. Raises `NoWorkspaceChosen`."""
+        reachable = list(self.reachable_workspaces())
+        chosen = [workspace for workspace in reachable if workspace.pk == self.chosen_workspace_id] or reachable
+        if len(chosen) != 1:
+            raise NoWorkspaceChosen(reachable)
+        return chosen[0]
+
+    def choose(self, workspace: Workspace) -> None:
+        self.chosen_workspace = workspace
+        self.save(update_fields=["chosen_workspace"])
+
+    @transaction.atomic
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """With what a changed password ends (oauth.passwords), or not at all."""
+        super().save(*args, **kwargs)
+
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        self.email = self.email.strip().lower()
+        super().clean_fields(exclude)

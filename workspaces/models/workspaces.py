@@ -1,0 +1,221 @@
+"""Workspaces, their members and their tiers."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models, transaction
+from django.utils import timezone
+
+from workspaces.ids import IdField
+from workspaces.models.audit import Action, Actor, AuditEvent
+from workspaces.models.users import User
+from workspaces.validators import single_line
+
+
+class Tier(models.Model):
+    """A named quota: so many requests in a window, and so many in a shorter one, the burst."""
+
+    MAX_REQUESTS = 10_000
+
+    name = models.CharField(
+        primary_key=True,
+        max_length=32,
+        validators=[
+            RegexValidator(r"\A[a-z][a-z0-9-]*\Z", "Lower-case letters, digits and hyphens, a letter first."),
+            RegexValidator(r"\Aburst\Z", "“burst” is the name of every tier's short window.", inverse_match=True),
+        ],
+    )
+    requests = models.PositiveIntegerField(validators=[MinValueValidator(1), MaxValueValidator(MAX_REQUESTS)])
+    seconds = models.PositiveIntegerField(validators=[MinValueValidator(1)])
+    burst_requests = models.PositiveIntegerField(validators=[MinValueValidator(1), MaxValueValidator(MAX_REQUESTS)])
+    burst_seconds = models.PositiveIntegerField(validators=[MinValueValidator(1)])
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(requests__gte=1, burst_requests__gte=1, seconds__gte=1, burst_seconds__gte=1)
+                & models.Q(requests__lte=10_000, burst_requests__lte=10_000),
+                name="tier_within_bounds",
+                violation_error_message="A window takes 1 to 10,000 requests and lasts at least a second.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(burst_seconds__lte=models.F("seconds")),
+                name="tier_burst_is_shorter",
+                violation_error_message="The burst's window can't be longer than the main one.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.requests}/{self.seconds} {self.burst_requests}/{self.burst_seconds}"
+
+
+class WorkspaceManager(models.Manager["Workspace"]):
+    @transaction.atomic
+    def create_with_owner(self, owner: User, *, name: str, slug: str, by: Actor) -> Workspace:
+        workspace = self.create(name=name, slug=slug)
+        workspace.record(Action.WORKSPACE_CREATED, by, changes={"name": [None, name], "slug": [None, slug]})
+        workspace.add_member(owner, Role.OWNER, by=by)
+        return workspace
+
+    def lock(self, workspace_id: str) -> Workspace:
+        """Return the workspace with its row locked until the transaction ends, so that what is counted stays counted.
+
+        SQLite has no row locks; its transactions begin with the write lock instead.
+        """
+        return self.select_for_update(no_key=True).get(pk=workspace_id)
+
+
+class Workspace(models.Model):
+    """The tenant: it owns tasks, members, API keys and a quota."""
+
+    id = IdField("w")
+    name = models.CharField(max_length=100, validators=[single_line])
+    slug = models.SlugField(max_length=50, unique=True)
+    tier = models.ForeignKey(Tier, on_delete=models.PROTECT, default="standard")
+    members: models.ManyToManyField[User, Membership] = models.ManyToManyField(
+        User, through="Membership", related_name="workspaces"
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    suspended_at = models.DateTimeField(null=True, editable=False)
+    suspend_reason = models.CharField(max_length=200, blank=True, editable=False, validators=[single_line])
+
+    objects: ClassVar[WorkspaceManager] = WorkspaceManager()
+
+    class Meta:
+        ordering = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def key_managers(self) -> models.QuerySet[Membership]:
+        """The owners, then the admins, oldest first."""
+        managing = self.memberships.filter(role__in=KEY_MANAGERS).select_related("user")
+        return managing.order_by(models.Case(models.When(role=Role.OWNER, then=0), default=1), "id")
+
+    @transaction.atomic
+    def add_member(self, user: User, role: Role, *, by: Actor) -> Membership:
+        membership = self.memberships.create(user=user, role=role)
+        membership.record(Action.MEMBERSHIP_CREATED, by, role=role)
+        return membership
+
+    @transaction.atomic
+    def suspend(self, reason: str, *, by: Actor) -> bool:
+        """Reject the workspace's keys from the next request on, until `resume`. Its members see the reason.
+
+        Return False if the workspace was suspended already.
+        """
+        now = timezone.now()
+        changed = Workspace.objects.filter(pk=self.pk, suspended_at=None).update(
+            suspended_at=now, suspend_reason=reason
+        )
+        if changed:
+            self.suspended_at, self.suspend_reason = now, reason
+            self.record(Action.WORKSPACE_SUSPENDED, by, reason=reason)
+        return bool(changed)
+
+    @transaction.atomic
+    def resume(self, reason: str = "", *, by: Actor) -> bool:
+        """Accept the workspace's keys again. Return False if the workspace was not suspended."""
+        suspended = Workspace.objects.filter(pk=self.pk, suspended_at__isnull=False)
+        changed = suspended.update(suspended_at=None, suspend_reason="")
+        if changed:
+            self.suspended_at, self.suspend_reason = None, ""
+            self.record(Action.WORKSPACE_RESUMED, by, reason=reason)
+        return bool(changed)
+
+    @transaction.atomic
+    def change_tier(self, tier: Tier, *, by: Actor) -> bool:
+        """Move the workspace to another tier from its next request on. Return False if it has this tier already."""
+        before = Workspace.objects.lock(self.pk).tier_id
+        self.tier = tier
+        if before == tier.pk:
+            return False
+        self.save(update_fields=["tier"])
+        self.record(Action.WORKSPACE_CHANGED, by, changes={"tier": [before, tier.pk]})
+        return True
+
+    def record(self, action: Action, by: Actor, **details: Any) -> None:
+        AuditEvent.objects.record(action, by, workspace_id=self.pk, **details)
+
+
+class Role(models.TextChoices):
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+
+
+KEY_MANAGERS = (Role.OWNER, Role.ADMIN)
+
+
+class WorkspaceSuspended(Exception):
+    """The workspace is suspended, so nothing may be added to what can't be used."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"This workspace is suspended: “{reason}”. Keys can be added once it is resumed.")
+
+
+class LastOwner(Exception):
+    """A workspace is never without an owner."""
+
+    def __init__(self) -> None:
+        super().__init__("A workspace needs an owner: make someone else one first.")
+
+
+class Membership(models.Model):
+    """A person in a workspace. `change_role` and `leave` keep at least one owner, even when two go at once."""
+
+    id = IdField("m")
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="memberships")
+    # PROTECT: deleting a person can't take a workspace's last owner away; they leave first.
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workspace", "user"],
+                name="membership_unique",
+                violation_error_message="This person is in the workspace already.",
+            ),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="membership_role_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} of {self.workspace}"
+
+    @property
+    def can_manage_keys(self) -> bool:
+        return self.role in KEY_MANAGERS
+
+    @transaction.atomic
+    def change_role(self, role: Role, *, by: Actor) -> None:
+        """Raises `LastOwner`, or `DoesNotExist` if the person has left meanwhile."""
+        Workspace.objects.lock(self.workspace_id)
+        before = Membership.objects.get(pk=self.pk).role
+        if role != Role.OWNER:
+            self._require_another_owner()
+        self.role = role
+        if role != before:
+            self.save(update_fields=["role"])
+            self.record(Action.MEMBERSHIP_CHANGED, by, before=before, after=role)
+
+    @transaction.atomic
+    def leave(self, *, by: Actor) -> None:
+        """Delete the membership. Raises `LastOwner`."""
+        Workspace.objects.lock(self.workspace_id)
+        self._require_another_owner()
+        self.record(Action.MEMBERSHIP_DELETED, by, role=self.role)
+        self.delete()
+
+    def record(self, action: Action, by: Actor, **details: str) -> None:
+        AuditEvent.objects.record(action, by, workspace_id=self.workspace_id, subject=self.user_id, **details)
+
+    def _require_another_owner(self) -> None:
+        owners = Membership.objects.filter(workspace=self.workspace_id, role=Role.OWNER)
+        if not owners.exclude(pk=self.pk).exists():
+            raise LastOwner
