@@ -1,4 +1,4 @@
-# Everything here works from a fresh clone: it needs Python 3.11 or newer, make and git.
+# Everything here works from a fresh clone. Requirements: Python 3.11 or newer, make and git.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
@@ -21,11 +21,11 @@ lint: .venv/.installed-dev
 	DEBUG=off SECRET_KEY=$$($(BIN)/python -c "import secrets; print(secrets.token_urlsafe(50))") \
 		ALLOWED_HOSTS=onehorizon.example CACHE_URL=redis://cache.example $(BIN)/python manage.py check --deploy --fail-level WARNING
 
-# Us beside others, by PostgreSQL's and Redis's own servers, for some minutes: make bench > table.md
+# Benchmarks against other packages. Starts its own PostgreSQL and Redis, and takes ten minutes: make bench > table.md
 bench: .venv/.installed-bench
 	@$(BIN)/python -m bench $(ARGS)
 
-# The tests in tests/fuzz, trying much more, and each time something else; FUZZ_SEED=… tries the same again.
+# The tests in tests/fuzz with many more cases, different ones each time; FUZZ_SEED=… repeats a run.
 fuzz: .venv/.installed-dev .venv/.installed-fuzz
 	@FUZZ=long $(BIN)/pytest tests/fuzz -o python_files='test_*.py guided.py' $(ARGS)
 
@@ -55,11 +55,11 @@ lock: .venv/.installed-dev
 upgrade: COMPILE += --upgrade
 upgrade: lock
 
-# The JavaScript SDK, after a change of the API or of sdk/js. It needs Java, Node.js and npm.
+# Regenerates the JavaScript SDK after a change of the API or of sdk/js. It needs Java, Node.js and npm.
 sdk: tools
 	$(BIN)/python -m sdk.generate
 
-# What some tests run from npm, and the generator of the SDK; without them these tests skip.
+# npm packages that some tests run, and the generator of the SDK. Without them these tests are skipped.
 tools: tests/tools/node_modules/.package-lock.json sdk/js/node_modules/.package-lock.json .venv/.installed-sdk
 
 %/node_modules/.package-lock.json: %/package-lock.json

@@ -1,10 +1,6 @@
-"""The short way in, on PostgreSQL: a known key and its quota in one round trip, by one prepared statement.
+"""The fast path on PostgreSQL: authenticates a verified key and counts its request in one prepared statement.
 
-The plain way, which SQLite takes always, reads the key by the ORM (`ApiKey.objects.authenticate`) and then counts the
-request (`quota.admit`). Building the first of these statements costs more than all the rest of a request, and a second
-round trip as much as a list of tasks. Here the proof is looked at before the database is asked. So the statement can
-demand the key's row with the very hash that the proof is for, neither revoked nor expired nor suspended, and count the
-request only then: a wrong secret never touches a quota, and what is refused here is decided by the plain way.
+Must give the same result as `ApiKey.objects.authenticate` and `quota.admit`. See docs/architecture.md.
 """
 
 from functools import lru_cache

@@ -1,7 +1,6 @@
-"""How a secret is kept and checked: a fingerprint, an Argon2id hash, and a proof in memory.
+"""How a secret is stored and checked: a fingerprint, an Argon2id hash, and a proof in memory.
 
-The hash takes tens of milliseconds and megabytes, so nearly nothing may reach it. A string with another fingerprint is
-refused before it; a string that was right once in this process has a proof, and is right again in microseconds.
+The fingerprint and the proof keep nearly all requests away from Argon2. See docs/architecture.md.
 """
 
 import hashlib

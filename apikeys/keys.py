@@ -1,12 +1,11 @@
-"""The bearer string, as arithmetic: no database, no settings.
+"""The format of an API key: generate, parse, mask. No database, no settings. See docs/architecture.md.
 
     one_8kJ2mQ4xZt7c_Vq…43 characters…xR3nB0aK
     ─┬─ ─────┬────── ──────────┬──────── ──┬───
     mark   key id            secret     checksum
 
-12 base62 characters of public key id, 43 of secret (256 bits of the operating system's CSPRNG), and 6 of CRC-32 over
-everything before them. Letters, digits and underscores alone, so that a double click selects all of it; one pattern
-finds it in a leak; what is mistyped, cut or invented fails the checksum before any I/O.
+Base62: 12 characters of public key id, 43 of secret (256 bits of the operating system's CSPRNG), and 6 of CRC-32 over
+everything before them.
 """
 
 import re

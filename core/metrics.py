@@ -1,8 +1,6 @@
-"""What Prometheus may ask this process, on a listener of its own; nothing is counted while METRICS_ADDRESS is unset.
+"""Prometheus metrics of this process, on a listener of its own. Nothing is counted while METRICS_ADDRESS is unset.
 
-Each process that serves is an instance to Prometheus: the first takes METRICS_ADDRESS, the next the port after it, and
-so on. So nothing is shared or merged, a process that ends takes its figures with it, and the database's pool is told
-as it stands. Labels are bounded: routes, never paths; known methods; tiers. Nobody's name, no key and no address.
+Labels must be bounded, and contain no person, key or client IP. See docs/architecture.md.
 """
 
 import errno

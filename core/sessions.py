@@ -1,7 +1,4 @@
-"""Django's sessions in the database, with one difference: a row has a digest of the key that is in the cookie.
-
-So who reads the database, or a backup of it, holds nobody's session.
-"""
+"""Django's database sessions, stored under a digest of the key in the cookie. See docs/architecture.md."""
 
 import hashlib
 from typing import Any

@@ -1,9 +1,7 @@
-"""The quota: two sliding windows, decided and recorded by one atomic statement on the database's own clock.
+"""The quota: two sliding windows, checked and recorded by one atomic statement on the database's clock.
 
-A subject (a workspace; a person) has one row: the times of its admissions, newest first, in whole microseconds of the
-Unix epoch, as many as its tier's largest limit. With a limit of 40 in 60 s, a request is admitted when the 40th newest
-admission is 60 s old or older, which bounds *every* span of 60 s, not just those on a window's grid. Refused requests
-leave no trace. In PostgreSQL the table is UNLOGGED: it is as quick as memory, and a crash of the database empties it.
+A subject (a workspace or a person) has one row: the times of its admissions, newest first, in microseconds of the Unix
+epoch, at most as many as its tier's larger limit. See docs/architecture.md.
 """
 
 from bisect import bisect_left
