@@ -129,6 +129,7 @@ def seeds(stage: Stage) -> Seeds:
 def contenders(stage: Stage, seeds: Seeds) -> Iterator[tuple[dict[str, Contender], Meter]]:
     ours = stage.serve("onehorizon.wsgi:application", database="few")
     among_many = stage.serve("onehorizon.wsgi:application", database="many")
+    floor = stage.serve("bench.floor:application", database="few")
     unguarded = stage.serve("onehorizon.wsgi:application", database="few", DJANGO_SETTINGS_MODULE="bench.open_settings")
     peers = stage.serve("bench.peers.wsgi:application", database="few", DJANGO_SETTINGS_MODULE="bench.peers.settings")
 
@@ -159,6 +160,7 @@ def contenders(stage: Stage, seeds: Seeds) -> Iterator[tuple[dict[str, Contender
             Contender("ours, refused (429)", ours, cycle(with_keys), quota(USED_UP), 429),
             Contender("ours, invented key (401)", ours, invented(), nothing, 401),
             Contender("ours without authentication and quota", unguarded, cycle([get(OURS)]), nothing),
+            Contender("floor", floor, cycle(with_keys), quota(USED)),
             Contender("stock, .values()", peers, cycle([get("/values")]), nothing),
             Contender("stock, ModelSerializer", peers, cycle([get("/serializer")]), nothing),
             Contender("djangorestframework-api-key", peers, cycle([get("/api-key", api_key)]), nothing),

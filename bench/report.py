@@ -32,16 +32,20 @@ class Found:
 
 @dataclass(frozen=True)
 class Promise:
-    """`least` says whether `bound` is the least or the most that `ratio` may be."""
+    """`least` says whether `bound` is the least or the most that `ratio` may be; None: it is reported, not promised."""
 
     name: str
     sentence: str
     least: bool
-    bound: float
+    bound: float | None
     ratio: Callable[[Found], float]
 
-    def holds(self, ratio: float) -> bool:
-        return ratio >= self.bound if self.least else ratio <= self.bound
+    def cells(self, ratio: float) -> str:
+        if self.bound is None:
+            return f"| {self.sentence} | | {ratio:.2f} | |"
+        holds = ratio >= self.bound if self.least else ratio <= self.bound
+        bound = f"{'≥' if self.least else '≤'} {self.bound:g}"
+        return f"| {self.sentence} | {bound} | {ratio:.2f} | {'yes' if holds else '**no**'} |"
 
 
 def throughput(other: str, mine: str = OURS) -> Callable[[Found], float]:
@@ -71,14 +75,14 @@ def added(found: Found) -> float:
 
 
 PROMISES = [
-    Promise("stockValues", "ours ÷ stock, `.values()`: requests a second", True, 1.3, throughput("stock, .values()")),
+    Promise("stockValues", "ours ÷ stock, `.values()`: requests a second", True, 1.9, throughput("stock, .values()")),
     Promise("stockSerializer", "ours ÷ stock, ModelSerializer", True, 1.8, throughput("stock, ModelSerializer")),
-    Promise("apiKey", "ours ÷ djangorestframework-api-key", True, 1.8, throughput("djangorestframework-api-key")),
-    Promise("apiKeyThrottled", f"ours ÷ {THROTTLED}", True, 3, throughput(THROTTLED)),
+    Promise("apiKey", "ours ÷ djangorestframework-api-key", True, 2.4, throughput("djangorestframework-api-key")),
+    Promise("apiKeyThrottled", f"ours ÷ {THROTTLED}", True, 3.4, throughput(THROTTLED)),
     Promise("knoxThrottled", "ours ÷ knox, two throttles", True, 3.5, throughput("knox, two throttles")),
-    Promise("added", "what authentication and quota add ÷ what they add in " + THROTTLED, False, 0.2, added),
-    Promise("refused", "refused (429) ÷ admitted: processor time", False, 0.5, processor(REFUSED)),
-    Promise("invented", "401 for an invented key ÷ admitted: processor time", False, 0.5, processor(INVENTED)),
+    Promise("added", "what authentication and quota add ÷ what they add in " + THROTTLED, False, 0.25, added),
+    Promise("refused", "refused (429) ÷ admitted: processor time", False, 0.65, processor(REFUSED)),
+    Promise("invented", "401 for an invented key ÷ admitted: processor time", False, 0.55, processor(INVENTED)),
     Promise(
         "manyKeys",
         "1,000,000 keys in 100,000 workspaces ÷ 20 keys in one: requests a second",
@@ -93,6 +97,7 @@ PROMISES = [
         1.5,
         lambda found: found.isolation.ratio,
     ),
+    Promise("floor", "ours ÷ floor: requests a second", True, None, throughput("floor")),
 ]
 
 
@@ -109,10 +114,7 @@ def markdown(found: Found) -> str:
         lines.append(" | ".join([f"| {name}", *cells, f"{found.statements[name]:.1f} |"]))
 
     lines += ["", "| promised | | measured | |", "|---|---|---|---|"]
-    for promise in PROMISES:
-        ratio = promise.ratio(found)
-        bound = f"{'≥' if promise.least else '≤'} {promise.bound:g}"
-        lines.append(f"| {promise.sentence} | {bound} | {ratio:.2f} | {'yes' if promise.holds(ratio) else '**no**'} |")
+    lines += [promise.cells(promise.ratio(found)) for promise in PROMISES]
 
     isolation = found.isolation
     rate = isolation.refused / (SLICES * SECONDS)

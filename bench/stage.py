@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.cluster import NEEDS, Cluster, children, postgresql, programs
 from bench.load import HOST
-from tests.cluster import NEEDS, Cluster, children, postgresql, programs
 
 ROOT = Path(__file__).resolve().parent.parent
 # Argon2 as cheap as it gets: keys are hashed by the ten thousand here, and a known key's request has none of it.
@@ -73,7 +73,8 @@ class Stage:
         port = free_port()
         granian = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
         granian += ["--port", str(port), "--workers", str(workers), "--blocking-threads", str(threads)]
-        granian += ["--log-level", "warning"]
+        # A connection of the client idles while the others are measured; granian would close it after 30 s.
+        granian += ["--log-level", "warning", "--http1-header-read-timeout", "60000"]
         log = self._stack.enter_context((self.directory / f"{port}.log").open("wb"))
         started = subprocess.Popen(
             [*granian, application],

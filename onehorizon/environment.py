@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env, EnvError, EnvValidationError, validate
@@ -81,6 +82,31 @@ def env_database(name: str, default: str) -> dict[str, Any]:
     """Return the entry of `DATABASES` for a URL."""
     with _improperly_configured(name):
         return dict(env.dj_db_url(name, default))
+
+
+# What the URL of a PostgreSQL database may set. Anything else would override a setting of ours silently.
+URL_PARAMETERS = {
+    *("pgbouncer", "application_name", "currentSchema", "options", "host", "hostaddr", "port", "passfile"),
+    *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslcrldir", "sslsni", "sslnegotiation"),
+    *("sslcertmode", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding", "require_auth"),
+    *("gssencmode", "krbsrvname", "gsslib", "gssdelegation", "requirepeer", "load_balance_hosts"),
+}
+
+
+def env_pgbouncer(name: str) -> bool:
+    """Return whether the URL of a PostgreSQL database declares a pooler. Rejects parameters that must not be set."""
+    parameters = parse_qsl(urlsplit(env.str(name)).query, keep_blank_values=True)
+    names = {parameter for parameter, _ in parameters}
+    if rejected := sorted(names - URL_PARAMETERS):
+        raise ImproperlyConfigured(f"{name} can't set {', '.join(rejected)}.")
+    if len(names) < len(parameters) or {"currentSchema", "options"} <= names:
+        raise ImproperlyConfigured(f"{name} must set each parameter once, and currentSchema or options, not both.")
+    pgbouncer = dict(parameters).get("pgbouncer", "false")
+    if pgbouncer not in ("true", "false"):
+        raise ImproperlyConfigured(f"{name} takes pgbouncer=true or pgbouncer=false.")
+    if pgbouncer == "true" and names & {"currentSchema", "options"}:
+        raise ImproperlyConfigured(f"{name} can't set currentSchema or options with pgbouncer=true.")
+    return pgbouncer == "true"
 
 
 def env_cache(name: str) -> dict[str, Any]:

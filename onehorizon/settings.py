@@ -17,6 +17,7 @@ from onehorizon.environment import (
     env_list,
     env_listener,
     env_networks,
+    env_pgbouncer,
     env_str,
     granian_option,
     is_weak_key,
@@ -213,9 +214,11 @@ if database["ENGINE"] == "django.db.backends.sqlite3":
     database["TEST"] = {"NAME": f"{database['NAME']}.test"}
 elif database["ENGINE"] == "django.db.backends.postgresql":
     database["ENGINE"] = "core.db.postgresql"
+    database.setdefault("OPTIONS", {})["pgbouncer"] = pooled = env_pgbouncer("DATABASE_URL")
+    database["DISABLE_SERVER_SIDE_CURSORS"] = pooled
     # A thread keeps its connection, unless there are more of them than of connections.
     database["CONN_MAX_AGE"] = 600 if granian_option("blocking-threads", MAX_CONNECTIONS + 1) <= MAX_CONNECTIONS else 0
-    database.setdefault("OPTIONS", {}).update(
+    database["OPTIONS"].update(
         {
             # A pool that failed to connect tries again within `reconnect_timeout` seconds, as long as it is asked.
             "pool": {"min_size": 1, "max_size": MAX_CONNECTIONS, "timeout": 3, "reconnect_timeout": 2},
@@ -226,9 +229,9 @@ elif database["ENGINE"] == "django.db.backends.postgresql":
             "keepalives_interval": 2,
             "keepalives_count": 3,
             "tcp_user_timeout": 10_000,
+            "prepare_threshold": 0,  # for core.db.statements; the ORM's are bound on the client
         }
     )
-    database["OPTIONS"]["prepare_threshold"] = 0  # for core.db.statements; the ORM's are bound on the client
 else:
     raise ImproperlyConfigured("DATABASE_URL must be a sqlite:// or a postgres:// address.")
 

@@ -194,8 +194,9 @@ def program(*names: str, install: str) -> str:
     """The first program of these that the machine has. Without any, the test skips and says what to install; in CI,
     where nothing may be skipped, it fails.
     """
+    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # of daemons, which a user's own may lack
     for name in names:
-        if found := shutil.which(name):
+        if found := shutil.which(name, path=path):
             return found
     sentence = f"This test needs {names[0]}: {install}"
     if os.environ.get("CI") == "true":

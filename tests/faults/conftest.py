@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tests.cluster import NEEDS, Cluster, children, postgresql, programs
+from bench.cluster import NEEDS, Cluster, children, postgresql, programs
 from tests.helpers import PATIENCE, free_port, manage, process, wait_until, wait_until_answers
 
 TASKS = "/workspaces/current/tasks"
@@ -146,16 +146,19 @@ def seeded(url: str) -> str:
     return str(json.loads(seeded.stdout)["apiKey"])
 
 
+def granian(port: int, workers: int = 2) -> list[str]:
+    command = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", str(workers), "--blocking-threads", "2", "--respawn-failed-workers"]
+    return [*command, "--workers-kill-timeout", "5", "onehorizon.wsgi:application"]
+
+
 @contextmanager
-def serving(url: str, secret: str, log: Path, *before: str) -> Iterator[Site]:
+def serving(url: str, secret: str, log: Path, *before: str, workers: int = 2) -> Iterator[Site]:
     """granian as README starts it, by way of the command `before`."""
     port = free_port()
-    granian = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
-    granian += ["--port", str(port), "--workers", "2", "--blocking-threads", "2", "--respawn-failed-workers"]
-    granian += ["--workers-kill-timeout", "5"]
     # Whatever this machine asks of PostgreSQL to be quick in tests, what is acknowledged here must be written.
     environment = {"DATABASE_URL": url, "PGOPTIONS": ""}
-    with process([*before, *granian, "onehorizon.wsgi:application"], log, **environment) as started:
+    with process([*before, *granian(port, workers)], log, **environment) as started:
         wait_until_answers(f"http://127.0.0.1:{port}/healthz", started, log)
         yield Site(f"http://127.0.0.1:{port}", secret, log, started)
 

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.cluster import Cluster
+from bench.cluster import Cluster
 from tests.faults.conftest import LATE, TASKS, Answer, Site, traffic, wait_for_a_lock
 from tests.helpers import manage, wait_until
 

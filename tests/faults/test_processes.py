@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.cluster import Cluster
+from bench.cluster import Cluster
 from tests.faults.conftest import LATE, TASKS, Site, serving, wait_for_a_lock
 from tests.helpers import PATIENCE, wait_until
 

@@ -44,6 +44,18 @@ BAD = [
     ("DATABASE_URL", "postgres://postgres@127.0.0.1:port/onehorizon"),
     ("DATABASE_URL", "postgres://postgres@127.0.0.1"),
     ("DATABASE_URL", "sqlite://:memory:"),
+    ("DATABASE_URL", "postgres://me@db/x?pool=false"),
+    ("DATABASE_URL", "postgres://me@db/x?prepare_threshold=5"),
+    ("DATABASE_URL", "postgres://me@db/x?connect_timeout=60&sslmode=require"),
+    ("DATABASE_URL", "postgres://me@db/x?target_session_attrs=any"),
+    ("DATABASE_URL", "postgres://me@db/x?keepalives_idle="),
+    ("DATABASE_URL", "postgres://me@db/x?server_side_binding=true"),
+    ("DATABASE_URL", "postgres://me@db/x?sslmode=disable&sslmode=require"),
+    ("DATABASE_URL", "postgres://me@db/x?currentSchema=a&options=-c%20work_mem%3D64MB"),
+    ("DATABASE_URL", "postgres://me@db/x?pgbouncer=yes"),
+    ("DATABASE_URL", "postgres://me@db/x?pgbouncer="),
+    ("DATABASE_URL", "postgres://me@db/x?pgbouncer=true&currentSchema=a"),
+    ("DATABASE_URL", "postgres://me@db/x?pgbouncer=true&options=-c%20work_mem%3D64MB"),
     ("CACHE_URL", "nonsense"),
     ("APIKEYS_MAX_ACTIVE", "0"),
     ("APIKEYS_MAX_ACTIVE", "-1"),
@@ -86,6 +98,14 @@ def test_a_directory_that_can_not_be_made_is_told(monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(ImproperlyConfigured, match=f"The directory {in_the_way}/deeper can't be created"):
         read_settings(monkeypatch, DATABASE_URL=f"sqlite:///{in_the_way}/deeper/onehorizon.sqlite3")
+
+
+def test_a_database_url_may_say_how_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgres://me@db/x?sslmode=verify-full&sslrootcert=/ca.pem&application_name=web&options=-c%20work_mem%3D64MB"
+    read = read_settings(monkeypatch, DATABASE_URL=url)["DATABASES"]["default"]["OPTIONS"]
+
+    assert (read["sslmode"], read["sslrootcert"], read["application_name"]) == ("verify-full", "/ca.pem", "web")
+    assert read["options"] == "-c work_mem=64MB"
 
 
 @pytest.mark.parametrize("url", ["postgres://me:hunter22@db:port/x", "mysql://me:hunter22@db/x", "hunter22"])

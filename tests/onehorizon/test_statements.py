@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import DataError, connection
+from django.db import DataError, NotSupportedError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from core.db.statements import fetch
-from tests.helpers import committed
+from tests.helpers import committed, database_url
 
 pytestmark = [committed, pytest.mark.skipif("connection.vendor != 'postgresql'", reason="they are PostgreSQL's")]
 
 
 def test_a_connection_keeps_a_hundred_of_them() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")
     for number in range(120):
         assert fetch(f"SELECT {number} + %(one)s::int", {"one": 1}) == [(number + 1,)]
 
     assert fetch("SELECT 0 + %(one)s::int", {"one": 1}) == [(1,)]  # one that was let go
-    kept = fetch("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'onehorizon%%'", {})
-    assert kept[0][0] <= connection.connection.PREPARED_MAX
+    kept = fetch("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '_pg3_%%'", {})[0][0]
+    assert kept - 1 <= connection.connection.prepared_max  # the one that counts replaces the oldest when it is done
 
 
+@pytest.fixture(params=["outside a transaction", "in a transaction"])
+def _transaction(request: pytest.FixtureRequest) -> Iterator[None]:
+    with transaction.atomic() if request.param == "in a transaction" else nullcontext():
+        yield
+
+
+@pytest.mark.usefixtures("_transaction")
 @pytest.mark.parametrize(
     ("expression", "value"),
     [
@@ -40,23 +52,68 @@ def test_values_come_as_they_are(expression: str, value: Any) -> None:
 
 
 def test_an_error_is_djangos_and_leaves_the_connection_as_good_as_before() -> None:
-    for _ in range(2):
-        with pytest.raises(DataError):
+    for context in (nullcontext(), nullcontext(), transaction.atomic(), transaction.atomic()):
+        with pytest.raises(DataError), context:
             fetch("SELECT 1 / %(zero)s::int", {"zero": 0})
 
     assert fetch("SELECT 1", {}) == [(1,)]
 
 
-def test_who_looks_at_the_query_log_finds_them() -> None:
+@pytest.mark.usefixtures("_transaction")
+def test_the_query_log_has_them() -> None:
     with CaptureQueriesContext(connection) as captured:
         fetch("SELECT %(one)s::int", {"one": 1})
 
     assert [query["sql"] for query in captured] == ["SELECT %(one)s::int"]
 
 
-def test_they_are_prepared_again_where_they_were_let_go() -> None:
+@pytest.mark.usefixtures("_transaction")
+def test_execute_wrappers_wrap_them() -> None:
+    seen = []
+
+    def wrapper(execute: Any, statement: str, parameters: Any, many: bool, context: Any) -> Any:
+        seen.append((statement, parameters))
+        return execute(statement, parameters, many, context)
+
+    with connection.execute_wrapper(wrapper):
+        assert fetch("SELECT %(one)s::int", {"one": 1}) == [(1,)]
+
+    assert seen == [("SELECT %(one)s::int", {"one": 1})]
+
+
+def test_a_statement_is_parsed_once_a_connection() -> None:
+    for _ in range(3):
+        fetch("SELECT 8", {})
+
+    prepared = "SELECT count(*)::int FROM pg_prepared_statements WHERE statement = 'SELECT 8'"
+    assert fetch(prepared, {}) == [(1,)]
+
+
+@pytest.mark.parametrize("forget", ["DEALLOCATE ALL", "ROLLBACK"])
+def test_they_are_prepared_again_where_they_were_let_go(forget: str) -> None:
     assert fetch("SELECT 7", {}) == [(7,)]
-    with connection.cursor() as cursor:
-        cursor.execute("DEALLOCATE ALL")
+    if forget == "ROLLBACK":
+        with transaction.atomic():
+            transaction.set_rollback(True)
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute(forget)
 
     assert fetch("SELECT 7", {}) == [(7,)]
+
+
+def test_a_migration_that_widens_a_column_fails_none() -> None:
+    """The server refuses to run a prepared statement whose columns have changed."""
+    with psycopg.connect(database_url(), autocommit=True) as migration:
+        migration.execute("CREATE TABLE widened AS SELECT 'a'::varchar(5) AS value")
+        try:
+            assert fetch("SELECT value FROM widened", {}) == [("a",)]
+            migration.execute("ALTER TABLE widened ALTER value TYPE varchar(9)")
+            with pytest.raises(NotSupportedError), transaction.atomic():
+                fetch("SELECT value FROM widened", {})
+            assert fetch("SELECT value FROM widened", {}) == [("a",)]
+        finally:
+            migration.execute("DROP TABLE widened")
+            with transaction.atomic():  # for the next test the connection prepares again, and everything anew
+                transaction.set_rollback(True)
+            connection.connection.prepare_threshold = 0

@@ -1,154 +1,77 @@
-"""Django's PostgreSQL backend, with connections that wait for no answer for ever, and a pool that notices at no cost
-when they have died.
+"""Django's PostgreSQL backend, with time limits, and with a pool that replaces dead connections at no cost.
+
+Behind a connection pooler (`pgbouncer` in OPTIONS) nothing is prepared on the server: several clients share a server's
+connection there, each of them numbers its statements from 0, and one would run the other's.
 """
 
-import re
+import os
 import select
 import threading
-from collections import OrderedDict
-from collections.abc import Mapping
-from functools import lru_cache
-from itertools import count
 from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
+from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
 from psycopg.abc import PQGen
-from psycopg.adapt import Transformer
-from psycopg.generators import execute as results
-from psycopg.pq import ExecStatus, Format, TransactionStatus
-from psycopg.pq.abc import PGresult
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 T = TypeVar("T")
 
+WHO = "SELECT pg_backend_pid(), quote_ident(current_user)"
+IN_EFFECT = "SELECT name, setting::bigint FROM pg_settings WHERE name = ANY(%s)"
+
+UNDECLARED_POOLER = (
+    "DATABASE_URL leads to a connection pooler and must say so, as in postgres://user@host/name?pgbouncer=true "
+    "(docs/operations.md has the rest)."
+)
+
 
 class Connection(psycopg.Connection[Any]):
-    """Gives a server up that has fallen silent, as a frozen host does, whose sockets stay open and whose timeouts stand
-    still; and one that takes no writes any more, as after a failover. Then no other connection made before is tried.
+    """Closes itself when its server is silent for longer than `patience`, or takes no writes, as after a failover.
+
+    A frozen host keeps its sockets open and its own timeouts stand still, so the limit must be the client's. psycopg
+    has no setting for one. Every statement passes through `wait`, which takes a timeout.
     """
 
-    patience: float | None = None  # seconds for a statement; None: as long as it takes
-    given_up_at = 0.0  # when that last happened
-    PREPARED_MAX = 100  # statements, those used last
+    patience: float | None = None  # seconds for a statement; None: no limit
+    given_up_at = 0.0  # when a connection was last given up: those made before are not used any more
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.made_at = monotonic()
-        self._statements: OrderedDict[str, Prepared] = OrderedDict()
-
-    def fetch_prepared(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Every row of a statement, outside a transaction, prepared at its first use: what a cursor does, without what
-        it does anew each time. Parameters go as text, of the type that the statement says.
-
-        Raises psycopg's exceptions.
-        """
-        text, names = numbered(statement)
-        values = [None if (value := parameters[name]) is None else str(value).encode() for name in names]
-        with self.lock:
-            try:
-                return self._rows(text, values)
-            except psycopg.errors.InvalidSqlStatementName:  # psycopg lets all of them go after a rollback
-                del self._statements[text]
-            except psycopg.errors.FeatureNotSupported:  # a migration has changed its columns
-                self._let_go(self._statements.pop(text))
-            return self._rows(text, values)
-
-    def _rows(self, text: str, values: list[bytes | None]) -> list[tuple[Any, ...]]:
-        prepared = self._statements.get(text) or self._prepare(text)
-        self._statements.move_to_end(text)
-        self.pgconn.send_query_prepared(prepared.name, values, result_format=Format.BINARY)
-        return prepared.rows(self._result())
-
-    def _prepare(self, text: str) -> "Prepared":
-        if len(self._statements) >= self.PREPARED_MAX:
-            _, oldest = self._statements.popitem(last=False)
-            self._let_go(oldest)
-        made = Prepared(self, b"onehorizon_%d" % next(_numbers))
-        self.pgconn.send_prepare(made.name, text.encode())
-        self._result()
-        self._statements[text] = made
-        return made
-
-    def _let_go(self, prepared: "Prepared") -> None:
-        try:
-            self.pgconn.send_query_params(b"DEALLOCATE " + prepared.name, None)
-            self._result()
-        except psycopg.errors.InvalidSqlStatementName:
-            pass  # gone already
-
-    def _result(self) -> PGresult:
-        result: PGresult = self.wait(results(self.pgconn))[-1]
-        if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-            raise self._told(psycopg.errors.error_from_result(result, encoding="utf-8"))
-        return result
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         try:
             return super().wait(gen, interval, self.patience if timeout is None else timeout)
         except psycopg.OperationalError:
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            if self.info.transaction_status == TransactionStatus.ACTIVE:
                 self._give_up()
             raise
         except psycopg.errors.ReadOnlySqlTransaction as error:
-            raise self._told(error) from error
-
-    def _told(self, error: psycopg.Error) -> psycopg.Error:
-        """An error of the server's, as what it means: one that takes no writes is none to talk to."""
-        if not isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-            return error
-        self._give_up()
-        return psycopg.OperationalError(*error.args)
+            self._give_up()
+            raise psycopg.OperationalError(*error.args) from error
 
     def _give_up(self) -> None:
         Connection.given_up_at = monotonic()
         self.close()
 
 
-class Prepared:
-    """A statement that a connection's server keeps, and how to read its rows."""
-
-    def __init__(self, connection: Connection, name: bytes) -> None:
-        self.name = name
-        self._reader = Transformer(connection)
-
-    def rows(self, result: PGresult) -> list[tuple[Any, ...]]:
-        self._reader.set_pgresult(result)
-        return self._reader.load_rows(0, result.ntuples, tuple)
-
-
-_numbers = count()
-
-
-@lru_cache(maxsize=1024)
-def numbered(statement: str) -> tuple[str, list[str]]:
-    """A statement whose parameters are `%(name)s`, with `$1` and so on in their place, and their names in order."""
-    names: list[str] = []
-
-    def number(found: re.Match[str]) -> str:
-        if found[0] == "%%":
-            return "%"
-        if found[1] not in names:
-            names.append(found[1])
-        return f"${names.index(found[1]) + 1}"
-
-    return re.sub(r"%%|%\((\w+)\)s", number, statement), names
-
-
 class Pool(ConnectionPool[Connection]):
-    """Hands out no connection whose server has hung up, and lets no requests queue for a database that is away.
+    """Hands out live connections only, and does not queue requests while the database is unavailable.
 
-    After one of them has waited in vain for `timeout` seconds, the others wait `IMPATIENT`, until one is served.
+    After one request has waited for `timeout` seconds in vain, others wait `IMPATIENT`, until one gets a connection.
+    The pool's own `check` would wait a second after the second dead connection, and two after the third.
     """
 
     IMPATIENT = 0.1
-    away = False
+    is_unavailable = False
 
     def getconn(self, timeout: float | None = None) -> Connection:
         if timeout is None:
-            timeout = self.IMPATIENT if self.away else self.timeout
+            timeout = self.IMPATIENT if self.is_unavailable else self.timeout
         deadline = monotonic() + timeout
         try:
             connection = super().getconn(timeout)
@@ -157,18 +80,17 @@ class Pool(ConnectionPool[Connection]):
                 self.putconn(connection)  # which replaces it
                 connection = super().getconn(deadline - monotonic())
         except PoolTimeout:
-            self.away = True
+            self.is_unavailable = True
             raise
-        self.away = False
+        self.is_unavailable = False
         return connection
 
 
 def hung_up(connection: Connection) -> bool:
-    """Whether the server has said something unasked: that is its farewell. A look at the socket, no round trip.
+    """Return whether the server has closed this connection, or another one was given up since it was made.
 
-    Where another connection has given it up since, this one is not tried.
-
-    The rare other thing it may say, such as a changed parameter, costs a live connection, which is replaced too.
+    A server that sends something unasked is closing the connection: a look at the socket tells, without a round trip.
+    In the rare other case, such as a changed parameter, a live connection is replaced.
     """
     if connection.closed or connection.made_at < Connection.given_up_at:
         return True
@@ -178,28 +100,79 @@ def hung_up(connection: Connection) -> bool:
 
 
 class EndOfThread:
-    """Goes with its thread, of which granian ends those that are idle, and gives back what the thread has kept."""
+    """Returns the thread's connection to the pool when the thread ends, as granian's do when they are idle."""
 
     def __init__(self, database: "DatabaseWrapper") -> None:
         self.database = database
 
     def __del__(self) -> None:
         connection, self.database.connection = self.database.connection, None
-        if connection is not None and connection._pool is not None:
-            connection._pool.putconn(connection)
+        if connection is not None and self.database.pool:
+            self.database.pool.putconn(connection)
 
 
 _thread = threading.local()
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    limits: dict[str, int] = {}  # a server's, by PostgreSQL's names, in milliseconds; commands have none
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """A pooler takes no `options`; an empty string also keeps libpq from reading PGOPTIONS."""
+        params: dict[str, Any] = super().get_connection_params()
+        if params.pop("pgbouncer"):
+            return params | {"options": "", "prepare_threshold": None}
+        if self.limits:
+            given = params.get("options") or os.environ.get("PGOPTIONS", "")
+            params["options"] = " ".join([given, *(f"-c {name}={value}" for name, value in self.limits.items())])
+        return params
+
+    def check_start(self) -> None:
+        """Raise `ImproperlyConfigured` where this process must not serve. An unavailable database is no such case: it
+        comes back, and each connection of the pool is checked as well.
+        """
+        try:
+            with Connection.connect(**self.get_connection_params() | {"autocommit": True}) as connection:
+                self._check(connection)
+        except psycopg.OperationalError as error:
+            if "unsupported startup parameter" in str(error):  # PgBouncer's words
+                raise ImproperlyConfigured(UNDECLARED_POOLER) from error
+
+    def configure(self, connection: Connection) -> None:
+        """Check and set up a new connection of the pool."""
+        try:
+            self._check(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._configure_connection(connection)  # type: ignore[attr-defined]  # not in the stubs
+
+    def _check(self, connection: Connection) -> None:
+        """Stop preparing statements behind a pooler, and raise `ImproperlyConfigured` for one that isn't declared or a
+        time limit that doesn't hold.
+        """
+        cursor = psycopg.Cursor(connection)
+        [(pid, role)] = cursor.execute(WHO, prepare=False).fetchall()
+        is_pooled = pid != connection.info.backend_pid  # a pooler makes up what it tells its clients
+        if is_pooled:
+            connection.prepare_threshold = None
+        if not self.limits:
+            return
+        in_effect = dict(cursor.execute(IN_EFFECT, [list(self.limits)], prepare=False))
+        missing = {name: limit for name, limit in self.limits.items() if not 0 < in_effect[name] <= limit}
+        if (is_pooled or missing) and not self.settings_dict["OPTIONS"]["pgbouncer"]:
+            raise ImproperlyConfigured(UNDECLARED_POOLER)
+        if missing:
+            statements = "; ".join(f"ALTER ROLE {role} SET {name} = {limit}" for name, limit in missing.items())
+            raise ImproperlyConfigured(f"Behind a pooler PostgreSQL must set the time limits: {statements}.")
+
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self.pool and not hasattr(_thread, "end"):
             _thread.end = EndOfThread(self)
         return super().get_new_connection(conn_params)
 
     def close_if_unusable_or_obsolete(self) -> None:
-        """Before each request and after it: a connection that this thread has kept is given back once it is dead."""
+        """Return this thread's connection to the pool if it is dead. Django calls this before and after a request."""
         if self.pool and self.connection is not None and hung_up(self.connection):
             self.close()
         super().close_if_unusable_or_obsolete()
@@ -215,7 +188,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 kwargs=self.get_connection_params() | {"autocommit": True},
                 connection_class=Connection,
                 open=False,
-                configure=self._configure_connection,  # type: ignore[attr-defined]
+                configure=self.configure,
                 **options,
             )
             pools.setdefault(self.alias, made)  # of several threads that come first, one does

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own: for the tests to stop and kill, and for the bench to measure with."""
+"""A PostgreSQL of our own, for the tests to stop and kill and for the benchmarks to measure."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def children(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
+def as_postgres() -> list[str]:
+    """How a command begins that must not run as root, as PostgreSQL's and PgBouncer's servers."""
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+
+
 @dataclass
 class Cluster:
     """PostgreSQL on a free port, as an unprivileged user, in a directory of its own."""
@@ -43,11 +48,10 @@ class Cluster:
         return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
 
     def run(self, program: str, *arguments: str) -> None:
-        become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
         output = self.directory / "output"
         with output.open("wb") as log:
             done = subprocess.run(
-                [*become, str(self.programs / program), "-D", str(self.directory / "data"), *arguments],
+                [*as_postgres(), str(self.programs / program), "-D", str(self.directory / "data"), *arguments],
                 cwd=self.directory,
                 stdout=log,
                 stderr=subprocess.STDOUT,

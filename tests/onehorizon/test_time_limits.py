@@ -1,0 +1,71 @@
+"""What a request may cost PostgreSQL is limited, whatever DATABASE_URL and PGOPTIONS ask for; a command is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from django.db import connection
+
+from tests.helpers import ROOT, database_url, environment
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="the limits are PostgreSQL's"),
+]
+LIMITS = ["10s", "3s", "15s"]
+
+SHOW = """
+from django.db import connection
+with connection.cursor() as cursor:
+    for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "work_mem", "search_path"):
+        cursor.execute(f"SHOW {name}")
+        print(cursor.fetchone()[0])
+"""
+
+
+def shown(prepare: str, parameters: str = "", **overrides: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", prepare + SHOW],
+        cwd=ROOT,
+        env=environment(DATABASE_URL=database_url() + parameters, **overrides),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def of_a_server(parameters: str = "", **overrides: str) -> list[str]:
+    return shown("import onehorizon.wsgi", parameters, **overrides)
+
+
+def test_a_server_has_them() -> None:
+    assert of_a_server()[:3] == LIMITS
+
+
+@pytest.mark.parametrize("parameters", ["", "?application_name=web"])
+def test_what_else_pgoptions_sets_holds_too(parameters: str) -> None:
+    told = of_a_server(parameters, PGOPTIONS="-c statement_timeout=0 -c work_mem=1MB")
+
+    assert told[:4] == [*LIMITS, "1MB"]
+
+
+def test_options_in_the_url_do_not_lift_them() -> None:
+    told = of_a_server("?options=-c%20statement_timeout%3D0%20-c%20work_mem%3D1MB")
+
+    assert told[:4] == [*LIMITS, "1MB"]
+
+
+def test_a_schema_in_the_url_does_not_lift_them() -> None:
+    told = of_a_server("?currentSchema=elsewhere")
+
+    assert (told[:3], told[4]) == (LIMITS, "elsewhere")
+
+
+def test_a_command_has_none() -> None:
+    setup = "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'onehorizon.settings'; django.setup()"
+
+    assert shown(setup)[:3] == ["0", "0", "0"]
