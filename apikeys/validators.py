@@ -9,10 +9,10 @@ PART_OF_A_KEY = re.compile(rf"{keys.MARK}_[0-9A-Za-z]{{{keys.KEY_ID_LENGTH}}}_[0
 
 
 def without_key(value: str) -> None:
-    """For text that is kept and shown: refuses a key, whole or cut."""
+    """Raise `ValidationError` if `value` contains a key or a part of one. For text that is stored and shown."""
     if PART_OF_A_KEY.search(value):
-        raise ValidationError("This has a key or a part of one in it. It is kept and shown: leave the key out.")
+        raise ValidationError("Don't put a key in the description; it isn't secret.", code="contains_key")
 
 
-# For every text about a key that is stored and shown: descriptions and reasons.
+# Validators for text that is stored with a key and shown: descriptions and reasons.
 STORED_TEXT_VALIDATORS = [single_line, without_key]

@@ -1,4 +1,4 @@
-"""Settings → Developer → API Keys."""
+"""The pages under Settings → Developer → API Keys."""
 
 from typing import Any, cast
 
@@ -25,11 +25,11 @@ from workspaces.ids import get_by_id, is_id
 from workspaces.models import Actor, NoWorkspaceChosen, User, Via, Workspace, WorkspaceSuspended
 
 STATUSES = {"active": "Active", "expired": "Expired", "revoked": "Revoked", "all": "All"}
-KEYS_ON_A_PAGE = 50
+KEYS_PER_PAGE = 50
 
 
 class CurrentWorkspaceView(LoginRequiredMixin, View):
-    """The short address, which goes to the chosen workspace's."""
+    """Redirects from the short URL to the keys of the current workspace."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
         try:
@@ -40,9 +40,9 @@ class CurrentWorkspaceView(LoginRequiredMixin, View):
 
 
 class ManagesKeysMixin(AccessMixin):
-    """For who manages the workspace's keys. A member is told who does (403); to others there is nothing here (404).
+    """Requires that the user can manage the workspace's keys: members get 403, outsiders 404.
 
-    The role is read on every request: who lost it a second ago changes nothing any more.
+    The role is re-read on every request, so a role change takes effect immediately.
     """
 
     request: HttpRequest
@@ -79,30 +79,30 @@ class KeyListView(ManagesKeysMixin, TemplateView):
     template_name = "apikeys/list.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        asked = self.request.GET
-        text = asked.get("q", "").replace("\x00", "")
-        text = "" if like_a_secret(text) else text  # the form sends none here, and none is shown
-        status = asked.get("status", "all" if text else "active")
+        params = self.request.GET
+        text = params.get("q", "").replace("\x00", "")
+        text = "" if like_a_secret(text) else text  # FindKeyView never redirects here with a secret; show none
+        status = params.get("status", "all" if text else "active")
         status = status if status in STATUSES else "active"
-        found = self.keys.having_status(status)
-        page: Page[ApiKey] = Paginator(found.matching(text) if text else found, KEYS_ON_A_PAGE).get_page(
-            asked.get("page")
-        )
+        api_keys = self.keys.having_status(status)
+        if text:
+            api_keys = api_keys.matching(text)
+        page: Page[ApiKey] = Paginator(api_keys, KEYS_PER_PAGE).get_page(params.get("page"))
         return super().get_context_data(
             page=page,
             q=text,
             status=status,
             statuses=STATUSES,
             any_keys=bool(page) or self.keys.exists(),
-            searched_secret="secret" in asked,
-            secret_of=self.keys.filter(pk=asked["secret"]).first() if is_id("key", asked.get("secret", "")) else None,
+            searched_secret="secret" in params,
+            secret_of=self.keys.filter(pk=params["secret"]).first() if is_id("key", params.get("secret", "")) else None,
             quota=quota.status(self.workspace.pk, self.workspace.tier),
             **kwargs,
         )
 
 
 class QuotaView(ManagesKeysMixin, TemplateView):
-    """The quota as it stands, for the list's script to swap in."""
+    """The current quota as an HTML fragment, which the list's script fetches."""
 
     template_name = "apikeys/_quota.html"
 
@@ -111,7 +111,7 @@ class QuotaView(ManagesKeysMixin, TemplateView):
 
 
 class FindKeyView(ManagesKeysMixin, FormView[FindForm]):
-    """Search. By POST, since what is pasted may be a secret: it goes into no address, no log, and nowhere else."""
+    """Searches the keys. POST, because a user may paste a secret, which must not appear in a URL or a log."""
 
     form_class = FindForm
     http_method_names = ["post"]
@@ -135,7 +135,7 @@ class FindKeyView(ManagesKeysMixin, FormView[FindForm]):
 
 
 class AddKeyView(ManagesKeysMixin, FormView[AddKeyForm]):
-    """The form; and, in the answer that creates the key and in no other, the secret."""
+    """The form to create a key. Only the response that creates the key shows its secret."""
 
     template_name = "apikeys/add.html"
     form_class = AddKeyForm
@@ -152,10 +152,10 @@ class AddKeyView(ManagesKeysMixin, FormView[AddKeyForm]):
                 description=form.cleaned_data["description"],
                 expires_at=form.expires_at,
                 by=self.actor,
-                idempotency_key=form.cleaned_data["once"],
+                idempotency_key=form.cleaned_data["idempotency_key"],
             )
-        except CreatedAlready as again:
-            return redirect(reverse("api-key", args=[self.workspace.pk, again.api_key.pk], query={"again": 1}))
+        except CreatedAlready as duplicate:
+            return redirect(reverse("api-key", args=[self.workspace.pk, duplicate.api_key.pk], query={"duplicate": 1}))
         except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
             form.add_error(None, str(error))
             return self.form_invalid(form)
@@ -169,14 +169,14 @@ class OneKeyMixin(ManagesKeysMixin):
         return get_by_id(self.keys, self.kwargs["api_key_id"])
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        kwargs = {"revoke_form": RevokeForm(), "rename_form": DescriptionForm(initial=self._described())} | kwargs
+        kwargs = {
+            "revoke_form": RevokeForm(),
+            "rename_form": DescriptionForm(initial={"description": self.api_key.description}),
+        } | kwargs
         events = self.api_key.audit_events
         return super().get_context_data(
-            api_key=self.api_key, events=events, created_again="again" in self.request.GET, **kwargs
+            api_key=self.api_key, events=events, duplicate="duplicate" in self.request.GET, **kwargs
         )
-
-    def _described(self) -> dict[str, str]:
-        return {"description": self.api_key.description}
 
     def get_success_url(self) -> str:
         return reverse("api-key", args=[self.workspace.pk, self.api_key.pk])
@@ -204,7 +204,7 @@ class RenameKeyView(OneKeyMixin, FormView[DescriptionForm]):
 
 
 class RevokeKeyView(OneKeyMixin, FormView[RevokeForm]):
-    """The confirmation, and what it confirms."""
+    """GET shows the confirmation page; POST revokes the key."""
 
     template_name = "apikeys/revoke.html"
     form_class = RevokeForm

@@ -1,4 +1,4 @@
-"""The authorization server's addresses: two pages for people, the rest for programs."""
+"""The authorization server's views: pages for consent and device codes, and endpoints for programs."""
 
 import json
 from typing import Any, cast
@@ -26,11 +26,11 @@ from oauth.models import LIFETIME, Application, DeviceGrant, user_code_of
 from workspaces.models import User
 
 
-def reach(user: User, scopes: list[str]) -> dict[str, Any]:
-    """What a consent page says: what the application can do, and in which workspaces."""
-    sentences: dict[str, str] = get_scopes_backend().get_all_scopes()
+def consent_context(user: User, scopes: list[str]) -> dict[str, Any]:
+    """Return the template context of a consent page: what the application can do, and in which workspaces."""
+    descriptions: dict[str, str] = get_scopes_backend().get_all_scopes()
     return {
-        "abilities": [sentence for scope, sentence in sentences.items() if scope in scopes],
+        "scope_descriptions": [description for scope, description in descriptions.items() if scope in scopes],
         "memberships": user.memberships.select_related("workspace").order_by("workspace__name"),
     }
 
@@ -39,7 +39,7 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
     template_name = "oauth/authorize.html"
 
     def handle_no_permission(self) -> HttpResponseBase:
-        """A request that can't succeed is answered before anyone has to sign in for it."""
+        """Reject an invalid authorization request before the user has to sign in."""
         try:
             self.validate_authorization_request(self.request)
         except OAuthToolkitError as error:
@@ -47,68 +47,72 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
         return cast(HttpResponse, super().handle_no_permission())
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        # With this the toolkit skips the page on the client's word; a public one can't prove who it is (RFC 8252, 8.6).
+        # With approval_prompt=auto the toolkit would skip consent, but a public client can't prove its identity
+        # (RFC 8252, 8.6).
         query = request.GET.copy()
         query.pop("approval_prompt", None)
         request.GET = query  # type: ignore[assignment]
         return cast(HttpResponse, super().get(request, *args, **kwargs))
 
     def form_invalid(self, form: Any) -> HttpResponse:
-        raise BadRequest("The consent form was damaged on its way.")
+        raise BadRequest("The consent form is invalid.")
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return cast(dict[str, Any], super().get_context_data(**kwargs)) | reach(self.request.user, kwargs["scopes"])
+        context = cast(dict[str, Any], super().get_context_data(**kwargs))
+        return context | consent_context(self.request.user, kwargs["scopes"])
 
     def render_to_response(self, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
         response = cast(HttpResponse, super().render_to_response(context, **kwargs))
         if "redirect_uri" in context:
-            # Browsers hold a form's redirects to form-action too, and the answer to this one leads to the client.
-            response._csp_update = {"form-action": [source_of(context["redirect_uri"])]}  # type: ignore[attr-defined]
+            # Browsers apply form-action to redirects too, and this form redirects to the client.
+            response._csp_update = {"form-action": [csp_source(context["redirect_uri"])]}  # type: ignore[attr-defined]
         return response
 
 
-def source_of(uri: str) -> str:
-    """The origin of `uri` as a CSP source. CSP can't name an IPv6 address, so there it is the scheme."""
+def csp_source(uri: str) -> str:
+    """Return the origin of `uri` as a CSP source, or its scheme for an IPv6 host, which CSP can't express."""
     parts = urlsplit(uri)
     return f"{parts.scheme}:" if "[" in parts.netloc else f"{parts.scheme}://{parts.netloc}"
 
 
-class LimitsGuessesMixin:
-    """Failed authentications of clients are limited per address. A client's secret takes Argon2 to check, so who has
-    failed too often isn't heard with one: a right one neither, for the rest of that minute.
+class LimitClientFailuresMixin:
+    """Limits failed client authentications per client IP.
+
+    Checking a client secret costs an Argon2 hash. After too many failures, every request with a client secret from that
+    IP is rejected for the rest of the minute, even with a correct secret.
     """
 
     @method_decorator([csrf_exempt, sensitive_post_parameters()])
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        address = client_ip(request)
+        ip = client_ip(request)
         try:
             if "client_secret" in request.POST or "Authorization" in request.headers:
-                client_failures.require_room(address)
+                client_failures.require_room(ip)
             response: HttpResponse = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]  # the view's
             if response.status_code == 401:
-                client_failures.count(address)
+                client_failures.count(ip)
         except RateLimited as error:
-            return too_many(error)
+            return rate_limited_response(error)
         return response
 
 
-class TokenView(LimitsGuessesMixin, toolkit.TokenView):  # type: ignore[misc]  # without types
+class TokenView(LimitClientFailuresMixin, toolkit.TokenView):  # type: ignore[misc]  # without types
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return cast(HttpResponse, self.authorization_flow_token_response(request))
 
 
-class RevokeView(LimitsGuessesMixin, toolkit.RevokeTokenView):  # type: ignore[misc]  # without types
+class RevokeView(LimitClientFailuresMixin, toolkit.RevokeTokenView):  # type: ignore[misc]  # without types
     pass
 
 
-def too_many(error: RateLimited) -> HttpResponse:
+def rate_limited_response(error: RateLimited) -> HttpResponse:
     body = {"error": "temporarily_unavailable", "error_description": str(error)}
     return JsonResponse(body, status=429, headers={"Retry-After": str(error.wait)})
 
 
 @method_decorator(csrf_exempt, name="dispatch")
 class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # without types
-    """Where a terminal begins (RFC 8628, 3.1)."""
+    """Device authorization endpoint: starts the device flow (RFC 8628, 3.1)."""
 
     server_class = DeviceApplicationServer
     http_method_names = ["post"]
@@ -117,14 +121,14 @@ class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # wit
         try:
             limit_form(request, "device-authorization", "ip", "60/5m")
         except RateLimited as error:
-            return too_many(error)
-        headers, answer, status = self.create_device_authorization_response(request)
+            return rate_limited_response(error)
+        headers, body, status = self.create_device_authorization_response(request)
         if status != 200:
-            return JsonResponse(json.loads(answer), status=status, headers=headers)
+            return JsonResponse(json.loads(body), status=status, headers=headers)
         application = Application.objects.filter(client_id=request.POST.get("client_id")).first()
         if application is None or application.authorization_grant_type != Application.GRANT_DEVICE_CODE:
             return JsonResponse({"error": "unauthorized_client"}, status=400)
-        device_code, user_code = DeviceGrant.start(application.client_id, answer["scope"])
+        device_code, user_code = DeviceGrant.start(application.client_id, body["scope"])
         return JsonResponse(
             {
                 "device_code": device_code,
@@ -139,8 +143,8 @@ class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # wit
         )
 
 
-class DevicePage(LoginRequiredMixin, View):
-    """Where a person types a terminal's code, and reads what it asks for."""
+class DevicePageView(LoginRequiredMixin, View):
+    """The page to enter a terminal's code, then the consent page."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
         user_code = request.GET.get("user_code", "")
@@ -149,9 +153,10 @@ class DevicePage(LoginRequiredMixin, View):
         limit_form(request, "device-code", str(request.user.pk), "20/5m")
         grant = DeviceGrant.typed(user_code)
         if grant is None:
-            return render(request, "oauth/device.html", {"unknown": True}, status=404)
-        context = {"user_code": user_code_of(user_code), "application": grant.application}
-        return render(request, "oauth/approve_device.html", context | reach(_person(request), grant.scope.split()))
+            return render(request, "oauth/device.html", {"code_not_found": True}, status=404)
+        context = consent_context(_user(request), grant.scope.split())
+        context |= {"user_code": user_code_of(user_code), "application": grant.application}
+        return render(request, "oauth/approve_device.html", context)
 
 
 class DeviceDecisionView(LoginRequiredMixin, View):
@@ -161,25 +166,25 @@ class DeviceDecisionView(LoginRequiredMixin, View):
         limit_form(request, "device-code", str(request.user.pk), "20/5m")
         grant = DeviceGrant.typed(request.POST.get("user_code", ""))
         approved = "allow" in request.POST
-        if grant is None or not grant.decide(_person(request), approved=approved):
-            return render(request, "oauth/device.html", {"unknown": True}, status=404)
+        if grant is None or not grant.decide(_user(request), approved=approved):
+            return render(request, "oauth/device.html", {"code_not_found": True}, status=404)
         context = {"approved": approved, "application": grant.application}
         return render(request, "oauth/device_decided.html", context)
 
 
-def _person(request: HttpRequest) -> User:
+def _user(request: HttpRequest) -> User:
     return cast(User, request.user)
 
 
 @csrf_exempt
 def device(request: HttpRequest) -> HttpResponseBase:
-    """One address for both: programs post to it, people open it."""
-    view: Any = DeviceAuthorizationView if request.method == "POST" else DevicePage
+    """Serve programs (POST) and users (GET) at the same URL."""
+    view: Any = DeviceAuthorizationView if request.method == "POST" else DevicePageView
     return cast(HttpResponseBase, view.as_view()(request))
 
 
 class MetadataView(toolkit.OAuthServerMetadataView):  # type: ignore[misc]  # without types
-    """RFC 8414, and RFC 8628's addition to it."""
+    """Authorization server metadata (RFC 8414) with the device endpoint (RFC 8628)."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response = super().get(request, *args, **kwargs)

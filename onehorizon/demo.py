@@ -1,4 +1,4 @@
-"""The demo workspace: people in every role, tasks that look like a team's, and a key to try the API with."""
+"""The demo workspace: a user in every role, sample tasks, and an API key."""
 
 from dataclasses import dataclass
 
@@ -36,23 +36,23 @@ class Demo:
 
 
 def seed() -> Demo:
-    """Makes what is missing of the demo, and one new key. Safe to repeat; what people changed stays."""
+    """Create the demo data that is missing, and one new key. Safe to repeat: existing data is kept."""
     with transaction.atomic():
-        people = {role: _person(role) for role in ("owner", "admin", "member", "outsider")}
-        workspace = _workspace("demo", "Demo workspace", people["owner"])
-        _workspace("elsewhere", "Another workspace", people["outsider"])
+        users = {role: _get_or_create_user(role) for role in ("owner", "admin", "member", "outsider")}
+        workspace = _get_or_create_workspace("demo", "Demo workspace", users["owner"])
+        _get_or_create_workspace("elsewhere", "Another workspace", users["outsider"])
         for role in (Role.ADMIN, Role.MEMBER):
-            if not workspace.memberships.filter(user=people[role]).exists():
-                workspace.add_member(people[role], role, by=COMMAND)
+            if not workspace.memberships.filter(user=users[role]).exists():
+                workspace.add_member(users[role], role, by=COMMAND)
         if not workspace.tasks.exists():
-            _tasks(workspace, people)
-    users = [
-        {"email": person.email, "password": _password(person.email), "role": role} for role, person in people.items()
+            _create_tasks(workspace, users)
+    credentials = [
+        {"email": user.email, "password": _password(user.email), "role": role} for role, user in users.items()
     ]
-    return Demo(workspace, users, _new_key(workspace))
+    return Demo(workspace, credentials, _create_key(workspace))
 
 
-def _person(role: str) -> User:
+def _get_or_create_user(role: str) -> User:
     email = f"{role}@example.com"
     user = User.objects.filter(email=email).first()
     if user is None:
@@ -64,19 +64,19 @@ def _person(role: str) -> User:
 
 
 def _password(email: str) -> str:
-    """Different on every installation, the same on each run, and kept nowhere: it hangs on SECRET_KEY."""
+    """Return the demo user's password. Derived from SECRET_KEY: differs per installation, is the same on every run."""
     return salted_hmac("onehorizon.demo", email).hexdigest()[:16]
 
 
-def _workspace(slug: str, name: str, owner: User) -> Workspace:
-    found = Workspace.objects.filter(slug=slug).first()
-    return found or Workspace.objects.create_with_owner(owner, name=name, slug=slug, by=COMMAND)
+def _get_or_create_workspace(slug: str, name: str, owner: User) -> Workspace:
+    existing = Workspace.objects.filter(slug=slug).first()
+    return existing or Workspace.objects.create_with_owner(owner, name=name, slug=slug, by=COMMAND)
 
 
-def _tasks(workspace: Workspace, people: dict[str, User]) -> None:
+def _create_tasks(workspace: Workspace, users: dict[str, User]) -> None:
     for title, status, kind, scope, owner, reviewer in TASKS:
         contributors = [
-            (people[name].pk, type_)
+            (users[name].pk, type_)
             for name, type_ in (
                 (owner, TaskContributionType.ASSIGNEE),
                 (reviewer, TaskContributionType.REVIEWER),
@@ -89,15 +89,15 @@ def _tasks(workspace: Workspace, people: dict[str, User]) -> None:
             status=status,
             kind=kind,
             scope=scope,
-            user=people[owner] if owner else None,
+            user=users[owner] if owner else None,
             contributors=contributors,
         )
 
 
-def _new_key(workspace: Workspace) -> str:
-    """A fresh key's secret. Where the workspace is full, the oldest demo key makes room.
+def _create_key(workspace: Workspace) -> str:
+    """Create a demo key and return its secret. If the workspace is at its key limit, revoke the oldest demo key first.
 
-    Raises `ActiveKeyLimitReached` where none of its keys is a demo key, and `WorkspaceSuspended`.
+    Raise `ActiveKeyLimitReached` if there is no demo key to revoke, and `WorkspaceSuspended`.
     """
     while True:
         try:
@@ -107,4 +107,4 @@ def _new_key(workspace: Workspace) -> str:
             oldest = demo_keys.order_by("id").first()
             if oldest is None:
                 raise
-            oldest.revoke(by=COMMAND, reason="Makes room for a new demo key")
+            oldest.revoke(by=COMMAND, reason="Replaced by a new demo key")

@@ -1,4 +1,4 @@
-"""The documentation: `docs/*.md` as pages, each rendered once per process."""
+"""Documentation pages: `docs/*.md`, rendered once per process."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from markdown_it.token import Token
 from core.sites import site_url
 
 NAMES = ["api-keys", "api", "terminal"]
-SITE = "https://onehorizon.ai"  # in the documents; a page says its own address instead
+SITE = "https://onehorizon.ai"  # the pages replace it with the URL of this installation
 
 _DOCUMENT_LINK = re.compile(r"([a-z-]+)\.md(#.*)?")
 
@@ -28,12 +28,12 @@ _DOCUMENT_LINK = re.compile(r"([a-z-]+)\.md(#.*)?")
 class Document:
     name: str
     title: str
-    sections: list[tuple[str, str]]  # each second-level heading: its id and its text
+    sections: list[tuple[str, str]]  # id and text of each second-level heading
     html: str
 
 
 class Renderer(RendererHTML):
-    """Headings that can be linked to, and code that can be copied."""
+    """Adds anchors to headings and copy buttons to code, and links documents to their pages."""
 
     def heading_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         return f'<{tokens[index].tag} id="{escape(slug(tokens[index + 1].content))}">'
@@ -47,19 +47,19 @@ class Renderer(RendererHTML):
 
     def link_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         href = str(tokens[index].attrs["href"])
-        if found := _DOCUMENT_LINK.fullmatch(href):
-            href = f"/docs/{found[1]}/{found[2] or ''}"
+        if match := _DOCUMENT_LINK.fullmatch(href):
+            href = f"/docs/{match[1]}/{match[2] or ''}"
         return f'<a href="{escape(href)}">'
 
     def fence(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         code = f'<pre id="code-{index}"><code>{escape(tokens[index].content.rstrip())}</code></pre>'
         if tokens[index].info in ("json", "http"):
-            return f'<div class="answer">{code}</div>\n'
+            return f'<div class="response">{code}</div>\n'
         return f'<div class="code">{code}<button type="button" data-copy="code-{index}" hidden>Copy</button></div>\n'
 
 
 def slug(heading: str) -> str:
-    """A heading's id, as code hosts make it: `Creating a key` is `creating-a-key`."""
+    """Return a heading's id in GitHub's style: `creating-a-key` for `Creating a key`."""
     return re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-"))
 
 
@@ -68,7 +68,7 @@ _markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=Renderer).ena
 
 @cache
 def document(name: str) -> Document:
-    """Raises `KeyError` where there is none of that name."""
+    """Return the rendered document. Raise `KeyError` if the name is unknown."""
     if name not in NAMES:
         raise KeyError(name)
     text = (settings.BASE_DIR / "docs" / f"{name}.md").read_text()
@@ -83,19 +83,19 @@ def document(name: str) -> Document:
 
 
 class DocumentView(TemplateView):
-    """For everyone, signed in or not; it asks neither the session nor the database."""
+    """A documentation page. It is public, and reads neither the session nor the database."""
 
     template_name = "docs/document.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         try:
-            shown = document(kwargs["name"])
+            current = document(kwargs["name"])
         except KeyError:
             raise Http404 from None
-        html = shown.html.replace(SITE, escape(site_url(self.request)))
+        html = current.html.replace(SITE, escape(site_url(self.request)))
         return super().get_context_data(
-            document=shown,
+            document=current,
             documents=[document(name) for name in NAMES],
-            content=SafeString(html),  # safe: Markdown's own HTML is off, so that all text is escaped
+            content=SafeString(html),  # safe: raw HTML in Markdown is disabled, so all text is escaped
             **kwargs,
         )

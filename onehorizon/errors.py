@@ -58,7 +58,7 @@ def response_for(error: Exception, request: HttpRequest | Request) -> HttpRespon
     match error:
         case exceptions.ValidationError():
             errors = flatten(error.detail)
-            code, message = 400, "These fields can't be used as sent: " + ", ".join(errors) + "."
+            code, message = 400, "Invalid fields: " + ", ".join(errors) + "."
         case exceptions.NotAuthenticated():
             guide = request.build_absolute_uri(reverse("document", args=["api-keys"]))
             code, message = 401, f'No API key was sent. Send it as "Authorization: Bearer one_…". See {guide}.'
@@ -79,16 +79,16 @@ def response_for(error: Exception, request: HttpRequest | Request) -> HttpRespon
         case NoWorkspaceChosen():
             code, message = 400, str(error)
         case Http404() | ObjectDoesNotExist():
-            code, message = 404, "There is nothing here, or it is not yours to see."
+            code, message = 404, "Not found."
         case PermissionDenied():
-            code, message = 403, "This is not yours to do."
+            code, message = 403, "You don't have permission to do this."
         case RequestDataTooBig():
             code, message = 413, "The body is too large."
         case SuspiciousOperation():  # more parameters than DATA_UPLOAD_MAX_NUMBER_FIELDS
-            code, message = 400, "The request can't be read."
+            code, message = 400, "The request is malformed."
         case OperationalError() | InterfaceError():
-            logger.exception("the database is away")
-            code, message = 503, "The service can't reach its database for the moment, retry shortly."
+            logger.exception("database unavailable")
+            code, message = 503, "The database is temporarily unavailable, retry shortly."
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         case exceptions.UnsupportedMediaType():
             code, message = 415, "Send the body as JSON, with the Content-Type application/json."
@@ -124,8 +124,8 @@ def page_for(request: HttpRequest, error: Exception) -> HttpResponse | None:
         case Http404() | ObjectDoesNotExist():
             return not_found(request, error)
         case RateLimited():
-            again = timezone.now() + timedelta(seconds=error.wait)
-            response = render(request, "429.html", {"again": again}, status=429)
+            retry_at = timezone.now() + timedelta(seconds=error.wait)
+            response = render(request, "429.html", {"retry_at": retry_at}, status=429)
             response["Retry-After"] = str(error.wait)
             return response
         case NoWorkspaceChosen():
@@ -134,7 +134,7 @@ def page_for(request: HttpRequest, error: Exception) -> HttpResponse | None:
             logger.warning("the database can't take a value of this request: %s", error)
             return bad_request(request, error)
         case OperationalError() | InterfaceError():
-            logger.exception("the database is away")
+            logger.exception("database unavailable")
             return _static_page(503, "503.html")
     return None
 
@@ -155,7 +155,7 @@ def _static_page(status: int, template: str) -> HttpResponse:
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """handler400: what Django refuses before any view, such as a host that isn't ours."""
     if is_api(request):
-        return error_response(400, "The request can't be read.")
+        return error_response(400, "The request is malformed.")
     return _static_page(400, "400.html")
 
 
@@ -172,7 +172,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """handler404."""
     if is_api(request):
-        return error_response(404, "There is nothing at this address.")
+        return error_response(404, "This path does not exist.")
     return render(request, "404.html", status=404)
 
 

@@ -70,7 +70,7 @@ def test_create_api_key_prints_the_secret_and_nothing_else(acme: Workspace) -> N
     secret = made.stdout.removesuffix("\n")
     api_key = ApiKey.objects.get()
     assert (made.returncode, keys.parse(secret)) == (0, api_key.key_id)
-    assert made.stderr == f"{api_key.pk} in Acme. The secret is not shown again.\n"
+    assert made.stderr == f"Created {api_key.pk} in Acme. The secret can't be shown again.\n"
     assert (api_key.description, api_key.workspace, api_key.created_by) == ("CI, production", acme, None)
     assert (api_key.expires_at, Api(secret).get("/me").status_code) == (None, 200)
     event = AuditEvent.objects.get(subject=api_key.pk)
@@ -102,14 +102,14 @@ def test_create_api_key_refuses_in_one_sentence(acme: Workspace) -> None:
     assert make("\udcff") == r"There is no workspace with the id or slug '\udcff'."
     assert make(description=" ") == "description: This field cannot be blank."
     assert "at most 100 characters (it has 101)" in make(description="a" * 101)
-    assert make(description="a\nb") == "description: Control characters can't be used here."
+    assert make(description="a\nb") == "description: Control characters are not allowed."
     assert make(expires_at="2020-01-01") == "expires at: This is in the past."
     assert not ApiKey.objects.exists()
 
 
 @pytest.mark.parametrize("time", ["tomorrow", "", "2031-02-30", "2031-01-31T25:00", "9999-12-31T23:59:59-14:00"])
 def test_create_api_key_refuses_a_time_that_is_none(acme: Workspace, time: str) -> None:
-    with pytest.raises(CommandError, match=r"--expires-at takes a time such as|after the year 9999"):
+    with pytest.raises(CommandError, match=r"^Invalid --expires-at .*: use a time such as|after the year 9999"):
         call_command("create_api_key", "acme", description="CI", expires_at=time)
 
     assert not ApiKey.objects.exists()
@@ -147,7 +147,7 @@ def test_revoke_api_key_twice_says_so_and_changes_nothing(acme: Workspace, capsy
 
     call_command("revoke_api_key", secret, reason="Again")
 
-    assert capsys.readouterr().out == f"Was revoked already: {api_key.masked} (CI, production) of Acme.\n"
+    assert capsys.readouterr().out == f"Already revoked: {api_key.masked} (CI, production) of Acme.\n"
     api_key.refresh_from_db()
     assert api_key.revoke_reason == "Leaked"
     assert api_key.audit_events.filter(action="api_key.revoked").count() == 1
@@ -155,7 +155,7 @@ def test_revoke_api_key_twice_says_so_and_changes_nothing(acme: Workspace, capsy
 
 def test_revoke_api_key_refuses_in_one_sentence(acme: Workspace) -> None:
     api_key, secret = make_key(acme)
-    unknown = "There is no such API key."
+    unknown = "No API key matches."
 
     assert refusal("revoke_api_key", keys.generate().secret) == unknown
     assert refusal("revoke_api_key", secret[:-1]) == unknown
@@ -213,7 +213,7 @@ def test_a_new_tier_holds_from_the_workspaces_next_request_on(acme: Workspace) -
 
     advance_quota_clock(acme.pk, 10)
     refused = api.get("/me")
-    assert (moved.returncode, moved.stdout) == (0, "Acme is on small 4/900 3/60.\n")
+    assert (moved.returncode, moved.stdout) == (0, "Acme uses tier small 4/900 3/60.\n")
     assert refused.status_code == 429
     assert refused.json()["message"].startswith("small rate limit exceeded, retry in 8")
     assert refused["RateLimit-Policy"] == '"small";q=4;w=900, "burst";q=3;w=60'
@@ -242,12 +242,12 @@ BAD_TIERS = {
     ("small", "10001/900", "40/60"): "requests: Ensure this value is less than or equal to 10000.",
     ("small", "200/900", "10001/60"): "burst requests: Ensure this value is less than or equal to 10000.",
     ("small", "200/900", "40/901"): "The burst's window can't be longer than the main one.",
-    ("small", "-1/900", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '-1/900'.",
-    ("small", "200", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '200'.",
-    ("small", "200/900/1", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '200/900/1'.",
-    ("small", "2e2/900", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '2e2/900'.",
-    ("small", "٢/900", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '٢/900'.",
-    ("small", "200/9999999999", "40/60"): "A limit is REQUESTS/SECONDS, such as 200/900, not '200/9999999999'.",
+    ("small", "-1/900", "40/60"): "Invalid limit '-1/900': use REQUESTS/SECONDS, such as 200/900.",
+    ("small", "200", "40/60"): "Invalid limit '200': use REQUESTS/SECONDS, such as 200/900.",
+    ("small", "200/900/1", "40/60"): "Invalid limit '200/900/1': use REQUESTS/SECONDS, such as 200/900.",
+    ("small", "2e2/900", "40/60"): "Invalid limit '2e2/900': use REQUESTS/SECONDS, such as 200/900.",
+    ("small", "٢/900", "40/60"): "Invalid limit '٢/900': use REQUESTS/SECONDS, such as 200/900.",
+    ("small", "200/9999999999", "40/60"): "Invalid limit '200/9999999999': use REQUESTS/SECONDS, such as 200/900.",
     ("standard", "200/900", "40/60"): "name: Tier with this Name already exists.",
     ("burst", "200/900", "40/60"): "name: “burst” is the name of every tier's short window.",
     ("a/b", "200/900", "40/60"): "name: Lower-case letters, digits and hyphens, a letter first.",
@@ -264,7 +264,7 @@ def test_a_tier_that_makes_no_sense_is_refused(arguments: tuple[str, str, str], 
 
 
 def test_set_tier_refuses_in_one_sentence(acme: Workspace) -> None:
-    assert refusal("set_tier", "acme", "small") == "There is no tier 'small'. There are: standard."
+    assert refusal("set_tier", "acme", "small") == "No tier is named 'small'. Available tiers: standard."
     assert refusal("set_tier", "nowhere", "standard").startswith("There is no workspace")
 
 

@@ -122,7 +122,10 @@ def test_a_taken_port_is_told_in_one_sentence_before_anything_is_made(tmp_path: 
         refused = manage("quickstart", "--port", str(port), DATABASE_URL=f"sqlite:///{database}")
 
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == f"CommandError: Port {port} is taken. Choose another: make run PORT={port % 65535 + 1}\n"
+    assert (
+        refused.stderr
+        == f"CommandError: Port {port} is already in use. Use another: make run PORT={port % 65535 + 1}\n"
+    )
     assert not database.exists()
 
 
@@ -131,4 +134,4 @@ def test_a_port_that_is_none_is_told_in_one_sentence(tmp_path: Path, port: str) 
     refused = manage("quickstart", f"--port={port}", DATABASE_URL=f"sqlite:///{tmp_path / 'onehorizon.sqlite3'}")
 
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == f"CommandError: A port is a number from 1 to 65535, not {port}.\n"
+    assert refused.stderr == f"CommandError: Invalid port {port}: use a number from 1 to 65535.\n"

@@ -49,4 +49,4 @@ class UnknownPathView(ApiView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        raise exceptions.NotFound("There is nothing at this address.")
+        raise exceptions.NotFound("This path does not exist.")

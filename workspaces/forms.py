@@ -9,19 +9,19 @@ from workspaces.models import User, Workspace
 EMAIL_MAX_LENGTH = 254
 
 
-def email_of(typed: str) -> str:
-    """The email as it is looked up. Spellings that the form takes for the same are the same here too.
+def normalize_email(email: str) -> str:
+    """Return the email as sign-in looks it up: NFKC, like the value of Django's `UsernameField`, and lower-case.
 
-    What is longer than any email stays as it is: normalizing takes the square of a text's length, at worst.
+    Longer text than any email is only stripped, because normalization takes quadratic time in the worst case.
     """
-    typed = typed.strip()
-    return unicodedata.normalize("NFKC", typed).strip().lower() if len(typed) <= EMAIL_MAX_LENGTH else typed
+    email = email.strip()
+    return unicodedata.normalize("NFKC", email).strip().lower() if len(email) <= EMAIL_MAX_LENGTH else email
 
 
 class SignInForm(AuthenticationForm):
     error_messages = {
-        "invalid_login": "This email and password don't go together.",
-        "inactive": "This account is switched off.",
+        "invalid_login": "Incorrect email or password.",
+        "inactive": "This account is deactivated.",
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -31,11 +31,11 @@ class SignInForm(AuthenticationForm):
         )
 
     def clean_username(self) -> str:
-        return email_of(self.cleaned_data["username"])
+        return normalize_email(self.cleaned_data["username"])
 
 
 class ChooseWorkspaceForm(forms.Form):
-    """Which of the person's own workspaces to work in."""
+    """A choice among the user's workspaces."""
 
     workspace = forms.ModelChoiceField(Workspace.objects.none())
 

@@ -13,15 +13,15 @@ from django.views.generic import FormView, ListView
 
 from core.ratelimits import limit_form
 from workspaces import devices
-from workspaces.forms import ChooseWorkspaceForm, SignInForm, email_of
+from workspaces.forms import ChooseWorkspaceForm, SignInForm, normalize_email
 from workspaces.models import User, Workspace
 
 
 class SignInView(LoginView):
-    """Guarded per address and per account: a guesser is slowed on either count.
+    """Sign-in with rate limits per client IP and per account against password guessing.
 
-    A browser in which a person has signed in before has a count of its own, so that nobody can lock them out of it
-    by guessing at their account (OWASP, "Slow Down Online Guessing Attacks with Device Cookies").
+    A browser in which the user has signed in before has a separate limit, so that an attacker who guesses at the
+    account can't lock the user out (OWASP, "Slow Down Online Guessing Attacks with Device Cookies").
     """
 
     template_name = "registration/sign_in.html"
@@ -30,22 +30,22 @@ class SignInView(LoginView):
 
     @method_decorator(sensitive_post_parameters())
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        account = email_of(request.POST.get("username", ""))
-        if device := devices.known(request, account):
-            limit_form(request, "sign-in-device", device, "10/5m")
+        account = normalize_email(request.POST.get("username", ""))
+        if device_id := devices.get_device_id(request, account):
+            limit_form(request, "sign-in-device", device_id, "10/5m")
         else:
             limit_form(request, "sign-in", "ip", "60/5m")
             limit_form(request, "sign-in-account", account, "10/5m")
         return super().post(request, *args, **kwargs)
 
     def get_redirect_url(self) -> str:  # type: ignore[override]  # the stubs have a later Django's
-        """Where to go then; not here again, which Django answers with an error."""
+        """Return the URL to redirect to. Drop a `next` that points to this page: Django raises an error for it."""
         url = super().get_redirect_url()
         return "" if urlsplit(url).path == self.request.path else url
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         response = super().form_valid(form)
-        devices.remember(response, form.cleaned_data["username"])
+        devices.set_device_cookie(response, form.cleaned_data["username"])
         return response
 
 
@@ -64,7 +64,7 @@ class PasswordChangedView(LoginRequiredMixin, PasswordChangeDoneView):
 
 
 class WorkspaceListView(LoginRequiredMixin, ListView[Workspace]):
-    """Where to go, for who is in several workspaces and has chosen none."""
+    """The page to choose a workspace, for users who are in several or in none."""
 
     template_name = "workspaces/choose.html"
     context_object_name = "workspaces"

@@ -1,19 +1,19 @@
-// The API reference: Swagger UI over our own OpenAPI document, asked of the site that shows it.
+// The API reference: Swagger UI with this site's own OpenAPI document.
 "use strict";
 
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
-dark.addEventListener("change", follow);
-follow();
+const darkScheme = matchMedia("(prefers-color-scheme: dark)");
+const applyScheme = () => document.documentElement.classList.toggle("dark-mode", darkScheme.matches);
+darkScheme.addEventListener("change", applyScheme);
+applyScheme();
 
 const reference = document.getElementById("reference");
 
-async function show() {
-  const answer = await fetch(reference.dataset.document);
-  const spec = await answer.json();
+async function render() {
+  const response = await fetch(reference.dataset.document);
+  const spec = await response.json();
   spec.servers = [{ url: location.origin }];
-  // Here a key and an access token are pasted alike.
-  const description = "An API key, `one_…`. For managing API keys, an access token of an owner or admin.";
+  // One bearer scheme for both: the user pastes an API key or an access token.
+  const description = "An API key, `one_…`. To manage API keys, the access token of an owner or admin.";
   spec.components.securitySchemes = { bearer: { type: "http", scheme: "bearer", description } };
   for (const operation of Object.values(spec.paths).flatMap(Object.values)) operation.security = [{ bearer: [] }];
   SwaggerUIBundle({
@@ -28,6 +28,6 @@ async function show() {
   });
 }
 
-show().catch(() => {
-  reference.textContent = "The reference can't be loaded for the moment. Reload the page in a while.";
+render().catch(() => {
+  reference.textContent = "The API reference could not be loaded. Reload the page in a moment.";
 });

@@ -1,52 +1,52 @@
-// The pages work without this. It copies, confirms, and keeps times and the quota fresh.
+// Progressive enhancement: the pages also work without JavaScript.
 "use strict";
 
-const all = (selector, root = document) => Array.from(root.querySelectorAll(selector));
+const queryAll = (selector, root = document) => Array.from(root.querySelectorAll(selector));
 
-// ---- times, relative to now and in the reader's zone ----
+// ---- times: relative to now, exact ones in the user's time zone ----
 
-const relative = new Intl.RelativeTimeFormat("en", { numeric: "always" });
-const exact = new Intl.DateTimeFormat("en-GB", {
+const relativeFormat = new Intl.RelativeTimeFormat("en", { numeric: "always" });
+const exactFormat = new Intl.DateTimeFormat("en-GB", {
   day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
 });
 const UNITS = [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60]];
 
-function inWords(seconds) {
+function formatRelative(seconds) {
   for (const [unit, length] of UNITS) {
     const count = Math.trunc(Math.abs(seconds) / length);
-    if (count) return relative.format(seconds < 0 ? -count : count, unit);
+    if (count) return relativeFormat.format(seconds < 0 ? -count : count, unit);
   }
   return seconds > 0 ? "in a moment" : "just now";
 }
 
-function tellTimes(root = document) {
-  for (const time of all("time[data-moment]", root)) {
-    const at = new Date(time.dateTime);
+function updateTimes(root = document) {
+  for (const time of queryAll("time[data-moment]", root)) {
+    const date = new Date(time.dateTime);
     if (time.dataset.moment === "exact") {
-      time.textContent = exact.format(at);
+      time.textContent = exactFormat.format(date);
     } else {
-      time.textContent = inWords((at - Date.now()) / 1000);
-      time.title = exact.format(at);
+      time.textContent = formatRelative((date - Date.now()) / 1000);
+      time.title = exactFormat.format(date);
     }
   }
 }
 
-tellTimes();
-setInterval(tellTimes, 30000);
+updateTimes();
+setInterval(updateTimes, 30000);
 
-// ---- a form is sent once, however often it is clicked ----
+// ---- forms: ignore every submit after the first ----
 
-for (const form of all("form[data-once]")) {
+for (const form of queryAll("form[data-submit-once]")) {
   form.addEventListener("submit", (event) => {
-    if (form.dataset.sent) event.preventDefault();
-    form.dataset.sent = "yes";
+    if (form.dataset.submitted) event.preventDefault();
+    form.dataset.submitted = "true";
   });
 }
-addEventListener("pageshow", () => all("form[data-once]").forEach((form) => delete form.dataset.sent));
+addEventListener("pageshow", () => queryAll("form[data-submit-once]").forEach((form) => delete form.dataset.submitted));
 
-// ---- menus and the folded navigation ----
+// ---- menus, and the navigation that collapses on narrow screens ----
 
-for (const menu of all("details.menu")) {
+for (const menu of queryAll("details.menu")) {
   document.addEventListener("click", (event) => {
     if (!menu.contains(event.target)) menu.open = false;
   });
@@ -57,35 +57,35 @@ for (const menu of all("details.menu")) {
     }
   });
 }
-const narrow = matchMedia("(max-width: 52rem)");
-const fold = () => all("details[data-folds]").forEach((details) => { details.open = !narrow.matches; });
-narrow.addEventListener("change", fold);
-fold();
+const narrowScreen = matchMedia("(max-width: 52rem)");
+const collapse = () => queryAll("details[data-collapsible]").forEach((details) => { details.open = !narrowScreen.matches; });
+narrowScreen.addEventListener("change", collapse);
+collapse();
 
-// ---- the date of one's own ----
+// ---- custom date: typing a date selects its radio button ----
 
-const ownDate = document.getElementById("id_expires_on");
-if (ownDate) {
-  ownDate.addEventListener("input", () => { document.querySelector("input[name=expiry][value=date]").checked = true; });
+const customDate = document.getElementById("id_expires_on");
+if (customDate) {
+  customDate.addEventListener("input", () => { document.querySelector("input[name=expiry][value=date]").checked = true; });
 }
 
-// ---- a link to a confirmation opens it in place ----
+// ---- confirmations: open in a dialog instead of on a page of their own ----
 
-for (const link of all("a[data-dialog]")) {
+for (const link of queryAll("a[data-dialog]")) {
   const dialog = document.getElementById(link.dataset.dialog);
   link.setAttribute("aria-haspopup", "dialog");
   link.addEventListener("click", (event) => {
     event.preventDefault();
     dialog.showModal();
   });
-  all("[data-close]", dialog).forEach((close) => close.addEventListener("click", (event) => {
+  queryAll("[data-close]", dialog).forEach((close) => close.addEventListener("click", (event) => {
     event.preventDefault();
     dialog.close();
   }));
   dialog.addEventListener("close", () => link.focus());
 }
 
-// ---- copying ----
+// ---- copy buttons ----
 
 async function copy(element) {
   try {
@@ -97,59 +97,60 @@ async function copy(element) {
   return true;
 }
 
-for (const button of all("button[data-copy]")) {
+for (const button of queryAll("button[data-copy]")) {
   const label = button.textContent;
   button.hidden = false;
   button.addEventListener("click", async () => {
     const copied = await copy(document.getElementById(button.dataset.copy));
-    const said = document.querySelector("[data-said]");
+    const announcement = document.querySelector("[data-announcement]");
     button.textContent = copied ? "Copied" : "Press Ctrl-C";
-    said.textContent = "";
-    requestAnimationFrame(() => { said.textContent = copied ? "Copied to the clipboard." : "Selected: press Ctrl-C to copy."; });
+    announcement.textContent = "";
+    requestAnimationFrame(() => { announcement.textContent = copied ? "Copied to the clipboard." : "Text selected. Press Ctrl-C to copy."; });
     setTimeout(() => { button.textContent = label; }, 2500);
   });
 }
 
-// ---- the secret: a dialog that closes only by "I have stored it", and leaves nothing behind ----
+// ---- the new secret: shown in a dialog that only "Done, I've saved it" closes ----
 
-const page = document.querySelector("[data-secret-dialog]");
-if (page) {
-  const home = page.dataset.home;
-  // Reloading or coming back to this place in the history asks for the list, and sends no form again.
-  history.replaceState(null, "", home);
+const secretPage = document.querySelector("[data-secret-dialog]");
+if (secretPage) {
+  const listUrl = secretPage.dataset.listUrl;
+  // A reload, or going back to this history entry, loads the list and does not submit the form again.
+  history.replaceState(null, "", listUrl);
   const dialog = document.createElement("dialog");
-  dialog.setAttribute("aria-labelledby", page.getAttribute("aria-labelledby"));
+  dialog.setAttribute("aria-labelledby", secretPage.getAttribute("aria-labelledby"));
   dialog.setAttribute("closedby", "none");
-  page.removeAttribute("aria-labelledby");
-  page.before(dialog);
-  dialog.append(page);
+  secretPage.removeAttribute("aria-labelledby");
+  secretPage.before(dialog);
+  dialog.append(secretPage);
   const open = () => {
     dialog.showModal();
-    page.querySelector("h1").focus();
+    secretPage.querySelector("h1").focus();
   };
   dialog.addEventListener("cancel", (event) => event.preventDefault());
-  dialog.addEventListener("close", () => { if (page.isConnected) open(); });
-  const forget = () => { page.remove(); };
-  page.querySelector("[data-stored]").addEventListener("click", (event) => {
+  dialog.addEventListener("close", () => { if (secretPage.isConnected) open(); });
+  const removeSecret = () => { secretPage.remove(); };
+  secretPage.querySelector("[data-saved]").addEventListener("click", (event) => {
     event.preventDefault();
-    forget();
-    location.replace(home);
+    removeSecret();
+    location.replace(listUrl);
   });
-  addEventListener("pagehide", forget);
-  addEventListener("pageshow", (event) => { if (event.persisted) location.replace(home); });
+  // The back/forward cache must not keep the secret.
+  addEventListener("pagehide", removeSecret);
+  addEventListener("pageshow", (event) => { if (event.persisted) location.replace(listUrl); });
   open();
 }
 
-// ---- the quota, kept fresh while someone looks ----
+// ---- the quota: refreshed every 5 seconds while the page is visible ----
 
-for (const tile of all("[data-refresh]")) {
+for (const tile of queryAll("[data-refresh]")) {
   const refresh = async () => {
     if (document.hidden) return;
     try {
-      const answer = await fetch(tile.dataset.refresh, { headers: { Accept: "text/html" }, redirect: "error" });
-      if (answer.ok) tile.innerHTML = await answer.text();
+      const response = await fetch(tile.dataset.refresh, { headers: { Accept: "text/html" }, redirect: "error" });
+      if (response.ok) tile.innerHTML = await response.text();
     } catch {
-      // Away for the moment; the next round tells.
+      // Network error: try again at the next refresh.
     }
   };
   setInterval(refresh, 5000);

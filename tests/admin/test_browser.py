@@ -45,7 +45,7 @@ def test_a_key_leaked(page: Page, acme: Workspace, complaints: list[str]) -> Non
     addresses: list[str] = []
     page.on("framenavigated", lambda frame: addresses.append(frame.url))
 
-    page.get_by_label("A whole secret").fill(secret)
+    page.get_by_label("Full secret").fill(secret)
     page.get_by_role("button", name="Find").click()
     expect(page.get_by_label("Description")).to_have_value("Billing worker")
     page.get_by_role("link", name="Revoke", exact=True).click()

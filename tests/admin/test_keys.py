@@ -30,7 +30,7 @@ def test_a_secret_of_no_key_goes_into_no_address(desk: Client, api_key: ApiKey) 
     answers = [desk.post(FIND, {"text": text}) for text in (made_up, cut, made_up[:40], "x" * 600)]
 
     assert {answer["Location"] for answer in answers} == {f"{FIND}?unknown=1"}
-    assert "names no key" in desk.get(f"{FIND}?unknown=1").content.decode()
+    assert "No key found" in desk.get(f"{FIND}?unknown=1").content.decode()
 
 
 def test_an_invented_secret_under_a_real_key_id_finds_nothing(desk: Client, api_key: ApiKey) -> None:
@@ -85,7 +85,7 @@ def test_many_keys_are_revoked_at_once_and_each_is_told_of(
 
     assert "Revoke 3 keys?" in asked
     assert page.count("<strong>revoked</strong>") == 2
-    assert page.count("<strong>was revoked already</strong>") == 1
+    assert page.count("<strong>already revoked</strong>") == 1
     for api_key in (first, second):
         api_key.refresh_from_db()
         event = api_key.audit_events.get(action="api_key.revoked")
@@ -114,7 +114,7 @@ def test_a_reason_is_needed_and_holds_no_secret(desk: Client, api_key: ApiKey, s
 
 
 def test_nothing_chosen_is_said(desk: Client, db: None) -> None:
-    assert b"No key was chosen" in desk.get(REVOKE).content
+    assert b"No key selected" in desk.get(REVOKE).content
 
 
 def test_more_than_one_confirmation_can_hold_is_refused(
@@ -167,7 +167,7 @@ def test_a_nul_in_an_address_finds_nothing(desk: Client, api_key: ApiKey, addres
 def test_a_description_can_not_hold_a_key(desk: Client, api_key: ApiKey, secret: str, described: str) -> None:
     answer = desk.post(change_url(api_key), {"description": described.format(secret=secret)})
 
-    assert "This has a key or a part of one in it" in answer.content.decode()
+    assert "put a key in the description; it isn" in answer.content.decode()
     assert ApiKey.objects.get().description == "CI, production"
 
 

@@ -155,4 +155,4 @@ def test_a_list_says_where_it_stopped_counting(
 
     page: Any = desk.get(changelist_url(ApiKey))
 
-    assert "The first 2 API keys; there may be more" in page.content.decode()
+    assert "First 2 API keys. There may be more" in page.content.decode()

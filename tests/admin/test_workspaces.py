@@ -180,7 +180,7 @@ def test_suspending_again_changes_nothing(desk: Client, workspace: Workspace) ->
 def test_a_reason_is_needed(desk: Client, workspace: Workspace, verb: str) -> None:
     page = desk.post(below(workspace, verb), {"reason": " "}).content.decode()
 
-    assert "Say why: it is kept with the change." in page
+    assert "Enter a reason. It is saved with the change." in page
 
 
 def test_a_workspace_that_is_not_there(desk: Client, workspace: Workspace) -> None:

@@ -94,7 +94,7 @@ def test_a_revocation_as_json_says_whether_it_changed_anything(api_key: ApiKey) 
 
 def test_a_key_that_is_not_there_is_said(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from_stdin(monkeypatch, "one_000000000000_…\n")
-    with pytest.raises(CommandError, match="There is no such API key"):
+    with pytest.raises(CommandError, match="No API key matches"):
         run("revoke_api_key", "-")
 
 

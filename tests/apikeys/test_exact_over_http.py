@@ -178,10 +178,15 @@ def test_of_fifty_who_create_at_the_page_and_over_rest_twenty_do(address: str) -
     cookies, token = signed_in(owner), make_token(admin)
 
     def at_the_page() -> bool:
-        form = {"description": "Page", "expiry": "never", "once": uuid.uuid4().hex, "csrfmiddlewaretoken": CSRF}
+        form = {
+            "description": "Page",
+            "expiry": "never",
+            "idempotency_key": uuid.uuid4().hex,
+            "csrfmiddlewaretoken": CSRF,
+        }
         body = urllib.parse.urlencode(form).encode()
         status, answer = post(f"{address}/w/{workspace.pk}/settings/developer/api-keys/add/", body, Cookie=cookies)
-        made = b"Store your new key now" in answer
+        made = b"Save your API key" in answer
         assert status == 200
         assert made or b"has 20 active API keys" in answer
         return made

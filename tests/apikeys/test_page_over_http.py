@@ -13,8 +13,8 @@ from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, make_workspace
 from workspaces.models import Action, AuditEvent, User, Workspace
 
-ONCE = "0" * 32
-NEW = {"description": "CI, production", "expiry": "never", "once": ONCE}
+IDEMPOTENCY_KEY = "0" * 32
+NEW = {"description": "CI, production", "expiry": "never", "idempotency_key": IDEMPOTENCY_KEY}
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_key_is_made_with_the_chosen_expiry(
 
     expires_at = workspace.api_keys.get().expires_at
     assert answer.status_code == 200
-    assert "Store your new key now" in answer.content.decode()
+    assert "Save your API key" in answer.content.decode()
     assert (expires_at and expires_at.date()) == (days and (timezone.now() + timedelta(days=days)).date())
 
 
@@ -86,9 +86,9 @@ def test_a_key_is_made_with_the_chosen_expiry(
     [
         ({"expiry": "date", "expires_on": ""}, "Choose the last day"),
         ({"expiry": "date", "expires_on": "2020-01-01"}, "Choose a day after today."),
-        ({"expiry": "date", "expires_on": "soon"}, "This is not a date."),
+        ({"expiry": "date", "expires_on": "soon"}, "Enter a date such as"),
         ({"expiry": "sometimes"}, "Select a valid choice."),
-        ({"description": " "}, "Describe the key"),
+        ({"description": " "}, "Enter a description"),
         ({"description": "a\u202eb"}, "Control characters"),
     ],
 )
@@ -112,7 +112,7 @@ def test_the_same_form_again_leads_to_the_key_it_made(page: Client, workspace: W
 
     again = page.post(f"{keys_url}add/", NEW)
 
-    assert again["Location"] == f"{keys_url}{workspace.api_keys.get().pk}/?again=1"
+    assert again["Location"] == f"{keys_url}{workspace.api_keys.get().pk}/?duplicate=1"
 
 
 def test_a_full_workspace_says_so_in_the_form(page: Client, api_key: ApiKey, keys_url: str, settings: Any) -> None:
@@ -127,7 +127,7 @@ def test_a_full_workspace_says_so_in_the_form(page: Client, api_key: ApiKey, key
 def test_the_quota_comes_as_a_piece_of_the_page(page: Client, keys_url: str) -> None:
     piece = page.get(f"{keys_url}quota/").content.decode()
 
-    assert "<strong>200 of 200</strong> requests left in this 15 minutes" in piece
+    assert "<strong>200 of 200</strong> requests left · last 15 minutes" in piece
     assert "<html" not in piece
 
 
@@ -146,7 +146,7 @@ def test_a_key_is_renamed_and_its_history_says_so(page: Client, api_key: ApiKey,
 
 
 def test_a_bad_name_is_told_at_the_keys_page(page: Client, api_key: ApiKey, key_url: str) -> None:
-    assert "Describe the key" in page.post(f"{key_url}rename/", {"description": ""}).content.decode()
+    assert "Enter a description" in page.post(f"{key_url}rename/", {"description": ""}).content.decode()
 
 
 def test_a_key_is_revoked_with_a_reason_once(page: Client, api_key: ApiKey, key_url: str) -> None:
@@ -165,7 +165,7 @@ def test_a_reason_that_cannot_be_kept_is_told_and_revokes_nothing(
 ) -> None:
     answer = page.post(f"{key_url}revoke/", {"reason": f"It is {secret}"})
 
-    assert "leave the key out" in answer.content.decode()
+    assert "put a key in the reason; it isn" in answer.content.decode()
     assert secret not in answer.content.decode()
     assert ApiKey.objects.get().status == "active"
 
@@ -187,7 +187,7 @@ def test_a_description_can_not_hold_a_key(page: Client, secret: str, keys_url: s
         page.post(f"{keys_url}add/", NEW | {"description": secret}),
         page.post(f"{key_url}rename/", {"description": secret}),
     ):
-        assert "This has a key or a part of one in it" in answer.content.decode()
+        assert "put a key in the description; it isn" in answer.content.decode()
     assert ApiKey.objects.get().description == "CI, production"
 
 

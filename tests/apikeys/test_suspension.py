@@ -74,12 +74,14 @@ def test_the_page_offers_no_new_key_and_makes_none(page: Client, api_key: ApiKey
     home = f"/w/{suspended.pk}/settings/developer/api-keys/"
     listed = page.get(home).content.decode()
     form = page.get(f"{home}add/")
-    once = form.context["form"]["once"].value()
-    answer = page.post(f"{home}add/", {"description": "CI", "expiry": "never", "once": once}).content.decode()
+    idempotency_key = form.context["form"]["idempotency_key"].value()
+    answer = page.post(
+        f"{home}add/", {"description": "CI", "expiry": "never", "idempotency_key": idempotency_key}
+    ).content.decode()
 
-    disabled = '<button class="primary" disabled aria-describedby="suspended">Add key</button>'
-    assert disabled in listed
-    assert disabled in form.content.decode()
+    disabled = '<button class="primary" disabled aria-describedby="suspended">'
+    assert f"{disabled}Add key</button>" in listed
+    assert f"{disabled}Create key</button>" in form.content.decode()
     assert "Keys can be added once it is resumed." in answer
     assert suspended.api_keys.count() == 1
 

@@ -22,7 +22,7 @@ def add_key(page: Page, keys_url: str, description: str = "CI, production") -> s
     """Fills the form in and sends it; the secret that the page then shows."""
     page.goto(f"{keys_url}add/")
     page.get_by_label("Description").fill(description)
-    page.get_by_role("button", name="Add key").click()
+    page.get_by_role("button", name="Create key").click()
     secret = page.locator("#secret").text_content() or ""
     assert keys.parse(secret)
     return secret
@@ -52,17 +52,19 @@ def test_a_key_made_in_the_browser_is_used_by_the_curl_line_that_the_page_shows(
     expect(page.get_by_role("link", name="guide")).to_have_attribute("href", "/docs/api-keys/#javascript")
 
 
-def test_the_dialog_closes_only_by_i_have_stored_it(visit: Visit, owner: User, keys_url: str) -> None:
+def test_the_dialog_closes_only_when_the_user_confirms_that_the_key_is_saved(
+    visit: Visit, owner: User, keys_url: str
+) -> None:
     page = visit(owner)
     secret = add_key(page, keys_url)
-    dialog = page.get_by_role("dialog", name="Store your new key now")
-    expect(dialog).to_contain_text("It will not be shown again")
+    dialog = page.get_by_role("dialog", name="Save your API key")
+    expect(dialog).to_contain_text("we can't show it again")
 
     for _ in range(3):
         page.keyboard.press("Escape")
     page.mouse.click(5, 5)
     expect(dialog).to_be_visible()
-    page.get_by_role("link", name="I have stored it").click()
+    page.get_by_role("link", name="Done, I've saved it").click()
 
     expect(page.get_by_role("link", name="CI, production")).to_be_visible()
     expect(dialog).to_have_count(0)
@@ -79,7 +81,7 @@ def test_copying_says_copied_to_eyes_and_to_screen_readers(visit: Visit, owner: 
 
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     page.clock.run_for(100)
-    expect(page.locator("[data-said]")).to_have_text("Copied to the clipboard.")
+    expect(page.locator("[data-announcement]")).to_have_text("Copied to the clipboard.")
     assert page.evaluate("navigator.clipboard.readText()") == secret
 
 
@@ -122,7 +124,7 @@ def test_a_reload_without_javascript_says_what_became_of_the_key(
 
     page.reload()
 
-    expect(page.get_by_role("status")).to_contain_text("made this one key. Its secret was in the first answer")
+    expect(page.get_by_role("status")).to_contain_text("You submitted this form twice; only one key was created.")
     assert_shown_nowhere(page, secret)
 
 
@@ -133,7 +135,7 @@ def test_a_double_click_makes_one_key_and_shows_its_secret(
     page.goto(f"{keys_url}add/")
     page.get_by_label("Description").fill("CI, production")
 
-    page.get_by_role("button", name="Add key").dblclick()
+    page.get_by_role("button", name="Create key").dblclick()
 
     expect(page.locator("#secret")).to_be_visible()
     assert workspace.api_keys.count() == 1
@@ -144,15 +146,15 @@ def test_the_same_form_in_two_tabs_makes_one_key(
 ) -> None:
     page = visit(owner, java_script_enabled=False)
     page.goto(f"{keys_url}add/")
-    form = page.locator("form[data-once]").evaluate("form => [...new FormData(form)]")
+    form = page.locator("form[data-submit-once]").evaluate("form => [...new FormData(form)]")
     fields = dict(form) | {"description": "CI, production"}
     address = f"{page.url}"
     first = page.context.request.post(address, form=fields, headers={"Referer": address})
 
     second = page.context.request.post(address, form=fields, headers={"Referer": address})
 
-    assert "Store your new key now" in first.text()
-    assert "made this one key" in second.text()
+    assert "Save your API key" in first.text()
+    assert "only one key was created" in second.text()
     assert workspace.api_keys.count() == 1
 
 
@@ -173,12 +175,12 @@ def test_errors_stand_at_their_field_and_keep_what_was_typed(
 ) -> None:
     page = visit(owner)
     page.goto(f"{keys_url}add/")
-    page.locator("form[data-once]").evaluate("form => form.noValidate = true")
+    page.locator("form[data-submit-once]").evaluate("form => form.noValidate = true")
     page.get_by_label("Description").evaluate("field => field.removeAttribute('maxlength')")
 
     page.get_by_label("Description").fill("x" * 101)
     page.get_by_label("90 days").check()
-    page.get_by_role("button", name="Add key").click()
+    page.get_by_role("button", name="Create key").click()
 
     field = page.locator(".field", has=page.get_by_label("Description"))
     expect(field.get_by_role("alert")).to_contain_text("at most 100 characters")
@@ -200,7 +202,7 @@ def test_a_preset_expires_on_the_date_that_it_shows(
 
     page.get_by_label(shown).check()
     sent = timezone.now()
-    page.get_by_role("button", name="Add key").click()
+    page.get_by_role("button", name="Create key").click()
     expect(page.locator("#secret")).to_be_visible()
 
     expires_at = ApiKey.objects.get().expires_at
@@ -215,9 +217,9 @@ def test_a_date_of_ones_own_counts_to_the_end_of_that_day(visit: Visit, owner: U
     day = timezone.now().date() + timedelta(days=10)
     page.get_by_label("Description").fill("CI, production")
 
-    page.get_by_label("Last day on which the key works").fill(day.isoformat())
-    expect(page.get_by_label("A date of your own")).to_be_checked()
-    page.get_by_role("button", name="Add key").click()
+    page.get_by_label("Last day the key works").fill(day.isoformat())
+    expect(page.get_by_label("Custom date")).to_be_checked()
+    page.get_by_role("button", name="Create key").click()
     expect(page.locator("#secret")).to_be_visible()
 
     expires_at = ApiKey.objects.get().expires_at
@@ -234,11 +236,11 @@ def test_a_date_that_cannot_be_is_told_at_its_field(
     page = visit(owner, java_script_enabled=False)
     page.goto(f"{keys_url}add/")
     page.get_by_label("Description").fill("CI, production")
-    page.get_by_label("A date of your own").check()
+    page.get_by_label("Custom date").check()
     address = page.url
     fields: dict[str, str | float | bool] = {"description": "CI, production", "expiry": "date", "expires_on": typed}
-    fields["once"] = page.locator("input[name=once]").input_value()
-    fields["csrfmiddlewaretoken"] = page.locator("form[data-once] input[name=csrfmiddlewaretoken]").input_value()
+    fields["idempotency_key"] = page.locator("input[name=idempotency_key]").input_value()
+    fields["csrfmiddlewaretoken"] = page.locator("form[data-submit-once] input[name=csrfmiddlewaretoken]").input_value()
 
     answer = page.context.request.post(address, form=fields, headers={"Referer": address}).text()
 
@@ -258,9 +260,9 @@ def test_at_twenty_the_button_is_disabled_and_says_what_to_do(
 
     page.goto(keys_url)
     expect(page.get_by_role("button", name="Add key")).to_be_disabled()
-    expect(page.get_by_text("Revoke one that is no longer needed")).to_be_visible()
+    expect(page.get_by_text("revoke one that is no longer needed")).to_be_visible()
     late.get_by_label("Description").fill("One too many")
-    late.get_by_role("button", name="Add key").click()
+    late.get_by_role("button", name="Create key").click()
 
     expect(late.get_by_role("alert")).to_contain_text("revoke one first")
     expect(late.get_by_label("Description")).to_have_value("One too many")

@@ -58,14 +58,14 @@ def a_found_secret(page: Page, at: str, workspace: Workspace) -> None:
 def a_form_with_errors(page: Page, at: str, workspace: Workspace) -> None:
     page.goto(f"{at}add/")
     page.get_by_label("Description").fill(" ")
-    page.get_by_role("button", name="Add key").click()
+    page.get_by_role("button", name="Create key").click()
     expect(page.get_by_role("alert")).to_be_visible()
 
 
 def a_shown_secret(page: Page, at: str, workspace: Workspace) -> None:
     page.goto(f"{at}add/")
     page.get_by_label("Description").fill("CI, production")
-    page.get_by_role("button", name="Add key").click()
+    page.get_by_role("button", name="Create key").click()
     expect(page.locator("#secret")).to_be_visible()
 
 
@@ -154,7 +154,7 @@ def test_the_whole_way_goes_by_keyboard(visit: Visit, owner: User, keys_url: str
 
     tab_to("Add your first key")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Add an API key")).to_be_visible()
+    expect(page.get_by_role("heading", name="Create an API key")).to_be_visible()
     tab_to("description")
     page.keyboard.type("CI, production")
     page.keyboard.press("Enter")
@@ -162,7 +162,7 @@ def test_the_whole_way_goes_by_keyboard(visit: Visit, owner: User, keys_url: str
     tab_to("Copy")
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
-    tab_to("I have stored it")
+    tab_to("Done, I've saved it")
     page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="CI, production")).to_be_visible()
     tab_to("CI, production")
@@ -174,7 +174,7 @@ def test_the_whole_way_goes_by_keyboard(visit: Visit, owner: User, keys_url: str
     tab_to("Revoke key")
     page.keyboard.press("Enter")
 
-    expect(page.get_by_text("Requests with it are refused.")).to_be_visible()
+    expect(page.get_by_text("Requests with this key fail.")).to_be_visible()
     assert ApiKey.objects.get().status == "revoked"
 
 

@@ -21,12 +21,12 @@ def test_revoking_says_what_breaks_and_holds_from_the_next_request(
 
     page.get_by_role("link", name="Revoke", exact=True).click()
     confirmation = page.get_by_role("dialog") if javascript else page.get_by_role("main")
-    expect(confirmation).to_contain_text("Every service that uses this key is refused from its next request on.")
-    expect(confirmation).to_contain_text("The key was used just now from 127.0.0.1.")
+    expect(confirmation).to_contain_text("Requests with this key will fail immediately. Other keys keep working.")
+    expect(confirmation).to_contain_text("This key was last used just now from 127.0.0.1.")
     confirmation.get_by_label("Reason (optional)").fill("Leaked in a log")
     confirmation.get_by_role("button", name="Revoke key").click()
 
-    expect(page.get_by_text("Requests with it are refused.")).to_be_visible()
+    expect(page.get_by_text("Requests with this key fail.")).to_be_visible()
     expect(page.get_by_text("Leaked in a log").first).to_be_visible()
     assert fetch(f"{site}/api/v1/me", secret)[0] == 401
     page.goto(f"{keys_url}{api_key.pk}/")
@@ -42,7 +42,7 @@ def test_keeping_the_key_changes_nothing_and_gives_the_focus_back(
     revoke = page.get_by_role("link", name="Revoke", exact=True)
 
     revoke.click()
-    page.get_by_role("link", name="Keep it").click()
+    page.get_by_role("link", name="Cancel").click()
     expect(revoke).to_be_focused()
     revoke.press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
@@ -61,7 +61,7 @@ def test_renaming_keeps_a_history_of_who_and_from_where(
     page.goto(f"{keys_url}{api_key.pk}/")
 
     page.get_by_label("Description").fill("  CI, staging ")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Rename key").click()
 
     expect(page.get_by_role("heading", name="CI, staging", exact=True)).to_be_visible()
     event = page.get_by_role("listitem").filter(has_text="Renamed from “CI, production” to “CI, staging”")
@@ -76,9 +76,9 @@ def test_a_bad_new_name_is_told_at_its_field_and_kept(
     page.goto(f"{keys_url}{api_key.pk}/")
     page.get_by_label("Description").fill("right-to-left \u202e override")
 
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Rename key").click()
 
-    expect(page.get_by_role("alert")).to_have_text("Control characters can't be used here.")
+    expect(page.get_by_role("alert")).to_have_text("Control characters are not allowed.")
     expect(page.get_by_label("Description")).to_have_value("right-to-left \u202e override")
     api_key.refresh_from_db()
     assert api_key.description == "CI, production"
@@ -109,4 +109,4 @@ def test_another_workspaces_key_is_not_there(
         answer = page.goto(address)
         assert answer is not None
         assert answer.status == 404
-        expect(page.get_by_role("heading", name="There is nothing here")).to_be_visible()
+        expect(page.get_by_role("heading", name="Not found")).to_be_visible()

@@ -25,7 +25,7 @@ def test_the_empty_list_explains_what_a_key_is_for_and_offers_the_first(
 
     expect(page.get_by_role("heading", name="No keys yet")).to_be_visible()
     page.get_by_role("link", name="Add your first key").click()
-    expect(page.get_by_role("heading", name="Add an API key")).to_be_visible()
+    expect(page.get_by_role("heading", name="Create an API key")).to_be_visible()
 
 
 def test_a_row_tells_all_of_a_key_newest_first(
@@ -97,7 +97,7 @@ def test_search_that_finds_nothing_says_so_and_is_no_markup(
     page.get_by_role("searchbox").fill("<b>100%_\\</b>")
     page.get_by_role("button", name="Find").click()
 
-    expect(page.get_by_text("No key has “<b>100%_\\</b>”")).to_be_visible()
+    expect(page.get_by_text("No keys match “<b>100%_\\</b>”")).to_be_visible()
 
 
 def test_a_pasted_secret_is_recognised_and_kept_nowhere(
@@ -115,8 +115,8 @@ def test_a_pasted_secret_is_recognised_and_kept_nowhere(
     for secret, sentence in [
         (ours, "This is the secret of CI, production"),
         (leaked, "This is the secret of Leaked"),
-        (theirs, "What you pasted is the secret of no key of this workspace."),
-        (ours[:-1], "What you pasted is the secret of no key of this workspace."),
+        (theirs, "No key in this workspace has this secret."),
+        (ours[:-1], "No key in this workspace has this secret."),
         (f"Bearer {ours}"[7:] + " ", "This is the secret of CI, production"),
     ]:
         page.get_by_role("searchbox").fill(secret)
@@ -134,8 +134,8 @@ def test_the_quota_is_shown_and_kept_fresh(
     page = visit(owner)
     page.goto(keys_url)
     tile = page.get_by_label("Quota, shared by all keys")
-    expect(tile).to_contain_text("200 of 200 requests left in this 15 minutes")
-    expect(tile).to_contain_text("40 of 40 requests left in this minute")
+    expect(tile).to_contain_text("200 of 200 requests left · last 15 minutes")
+    expect(tile).to_contain_text("40 of 40 requests left · last minute")
 
     for _ in range(3):
         fetch(f"{site}/api/v1/me", secret)

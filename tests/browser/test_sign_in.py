@@ -37,7 +37,7 @@ def test_a_wrong_password_is_told_in_one_sentence_and_keeps_the_email(visit: Vis
 
     sign_in(page, "admin@example.com", "wrong")
 
-    expect(page.get_by_role("alert")).to_have_text("This email and password don't go together.")
+    expect(page.get_by_role("alert")).to_have_text("Incorrect email or password.")
     expect(page.get_by_label("Email")).to_have_value("admin@example.com")
 
 
@@ -47,7 +47,7 @@ def test_after_signing_in_one_arrives_where_one_wanted_to_go(visit: Visit, works
 
     sign_in(page, "admin@example.com", "admin-password")
 
-    expect(page.get_by_role("heading", name="Add an API key")).to_be_visible()
+    expect(page.get_by_role("heading", name="Create an API key")).to_be_visible()
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_changing_the_password_keeps_this_browser_and_signs_the_other_out(
 
     here.get_by_label("Current password").fill("owner-password")
     here.get_by_label("New password", exact=True).fill("a much better one")
-    here.get_by_label("New password, again").fill("a much better one")
+    here.get_by_label("Confirm new password").fill("a much better one")
     here.get_by_role("button", name="Change password").click()
 
-    expect(here.get_by_role("status")).to_contain_text("Your new password holds")
+    expect(here.get_by_role("status")).to_contain_text("Password changed. API keys are not affected.")
     there.reload()
     expect(there.get_by_role("heading", name="Sign in")).to_be_visible()
     owner.refresh_from_db()

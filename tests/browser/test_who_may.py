@@ -49,7 +49,7 @@ def test_an_admin_who_loses_the_role_while_the_page_is_open_changes_nothing(
     else:
         membership.leave(by=BY_TEST)
     with adding.expect_navigation() as added:
-        adding.get_by_role("button", name="Add key").click()
+        adding.get_by_role("button", name="Create key").click()
     with revoking.expect_navigation() as revoked:
         revoking.get_by_role("button", name="Revoke key").click()
 

@@ -16,7 +16,7 @@ from bench.cluster import Cluster
 from tests.faults.conftest import LATE, TASKS, Answer, Site, traffic, wait_for_a_lock
 from tests.helpers import manage, wait_until
 
-AWAY = {"code": 503, "message": "The service can't reach its database for the moment, retry shortly."}
+AWAY = {"code": 503, "message": "The database is temporarily unavailable, retry shortly."}
 
 
 def assert_away(answer: Answer, within: float) -> None:

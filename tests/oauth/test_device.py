@@ -98,7 +98,7 @@ def test_asking_too_often_makes_the_interval_longer(terminal: Terminal, browser:
 def test_a_refusal(terminal: Terminal, browser: Browser) -> None:
     refused = browser.decide_device(terminal.start().json()["user_code"])
 
-    assert "Refused" in refused.text
+    assert "Access denied" in refused.text
     assert terminal.error() == "access_denied"
 
 
@@ -180,7 +180,7 @@ def test_old_requests_are_cleared_away(terminal: Terminal) -> None:
 
 
 def test_a_person_without_a_code_is_asked_for_it(browser: Browser) -> None:
-    assert "Type the code" in browser.open(f"{browser.site}/app/auth/device").text
+    assert "Enter the code" in browser.open(f"{browser.site}/app/auth/device").text
 
 
 def test_a_person_who_is_not_signed_in_signs_in_first(site: str) -> None:

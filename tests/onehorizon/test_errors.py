@@ -272,7 +272,7 @@ def test_while_the_database_is_away_requests_are_503(database: str, tmp_path: Pa
     assert status == 503
     assert json.loads(body) == {
         "code": 503,
-        "message": "The service can't reach its database for the moment, retry shortly.",
+        "message": "The database is temporarily unavailable, retry shortly.",
     }
     names = {name.lower(): value for name, value in headers.items()}
     assert names["retry-after"] == "5"
@@ -280,7 +280,7 @@ def test_while_the_database_is_away_requests_are_503(database: str, tmp_path: Pa
     assert names["cache-control"] == "no-store"
     assert names["x-request-id"]
     assert malformed == 401  # arithmetic needs no database
-    assert "the database is away" in log.read_text()
+    assert "database unavailable" in log.read_text()
     assert secret[17:] not in log.read_text()
 
 

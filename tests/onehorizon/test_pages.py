@@ -44,7 +44,7 @@ def keys_url(workspace: Workspace) -> str:
 def test_a_form_without_its_token_changes_nothing(owner: User, api_key: ApiKey, keys_url: str, there: str) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(owner)
-    form = {"description": "Forged", "expiry": "never", "once": "a" * 32, "text": "x"}
+    form = {"description": "Forged", "expiry": "never", "idempotency_key": "a" * 32, "text": "x"}
 
     answer = strict.post(keys_url + there.format(key=api_key.pk), form)
 
@@ -66,11 +66,13 @@ def test_what_only_takes_a_form_refuses_to_be_opened(page: Client, api_key: ApiK
     assert page.get(keys_url + there.format(key=api_key.pk)).status_code == 405
 
 
-@pytest.mark.parametrize("once", ["", "x", "A" * 32, "a" * 33, "\x00" * 32])
-def test_a_form_whose_number_was_damaged_says_so(page: Client, workspace: Workspace, keys_url: str, once: str) -> None:
-    answer = page.post(f"{keys_url}add/", {"description": "CI", "expiry": "never", "once": once})
+@pytest.mark.parametrize("idempotency_key", ["", "x", "A" * 32, "a" * 33, "\x00" * 32])
+def test_a_form_with_a_bad_idempotency_key_says_so(
+    page: Client, workspace: Workspace, keys_url: str, idempotency_key: str
+) -> None:
+    answer = page.post(f"{keys_url}add/", {"description": "CI", "expiry": "never", "idempotency_key": idempotency_key})
 
-    assert "This form was damaged on its way" in answer.content.decode()
+    assert "This form is incomplete" in answer.content.decode()
     assert not workspace.api_keys.exists()
 
 
@@ -90,7 +92,7 @@ def test_a_search_for_nonsense_comes_back_to_the_list(page: Client, api_key: Api
 
 @pytest.mark.parametrize(
     ("address", "status", "words"),
-    [("/nothing/", 404, "There is nothing here"), ("/broken/", 500, "Something went wrong")],
+    [("/nothing/", 404, "Not found"), ("/broken/", 500, "Something went wrong")],
 )
 def test_errors_wear_the_products_dress(settings: Any, page: Client, address: str, status: int, words: str) -> None:
     settings.ROOT_URLCONF = __name__
@@ -107,7 +109,7 @@ def test_a_host_that_is_not_ours_is_refused(page: Client) -> None:
     answer = page.get("/sign-in/", headers={"Host": "evil.example"})
 
     assert answer.status_code == 400
-    assert "This request can't be read" in answer.content.decode()
+    assert "Invalid request" in answer.content.decode()
 
 
 def test_without_the_database_a_page_says_to_come_back(tmp_path: Path, db: None) -> None:
@@ -123,7 +125,7 @@ def test_without_the_database_a_page_says_to_come_back(tmp_path: Path, db: None)
     with answer.value as error:
         assert error.code == 503
         assert error.headers["Retry-After"] == "5"
-        assert "Back in a moment" in error.read().decode()
+        assert "Temporarily unavailable" in error.read().decode()
 
 
 @pytest.mark.usefixtures("_frozen_clock")

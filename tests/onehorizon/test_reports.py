@@ -32,7 +32,7 @@ def browser(user: User) -> Client:
 
 def creating_a_key_on_the_page(owner: User, workspace: Workspace, settings: Any) -> str:
     settings.APIKEYS_MAX_ACTIVE = "twenty"
-    fields = {"description": "CI", "expiry": "never", "once": "0" * 32}
+    fields = {"description": "CI", "expiry": "never", "idempotency_key": "0" * 32}
     answer = browser(owner).post(f"/w/{workspace.pk}/settings/developer/api-keys/add/?key=a-secret-in-a-query", fields)
     return answer.content.decode()
 

@@ -598,7 +598,7 @@ def test_a_body_that_is_no_object_is_refused(body: Any, api: Api, task: Task) ->
         assert response.status_code == 400
         assert response.json() == {
             "code": 400,
-            "message": "These fields can't be used as sent: body.",
+            "message": "Invalid fields: body.",
             "errors": {"body": ["This must be a JSON object."]},
         }
 

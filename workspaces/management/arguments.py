@@ -5,16 +5,16 @@ from django.db.models import Q
 from workspaces.models import Workspace
 
 
-def workspace_named(text: str) -> Workspace:
-    """The workspace whose id or slug this is. Raises `CommandError`."""
+def get_workspace(id_or_slug: str) -> Workspace:
+    """Return the workspace with this id or slug. Raise `CommandError` if there is none."""
     try:
-        return Workspace.objects.get(Q(pk=text) | Q(slug=text))
-    except (Workspace.DoesNotExist, UnicodeEncodeError):  # an argument needn't be UTF-8
-        raise CommandError(f"There is no workspace with the id or slug {text!r}.") from None
+        return Workspace.objects.get(Q(pk=id_or_slug) | Q(slug=id_or_slug))
+    except (Workspace.DoesNotExist, UnicodeEncodeError):  # arguments may contain bytes that are not UTF-8
+        raise CommandError(f"There is no workspace with the id or slug {id_or_slug!r}.") from None
 
 
-def refusal(error: ValidationError) -> CommandError:
-    """What a validation error says, on one line, each field named."""
+def command_error(error: ValidationError) -> CommandError:
+    """Return a `CommandError` with all messages of a validation error, by field, on one line."""
     sentences = []
     for field, messages in error.message_dict.items():
         name = "" if field == NON_FIELD_ERRORS else f"{field.replace('_', ' ')}: "

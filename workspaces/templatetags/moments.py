@@ -1,4 +1,4 @@
-"""Times as people read them: relative, with the exact one at hand. JavaScript puts both in the reader's zone."""
+"""Relative and exact times as `<time>` elements. JavaScript converts both to the user's time zone."""
 
 from datetime import datetime
 
@@ -13,23 +13,24 @@ _UNITS = [("year", 365 * 86_400), ("month", 30 * 86_400), ("day", 86_400), ("hou
 
 
 def relative(time: datetime, now: datetime) -> str:
-    """`4 minutes ago`, `in 3 months`, `just now`."""
+    """Return the time relative to `now`, such as `4 minutes ago`, `in 3 months` or `just now`."""
     seconds = int((time - now).total_seconds())
     for unit, length in _UNITS:
         count = abs(seconds) // length
         if count:
-            words = f"{count} {unit}{'' if count == 1 else 's'}"
-            return f"in {words}" if seconds > 0 else f"{words} ago"
+            amount = f"{count} {unit}{'' if count == 1 else 's'}"
+            return f"in {amount}" if seconds > 0 else f"{amount} ago"
     return "in a moment" if seconds > 0 else "just now"
 
 
 def exact(time: datetime) -> str:
+    """Return the time in UTC, such as `3 Jan 2026, 08:30 UTC`."""
     return f"{time.astimezone(timezone.get_default_timezone()):%-d %b %Y, %H:%M} UTC"
 
 
 @register.simple_tag
 def moment(time: datetime) -> SafeString:
-    """`<time>`, relative, with the exact time as its title."""
+    """Render a `<time>` element with the relative time, and the exact time as its title."""
     return format_html(
         '<time datetime="{}" title="{}" data-moment="relative">{}</time>',
         time.isoformat(timespec="seconds"),
@@ -40,15 +41,15 @@ def moment(time: datetime) -> SafeString:
 
 @register.simple_tag
 def exact_moment(time: datetime) -> SafeString:
-    """`<time>`, to the minute."""
+    """Render a `<time>` element with the exact time, to the minute."""
     return format_html(
         '<time datetime="{}" data-moment="exact">{}</time>', time.isoformat(timespec="seconds"), exact(time)
     )
 
 
 @register.filter
-def span(seconds: int) -> str:
-    """`15 minutes`, `minute`, `2 hours`: a window's length, to stand after "this"."""
+def duration(seconds: int) -> str:
+    """Return a window's length for use after "last", such as `15 minutes`, `minute` or `2 hours`."""
     for unit, length in _UNITS:
         if seconds >= length and seconds % length == 0:
             count = seconds // length
@@ -57,5 +58,5 @@ def span(seconds: int) -> str:
 
 
 @register.filter
-def at(mapping: dict[str, str], key: str) -> str:
+def get_item(mapping: dict[str, str], key: str) -> str:
     return mapping[key]

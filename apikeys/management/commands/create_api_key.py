@@ -9,21 +9,21 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from apikeys.models import ActiveKeyLimitReached, ApiKey
 from apikeys.serializers import ApiKeySerializer
-from workspaces.management.arguments import refusal, workspace_named
+from workspaces.management.arguments import command_error, get_workspace
 from workspaces.models import Actor, Via, WorkspaceSuspended
 
 
 class Command(BaseCommand):
-    help = "Makes an API key. The secret is all that goes to standard output, once."
+    help = "Creates an API key. Prints only its secret to standard output. The secret is shown once."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("workspace", metavar="WORKSPACE", help="its id or slug")
-        parser.add_argument("--description", required=True, help="the service and the environment it is for")
-        parser.add_argument("--json", action="store_true", help="print one JSON object, the secret in it")
-        parser.add_argument("--expires-at", metavar="TIME", help="ISO 8601; UTC unless it says otherwise")
+        parser.add_argument("workspace", metavar="WORKSPACE", help="id or slug")
+        parser.add_argument("--description", required=True, help="the service and the environment that use the key")
+        parser.add_argument("--json", action="store_true", help="print one JSON object that includes the secret")
+        parser.add_argument("--expires-at", metavar="TIME", help="ISO 8601; UTC unless the time has an offset")
 
     def handle(self, **options: Any) -> None:
-        workspace = workspace_named(options["workspace"])
+        workspace = get_workspace(options["workspace"])
         try:
             api_key, secret = ApiKey.objects.create_key(
                 workspace,
@@ -34,11 +34,11 @@ class Command(BaseCommand):
         except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
             raise CommandError(str(error)) from None
         except ValidationError as error:
-            raise refusal(error) from None
+            raise command_error(error) from None
         self.stdout.write(
             json.dumps({**ApiKeySerializer(api_key).data, "secret": secret}) if options["json"] else secret
         )
-        self.stderr.write(f"{api_key.pk} in {workspace.name}. The secret is not shown again.")
+        self.stderr.write(f"Created {api_key.pk} in {workspace.name}. The secret can't be shown again.")
 
 
 def _time(text: str | None) -> datetime | None:
@@ -50,5 +50,5 @@ def _time(text: str | None) -> datetime | None:
     except ValueError:
         time = None
     if time is None:
-        raise CommandError(f"--expires-at takes a time such as 2027-01-31T12:00:00Z, not {text!r}.")
+        raise CommandError(f"Invalid --expires-at {text!r}: use a time such as 2027-01-31T12:00:00Z.")
     return time if timezone.is_aware(time) else timezone.make_aware(time)

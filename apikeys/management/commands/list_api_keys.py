@@ -6,28 +6,28 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from apikeys.serializers import ApiKeySerializer
-from workspaces.management.arguments import workspace_named
+from workspaces.management.arguments import get_workspace
 
 COLUMNS = "{:<30}  {:<18}  {:<8}  {:<17}  {:<17}  {}"
 
 
 class Command(BaseCommand):
-    help = "Lists a workspace's API keys, newest first. Never a secret."
+    help = "Lists a workspace's API keys, newest first, without secrets."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("workspace", metavar="WORKSPACE", help="its id or slug")
+        parser.add_argument("workspace", metavar="WORKSPACE", help="id or slug")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, **options: Any) -> None:
-        workspace = workspace_named(options["workspace"])
+        workspace = get_workspace(options["workspace"])
         api_keys = workspace.api_keys.with_users()
         if options["json"]:
-            answer = {
+            output = {
                 "apiKeys": [ApiKeySerializer(api_key).data for api_key in api_keys],
                 "activeCount": api_keys.active().count(),
                 "activeLimit": settings.APIKEYS_MAX_ACTIVE,
             }
-            self.stdout.write(json.dumps(answer))
+            self.stdout.write(json.dumps(output))
             return
         self.stdout.write(COLUMNS.format("id", "key", "status", "created (UTC)", "last used (UTC)", "description"))
         for api_key in api_keys:

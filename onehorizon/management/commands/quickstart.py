@@ -27,27 +27,27 @@ WELCOME = """
   export ONE_API_KEY={secret}
   curl http://{host}:{port}/api/v1/workspaces/current/tasks -H "Authorization: Bearer $ONE_API_KEY"
 
-  Ctrl-C stops the server. The data stays in var/.
+  Press Ctrl-C to stop the server. The data stays in var/.
 """
 
 
 class Command(BaseCommand):
-    help = "Migrates, seeds the demo workspace, prints how to use it, and serves it on this machine."
+    help = "Migrates, seeds the demo workspace, prints its URL, sign-in and API key, and serves it on this machine."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=8000)
 
     def handle(self, **options: Any) -> None:
         port = options["port"]
-        _require_free(port)
+        _require_free_port(port)
         call_command("migrate", verbosity=0)
         try:
-            seeded = demo.seed()
+            demo_data = demo.seed()
         except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
             raise CommandError(str(error)) from None
         connections.close_all()
-        owner = seeded.users[0]
-        self.stdout.write(WELCOME.format(host=HOST, port=port, secret=seeded.secret, **owner))
+        owner = demo_data.users[0]
+        self.stdout.write(WELCOME.format(host=HOST, port=port, secret=demo_data.secret, **owner))
         self.stdout.flush()
         Server(
             "onehorizon.wsgi:application",
@@ -61,14 +61,14 @@ class Command(BaseCommand):
         ).serve()
 
 
-def _require_free(port: int) -> None:
-    """A server that is told of a taken port after it has printed its address is no help."""
+def _require_free_port(port: int) -> None:
+    """Raise `CommandError` if the port can't be bound, before the command prints the URL."""
     if not 0 < port < 65536:
-        raise CommandError(f"A port is a number from 1 to 65535, not {port}.")
+        raise CommandError(f"Invalid port {port}: use a number from 1 to 65535.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            why = "taken" if error.errno == errno.EADDRINUSE else f"not to be had ({error.strerror})"
-            raise CommandError(f"Port {port} is {why}. Choose another: make run PORT={port % 65535 + 1}") from None
+            problem = "is already in use" if error.errno == errno.EADDRINUSE else f"can't be bound ({error.strerror})"
+            raise CommandError(f"Port {port} {problem}. Use another: make run PORT={port % 65535 + 1}") from None

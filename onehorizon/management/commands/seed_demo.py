@@ -9,21 +9,21 @@ from workspaces.models import WorkspaceSuspended
 
 
 class Command(BaseCommand):
-    help = "Makes the demo workspace with its people and tasks, and a new API key in it. Safe to repeat."
+    help = "Creates the demo workspace with its users and tasks if they are missing, and a new API key."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, **options: Any) -> None:
         try:
-            seeded = demo.seed()
+            demo_data = demo.seed()
         except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
             raise CommandError(str(error)) from None
         if options["json"]:
-            answer = {"workspaceId": seeded.workspace.pk, "apiKey": seeded.secret, "users": seeded.users}
-            self.stdout.write(json.dumps(answer))
+            output = {"workspaceId": demo_data.workspace.pk, "apiKey": demo_data.secret, "users": demo_data.users}
+            self.stdout.write(json.dumps(output))
             return
-        self.stdout.write(f"workspace  {seeded.workspace.pk}")
-        self.stdout.write(f"API key    {seeded.secret}")
-        for user in seeded.users:
+        self.stdout.write(f"workspace  {demo_data.workspace.pk}")
+        self.stdout.write(f"API key    {demo_data.secret}")
+        for user in demo_data.users:
             self.stdout.write(f"{user['role']:<10} {user['email']}  {user['password']}")

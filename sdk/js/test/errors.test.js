@@ -22,7 +22,7 @@ test('a refusal is an exception with the code and the message of the envelope', 
     assert.ok(error instanceof Error);
     assert.equal(error.name, 'ApiError');
     assert.equal(error.code, 404);
-    assert.equal(error.message, 'There is nothing here, or it is not yours to see.');
+    assert.equal(error.message, 'Not found.');
     assert.deepEqual(error.errors, {});
     assert.ok(error.response.headers.get('RateLimit'));
 });
