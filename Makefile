@@ -25,9 +25,9 @@ lint: .venv/.installed-dev
 bench: .venv/.installed-bench
 	@$(BIN)/python -m bench $(ARGS)
 
-# The tests in tests/fuzz with many more cases, different ones each time; FUZZ_SEED=… repeats a run.
+# The tests in tests/system/fuzz with many more cases, different ones each time; FUZZ_SEED=… repeats a run.
 fuzz: .venv/.installed-dev .venv/.installed-fuzz
-	@FUZZ=long $(BIN)/pytest tests/fuzz -o python_files='test_*.py guided.py' $(ARGS)
+	@FUZZ=long $(BIN)/pytest tests/system/fuzz -o python_files='test_*.py guided.py' $(ARGS)
 
 # The report of the --cov runs before it, on both databases: some of the code is for one of them alone.
 coverage: .venv/.installed-dev
@@ -73,7 +73,7 @@ audit: .venv/.installed-dev
 # Stores the database of this release, with keys in use, for the upgrade tests of every later one.
 fixture: RELEASE ?= $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 fixture: .venv/.installed-dev
-	$(BIN)/python -m tests.upgrades.keep $(RELEASE)
+	$(BIN)/python -m tests.system.upgrades.keep $(RELEASE)
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "One Horizon needs Python 3.11 or newer; this is %s. Name another with: make PYTHON=python3.12" % sys.version.split()[0])'

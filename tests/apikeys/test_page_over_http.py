@@ -1,4 +1,4 @@
-"""The page's answers as such: where a form leads, and with which status. How it feels is tried in tests/browser."""
+"""The pages over HTTP: redirects and statuses. tests/system/browser covers them in a browser."""
 
 from __future__ import annotations
 

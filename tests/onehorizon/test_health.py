@@ -1,4 +1,4 @@
-"""What probes are told. How they behave while PostgreSQL is away is tried in tests/faults."""
+"""What probes are told. How they behave while PostgreSQL is away is tried in tests/system/faults."""
 
 from __future__ import annotations
 

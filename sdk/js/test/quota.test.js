@@ -1,4 +1,4 @@
-// Against a workspace whose quota, of the tier `small`, is exhausted for some seconds: `tests/sdk/test_js.py` prepares it.
+// Against a workspace whose quota, of the tier `small`, is exhausted for some seconds: `tests/system/sdk/test_js.py` prepares it.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 

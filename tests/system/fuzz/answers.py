@@ -16,7 +16,7 @@ django.setup()
 
 from apikeys import keys  # noqa: E402, they need the settings
 from tests.described import require_described  # noqa: E402
-from tests.fuzz.envelope import require_envelope  # noqa: E402
+from tests.system.fuzz.envelope import require_envelope  # noqa: E402
 
 TRIMMED = {"title": 200, "description": 100}
 BEARER = os.environ["FUZZ_AUTHORIZATION"].partition(" ")[2]

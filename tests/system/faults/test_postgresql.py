@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from bench.cluster import Cluster
-from tests.faults.conftest import LATE, TASKS, Answer, Site, traffic, wait_for_a_lock
 from tests.helpers import manage, wait_until
+from tests.system.faults.conftest import LATE, TASKS, Answer, Site, traffic, wait_for_a_lock
 
 AWAY = {"code": 503, "message": "The database is temporarily unavailable, retry shortly."}
 

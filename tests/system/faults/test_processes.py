@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from bench.cluster import Cluster
-from tests.faults.conftest import LATE, TASKS, Site, serving, wait_for_a_lock
 from tests.helpers import PATIENCE, wait_until
+from tests.system.faults.conftest import LATE, TASKS, Site, serving, wait_for_a_lock
 
 
 def test_a_worker_killed_in_a_request_takes_nothing_else_with_it(cluster: Cluster, site: Site) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from tests.faults.conftest import LATE, LIFTED, TASKS, seeded, serving
+from tests.system.faults.conftest import LATE, LIFTED, TASKS, seeded, serving
 
 ROOM = 300  # KiB more than the database has; a write-ahead log reaches that soon
 

@@ -9,7 +9,7 @@ import pytest
 
 from sdk.generate import PACKAGE
 from tests.helpers import ROOT, committed, exhaust_quota, make_token, run_over_quota
-from tests.sdk.conftest import Run
+from tests.system.sdk.conftest import Run
 from workspaces.models import Task, User, Workspace
 
 pytestmark = committed

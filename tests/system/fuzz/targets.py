@@ -1,4 +1,4 @@
-"""What atheris drives, led by the code that its inputs reach: `python -m tests.fuzz.targets bearer -max_total_time=60`.
+"""Targets for atheris, which is guided by coverage: `python -m tests.system.fuzz.targets bearer -max_total_time=60`.
 
 It mutates the files in a directory that is named too. What it can't get past by chance, such as a checksum, is helped.
 """
@@ -32,7 +32,7 @@ with atheris.instrument_imports(
     from core.formats import BodyTooLarge, OrjsonParser
     from onehorizon.errors import envelope, flatten
     from onehorizon.wsgi import application  # noqa: F401, all that a request comes by
-    from tests.fuzz.envelope import require_envelope
+    from tests.system.fuzz.envelope import require_envelope
     from workspaces.ids import is_id, new_id
     from workspaces.serializers import task_query
 

@@ -11,7 +11,7 @@ import requests
 from django.db import connection
 
 from tests.helpers import PATIENCE, database_url, fetch, manage, server
-from tests.upgrades.keep import KEPT, empty_postgresql, load
+from tests.system.upgrades.keep import KEPT, empty_postgresql, load
 
 FILES = sorted(KEPT.glob("*.sql"))
 RELEASES = sorted({file.name.rsplit(".", 2)[0] for file in FILES})

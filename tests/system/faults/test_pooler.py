@@ -24,8 +24,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from bench.cluster import Cluster, as_postgres
-from tests.faults.conftest import ENOUGH_FOR_EVERY_WORKER, TASKS, Answer, Site, granian, serving
 from tests.helpers import ROOT, environment, free_port, manage, process, program
+from tests.system.faults.conftest import ENOUGH_FOR_EVERY_WORKER, TASKS, Answer, Site, granian, serving
 
 CONNECTIONS = 3  # to PostgreSQL, for the 8 threads of 4 workers
 LIMITS = ["statement_timeout = 10000", "lock_timeout = 3000", "idle_in_transaction_session_timeout = 15000"]
@@ -65,7 +65,7 @@ class Seeded:
     owner: str
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def seeded(cluster: Cluster) -> Seeded:
     """A database of its own, with a role whose sessions have their limits, and a time zone that isn't ours."""
     cluster.ask("CREATE ROLE app LOGIN")
@@ -107,7 +107,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def directory(cluster: Cluster) -> Path:
     """Where PostgreSQL's user, who runs PgBouncer too, may read."""
     made = cluster.directory / "pgbouncer"

@@ -26,10 +26,10 @@ from apikeys import keys
 from apikeys.models import ApiKey
 from core.client_ip import client_ip, network_of
 from core.formats import BodyTooLarge, OrjsonParser
-from tests.fuzz.budget import tried
-from tests.fuzz.envelope import require_envelope
-from tests.fuzz.strategies import bodies, header_values, ids, json_texts, like, sendable, texts, timestamps
 from tests.helpers import Api, make_token
+from tests.system.fuzz.budget import tried
+from tests.system.fuzz.envelope import require_envelope
+from tests.system.fuzz.strategies import bodies, header_values, ids, json_texts, like, sendable, texts, timestamps
 from workspaces.ids import is_id, new_id
 from workspaces.models import AuditEvent, Task, TaskContributor, Tier, User, Workspace
 from workspaces.serializers import task_query

@@ -22,7 +22,7 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KEPT = Path(__file__).parent / "releases"
 POSTGRES = "postgres://postgres@127.0.0.1:5432/postgres"
 

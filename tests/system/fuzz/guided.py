@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.budget import SEED
-from tests.fuzz.strategies import MALFORMED
 from tests.helpers import ROOT, committed, environment, make_key, make_token, make_user, make_workspace
+from tests.system.fuzz.budget import SEED
+from tests.system.fuzz.strategies import MALFORMED
 from workspaces.ids import new_id
 from workspaces.models import Tier
 
@@ -43,7 +43,7 @@ def test_no_input_that_atheris_finds_breaks_a_parser(
     for number, seed in enumerate(good[target]):
         (corpus / str(number)).write_bytes(seed)
 
-    command = [sys.executable, "-m", "tests.fuzz.targets", target, str(corpus), f"-artifact_prefix={tmp_path}/"]
+    command = [sys.executable, "-m", "tests.system.fuzz.targets", target, str(corpus), f"-artifact_prefix={tmp_path}/"]
     command += [f"-max_total_time={SECONDS}", f"-seed={SEED}", "-max_len=4096", "-timeout=20", "-print_final_stats=1"]
     roomy = {"APIKEYS_FAILURES_PER_MINUTE": "100000", "APIKEYS_MAX_ACTIVE": "200", "TRUSTED_PROXIES": "127.0.0.1"}
     with (tmp_path / "log").open("wb") as log:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.fuzz.budget import LONG, SEED
 from tests.helpers import ROOT, committed, environment, make_key, make_token, make_user, make_workspace, server
+from tests.system.fuzz.budget import LONG, SEED
 from workspaces.models import Task, Tier
 
 EXAMPLES = 200 if LONG else 2  # of each operation in a round, at most; and as many walks
@@ -67,7 +67,7 @@ def try_document(
     ran = subprocess.run(
         command,
         cwd=ROOT,
-        env=environment(SCHEMATHESIS_HOOKS="tests.fuzz.answers", FUZZ_AUTHORIZATION=authorization),
+        env=environment(SCHEMATHESIS_HOOKS="tests.system.fuzz.answers", FUZZ_AUTHORIZATION=authorization),
         capture_output=True,
         text=True,
         timeout=3600,
