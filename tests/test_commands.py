@@ -161,6 +161,8 @@ def test_revoke_api_key_refuses_in_one_sentence(acme: Workspace) -> None:
     assert refusal("revoke_api_key", secret[:-1]) == unknown
     assert refusal("revoke_api_key", "\udcff") == unknown
     assert "at most 200 characters" in refusal("revoke_api_key", secret, reason="a" * 201)
+    not_secret = "reason: Don't put a key in the reason; it isn't secret."
+    assert refusal("revoke_api_key", secret, reason=f"Leaked: {secret}") == not_secret
     api_key.refresh_from_db()
     assert api_key.status == "active"
 
