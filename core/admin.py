@@ -1,4 +1,4 @@
-"""The operators' site: Django's admin in the product's dress, for many rows, written down in the audit events."""
+"""Base classes and helpers of the operators' site: Django's admin in the product's layout, for large tables."""
 
 from typing import Any, TypeVar, cast
 
@@ -31,7 +31,10 @@ class OperatorsSite(admin.AdminSite):
         return {**super().each_context(request), "environment": settings.ENVIRONMENT}
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The product's own sign-in, with its limits; whoever is signed in already is not of the staff."""
+        """Redirect to the product's sign-in page, which has rate limits.
+
+        Raise `PermissionDenied` for a signed-in user: that user has no access to the admin.
+        """
         if request.user.is_authenticated:
             raise PermissionDenied
         return redirect_to_login(request.GET.get("next", request.path.removesuffix("login/")))
@@ -41,7 +44,7 @@ class OperatorsSite(admin.AdminSite):
 
 
 class BoundedPaginator(Paginator[Any]):
-    """Counts no further than `MOST` rows: a list of a million is narrowed down, not leafed through."""
+    """Counts at most `MOST` rows, because counting millions of rows is slow. Operators filter such lists."""
 
     MOST = 10_000
 
@@ -52,11 +55,12 @@ class BoundedPaginator(Paginator[Any]):
 
     @property
     def is_cut(self) -> bool:
+        """Whether there may be more rows than the paginator counted."""
         return self.count == self.MOST
 
 
 class ReadOnlyMixin:
-    """For a ModelAdmin whose rows nobody adds, changes or deletes through the admin."""
+    """For a ModelAdmin whose rows can't be added, changed or deleted in the admin."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""Where a request came from, when proxies stand between."""
+"""The client's IP address, also behind trusted proxies."""
 
 import ipaddress
 from functools import lru_cache
@@ -11,48 +11,51 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @lru_cache(maxsize=4096)
-def _parsed(text: str) -> IPAddress | None:
+def _parse(text: str) -> IPAddress | None:
     try:
-        address = ipaddress.ip_address(text.strip())
+        ip = ipaddress.ip_address(text.strip())
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address
+    return getattr(ip, "ipv4_mapped", None) or ip
 
 
-def _trusted(address: IPAddress) -> bool:
-    return any(address in network for network in settings.TRUSTED_PROXIES)
+def _is_trusted(ip: IPAddress) -> bool:
+    return any(ip in network for network in settings.TRUSTED_PROXIES)
 
 
 def sent_by_trusted_proxy(request: HttpRequest) -> bool:
-    peer = _parsed(request.META.get("REMOTE_ADDR", ""))
-    return peer is not None and _trusted(peer)
+    peer = _parse(request.META.get("REMOTE_ADDR", ""))
+    return peer is not None and _is_trusted(peer)
 
 
 def client_ip(request: HttpRequest) -> str | None:
-    """The address that a request came from, as text; None where the server gives none (a Unix socket).
+    """Return the client IP as text, or None if the server reports none (a Unix socket).
 
-    X-Forwarded-For is read from its end, the hop nearest to us, and only as far as `TRUSTED_PROXIES` vouches:
-    the first address that isn't a trusted proxy is the client's, and whatever stands before it is its own claim.
+    X-Forwarded-For is read from its end, where the nearest proxy adds its entry. The first IP that is not in
+    `TRUSTED_PROXIES` is the client's. The entries before it are ignored: the client can forge them.
     """
-    if not hasattr(request, "_client_ip"):  # the log, the limits and the audit events ask for it
+    if not hasattr(request, "_client_ip"):  # cached: logs, rate limits and audit events all use it
         request._client_ip = _client_ip(request.META)  # type: ignore[attr-defined]
-    found: str | None = request._client_ip  # type: ignore[attr-defined]
-    return found
+    ip: str | None = request._client_ip  # type: ignore[attr-defined]
+    return ip
 
 
 def _client_ip(meta: dict[str, Any]) -> str | None:
-    client = _parsed(meta.get("REMOTE_ADDR", ""))
+    client = _parse(meta.get("REMOTE_ADDR", ""))
     hops = meta.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    while client is not None and _trusted(client) and hops:
-        hop = _parsed(hops.pop())
+    while client is not None and _is_trusted(client) and hops:
+        hop = _parse(hops.pop())
         if hop is None:
             break
         client = hop
     return str(client) if client is not None else None
 
 
-def network_of(address: str | None) -> str:
-    """What limits count in place of an address: of IPv6 the /64, which one client owns; "" where there is none."""
-    if address is None or ":" not in address:
-        return address or ""
-    return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
+def network_of(ip: str | None) -> str:
+    """Return the network that rate limits count: an IPv6 client's /64, the IPv4 address itself, or "" for None.
+
+    A client usually owns a whole IPv6 /64, and could use a new IP for each request.
+    """
+    if ip is None or ":" not in ip:
+        return ip or ""
+    return str(ipaddress.ip_network((ip.partition("%")[0], 64), strict=False))

@@ -1,4 +1,4 @@
-"""JSON in and out, for DRF."""
+"""DRF's JSON parser and renderer, on orjson."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class BodyTooLarge(exceptions.APIException):
 
 
 class OrjsonRenderer(BaseRenderer):
-    """Times as RFC 3339 in UTC; those that SQLite's driver hands over without a zone are in UTC."""
+    """Renders JSON. Times are RFC 3339 in UTC; naive times, such as those that SQLite's driver returns, are UTC."""
 
     media_type = "application/json"
     format = "json"
@@ -27,7 +27,10 @@ class OrjsonRenderer(BaseRenderer):
 
 
 class OrjsonParser(BaseParser):
-    """JSON as RFC 8259 has it: UTF-8, no NaN, no lone surrogates, at most `MAX_BODY_BYTES`."""
+    """Parses strict JSON (RFC 8259): UTF-8, no NaN, no lone surrogates, at most `MAX_BODY_BYTES` bytes.
+
+    Raises `ParseError` and `BodyTooLarge`.
+    """
 
     media_type = "application/json"
 

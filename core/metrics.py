@@ -1,4 +1,4 @@
-"""Prometheus metrics of this process, on a listener of its own. Nothing is counted while METRICS_ADDRESS is unset.
+"""Prometheus metrics of this process, served on a separate port. Without METRICS_ADDRESS nothing is measured.
 
 Labels must be bounded, and contain no person, key or client IP. See docs/architecture.md.
 """
@@ -18,29 +18,30 @@ from prometheus_client.registry import Collector
 logger = logging.getLogger("onehorizon.metrics")
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-PORTS = 64  # how many processes may stand side by side
+PORTS = 64  # how many ports a process tries; each process needs one
 
-_ON = settings.METRICS_ADDRESS is not None
+_ENABLED = settings.METRICS_ADDRESS is not None
 
-_requests = Counter("onehorizon_requests", "Requests answered.", ["method", "route", "status"])
+_requests = Counter("onehorizon_requests", "Completed requests.", ["method", "route", "status"])
 _latency = Histogram(
     "onehorizon_request_seconds",
-    "Time from a request's arrival to its answer.",
+    "Time from the arrival of a request to its response.",
     ["method", "route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-_authentications = Counter("onehorizon_authentications", "Bearer strings judged.", ["kind", "outcome"])
-_refusals = Counter("onehorizon_quota_refusals", "Requests refused by a quota.", ["tier"])
-_proofs = Counter("onehorizon_proofs", "Right secrets, by whether a proof of them was at hand.", ["outcome"])
+_authentications = Counter("onehorizon_authentications", "Authentications by bearer token.", ["kind", "outcome"])
+_refusals = Counter("onehorizon_quota_refusals", "Requests rejected because a quota was exceeded.", ["tier"])
+_proofs = Counter("onehorizon_proofs", "Correct secrets, by whether the proof cache had an entry.", ["outcome"])
 _argon2 = Histogram(
     "onehorizon_argon2_seconds",
-    "Time in Argon2, without the wait for a turn.",
+    "Duration of an Argon2 run, without the wait for the semaphore.",
     buckets=(0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1),
 )
 
 
 def count_request(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
-    if _ON:
+    """Count a completed request and its duration by the URL pattern, never by the path, which is unbounded."""
+    if _ENABLED:
         method = request.method if request.method in METHODS else "other"
         route = request.resolver_match.route if request.resolver_match else "unmatched"
         _requests.labels(method, route, response.status_code).inc()
@@ -48,44 +49,50 @@ def count_request(request: HttpRequest, response: HttpResponse, seconds: float) 
 
 
 def count_authentication(kind: str, outcome: str) -> None:
-    if _ON:
+    """Count an authentication. `kind`: `api_key`, `access_token`; `outcome`: `admitted`, `malformed`, `refused`."""
+    if _ENABLED:
         _authentications.labels(kind, outcome).inc()
 
 
 def count_quota_refusal(tier: str) -> None:
-    if _ON:
+    if _ENABLED:
         _refusals.labels(tier).inc()
 
 
 def count_proof(outcome: str) -> None:
-    if _ON:
+    """Count a lookup in the proof cache. `outcome`: `hit`, `miss`."""
+    if _ENABLED:
         _proofs.labels(outcome).inc()
 
 
 def time_argon2() -> AbstractContextManager[object]:
-    return _argon2.time() if _ON else nullcontext()
+    """Return a context manager that measures an Argon2 run."""
+    return _argon2.time() if _ENABLED else nullcontext()
 
 
 class PoolCollector(Collector):
-    """The connections to PostgreSQL, as they stand when asked. SQLite has no pool."""
+    """Reports the state of the PostgreSQL connection pool when Prometheus scrapes. SQLite has no pool."""
 
     def collect(self) -> Iterable[Metric]:
         pool = getattr(connection, "pool", None)
         if pool is None:
             return
-        told = pool.get_stats()
-        figures = {
-            "size": ("Connections of the pool.", told["pool_size"]),
-            "max": ("Connections the pool may have.", told["pool_max"]),
-            "in_use": ("Connections lent to threads.", told["pool_size"] - told["pool_available"]),
-            "waiting": ("Requests that wait for a connection.", told["requests_waiting"]),
+        stats = pool.get_stats()
+        gauges = {
+            "size": ("Connections in the pool.", stats["pool_size"]),
+            "max": ("Maximum number of connections.", stats["pool_max"]),
+            "in_use": ("Connections in use by threads.", stats["pool_size"] - stats["pool_available"]),
+            "waiting": ("Requests that wait for a connection.", stats["requests_waiting"]),
         }
-        for name, (text, value) in figures.items():
-            yield GaugeMetricFamily(f"onehorizon_pool_{name}", text, value)
+        for name, (documentation, value) in gauges.items():
+            yield GaugeMetricFamily(f"onehorizon_pool_{name}", documentation, value)
 
 
 def serve() -> None:
-    """Opens this process's listener, where there is to be one. What serves customers goes on where it can't be had."""
+    """Serve the metrics of this process on the first free port from METRICS_ADDRESS on, if that is set.
+
+    If no port can be bound, log a warning and return: the process must serve requests without metrics too.
+    """
     if settings.METRICS_ADDRESS is None:
         return
     host, first = settings.METRICS_ADDRESS
@@ -96,8 +103,8 @@ def serve() -> None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 continue
-            logger.warning("no metrics: %s:%s is not to be had (%s)", host, port, error.strerror)
+            logger.warning("no metrics: %s:%s could not be bound (%s)", host, port, error.strerror)
             return
         logger.info("metrics at http://%s:%s/metrics", host, listener.server_port)
         return
-    logger.warning("no metrics: %s ports from %s:%s on are taken", PORTS, host, first)
+    logger.warning("no metrics: all %s ports from %s:%s on are in use", PORTS, host, first)

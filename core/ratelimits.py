@@ -1,4 +1,4 @@
-"""The exception for an exceeded rate limit, and coarse limits on the pages' forms."""
+"""The exception for an exceeded rate limit, and approximate rate limits for the forms on pages."""
 
 import logging
 from collections.abc import Callable
@@ -18,9 +18,9 @@ logger = logging.getLogger("onehorizon.ratelimits")
 
 
 class RateLimited(Throttled):
-    """A rate limit was exceeded. `wait` is the number of whole seconds, at least 1, until there is room again.
+    """A rate limit was exceeded. `wait` is the delay until a retry, in whole seconds, at least 1.
 
-    DRF's stock exception handler answers it with 429, this message, and `Retry-After`.
+    DRF's stock exception handler returns a 429 with this message and `Retry-After`.
     """
 
     wait: int
@@ -31,35 +31,36 @@ class RateLimited(Throttled):
 
 
 def limit_form(request: HttpRequest, group: str, key: str, rate: str) -> None:
-    """Counts a form's use under `key` (an account, a person; `ip` for the client's address), `rate` such as `10/5m`.
+    """Count a submission of the form `group` by `key`: an account, a person, or `ip` for the client IP's network.
 
-    Raises `RateLimited`. For people at a page; API requests have an exact quota of their own (workspaces.quota).
+    `rate` is a number of submissions and a time, such as `10/5m`. Raise `RateLimited` if it is exceeded. This is for
+    pages only: API requests have an exact quota (`workspaces.quota`).
     """
-    counted = network_of(client_ip(request)) if key == "ip" else key
-    usage = get_usage(request, group=group, key=lambda *_: counted, rate=rate, increment=True)
+    subject = network_of(client_ip(request)) if key == "ip" else key
+    usage = get_usage(request, group=group, key=lambda *_: subject, rate=rate, increment=True)
     if usage and usage["should_limit"]:
         raise RateLimited("too many attempts", max(int(usage["time_left"]), 1))
 
 
 class SharedOrOwnCache(LocMemCache):
-    """What django-ratelimit counts in: the cache that the hosts share, and this process's memory while that is away.
+    """The cache of django-ratelimit: the shared cache, or this process's memory while the shared one is unavailable.
 
-    So a form neither fails nor loses its limit for want of the cache; the limit is then each process's own.
+    Forms keep working then, and keep a limit, but each process counts for itself.
     """
 
     def add(self, key: str, *args: Any, **options: Any) -> bool:
-        return _tried(caches["default"].add, super().add, key, *args, **options)
+        return _with_fallback(caches["default"].add, super().add, key, *args, **options)
 
     def incr(self, key: str, *args: Any, **options: Any) -> int:
-        """Raises `ValueError` where there is no such key, as every cache does."""
-        return _tried(caches["default"].incr, super().incr, key, *args, **options)
+        """Raise `ValueError` if the key does not exist, as every cache does."""
+        return _with_fallback(caches["default"].incr, super().incr, key, *args, **options)
 
 
-def _tried(shared: Callable[..., Result], own: Callable[..., Result], *args: Any, **options: Any) -> Result:
+def _with_fallback(shared: Callable[..., Result], local: Callable[..., Result], *args: Any, **options: Any) -> Result:
     try:
         return shared(*args, **options)
     except ValueError:
         raise
-    except Exception as error:  # every cache's client has errors of its own
-        logger.warning("the shared cache is away, this process counts by itself: %s", error)
-        return own(*args, **options)
+    except Exception as error:  # each cache client has its own exception classes
+        logger.warning("shared cache unavailable, this process counts for itself: %s", error)
+        return local(*args, **options)

@@ -1,4 +1,4 @@
-"""Reports of unhandled errors, on DEBUG's page and in mails to ADMINS: where it failed and why, and no secret."""
+"""Error reports without secrets, for DEBUG's error page and for email to ADMINS."""
 
 import re
 from types import FrameType
@@ -12,7 +12,7 @@ from core.logs import redact
 
 
 class ReportFilter(SafeExceptionReporterFilter):
-    """Django's hides what is marked as sensitive while DEBUG is off. This shows nothing that a request brought."""
+    """Hides all request values. Django's filter hides only those marked as sensitive, and only while DEBUG is off."""
 
     hidden_settings = re.compile(
         rf"{SafeExceptionReporterFilter.hidden_settings.pattern}|COOKIE|_URL\b|LOCATION|_URI\b|QUERY_STRING|REFERER",
@@ -26,11 +26,13 @@ class ReportFilter(SafeExceptionReporterFilter):
         return dict.fromkeys(getattr(request, "COOKIES", {}), self.cleansed_substitute)
 
     def get_traceback_frame_variables(self, request: HttpRequest | None, tb_frame: FrameType) -> Any:
-        """Types instead of values: a secret has passed through many a library's variables."""
+        """Return the types of the variables, not their values: variables of libraries may contain a secret."""
         return [(name, type(value)) for name, value in tb_frame.f_locals.items()]
 
 
 class Reporter(ExceptionReporter):
+    """Removes the query string from reports, and redacts credentials in them."""
+
     def get_traceback_data(self) -> dict[str, Any]:
         data: dict[str, Any] = super().get_traceback_data()
         if self.request is not None:

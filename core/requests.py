@@ -1,4 +1,4 @@
-"""Requests as Django reads them, but for what a sender's own words could do to the reading."""
+"""Hardened request parsing: the WSGI handler and its request class."""
 
 from io import BytesIO
 from typing import Any
@@ -13,16 +13,19 @@ WITHOUT_BODY = ("GET", "HEAD")
 
 
 class Request(WSGIRequest):
+    """A request whose headers can't make parsing fail or take long. Supports chunked bodies."""
+
     def __init__(self, environ: dict[str, Any]) -> None:
         if not environ.get("CONTENT_LENGTH") and environ["REQUEST_METHOD"] not in WITHOUT_BODY:
-            # A body in chunks. Django reads as much as was announced, which is nothing.
+            # A chunked body. Django reads CONTENT_LENGTH bytes, and a chunked request has no Content-Length.
             body = environ["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
             environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
         super().__init__(environ)
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
-        """Text is UTF-8, whatever charset is named: Django would look it up among Python's codecs, of which some decode
-        no text and some take minutes. A Content-Type that can't be read is none.
+        """Parse the Content-Type but ignore its charset: text is always UTF-8. A malformed one counts as absent.
+
+        Django would look the charset up among Python's codecs. Some of them don't decode text, some take minutes.
         """
         try:
             self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
@@ -34,7 +37,7 @@ class Request(WSGIRequest):
         try:
             return super().parse_file_upload(META, post_data)
         except (ValueError, LookupError) as error:
-            raise MultiPartParserError("The headers of a part can't be read.") from error
+            raise MultiPartParserError("A part of the form has malformed headers.") from error
 
 
 class Handler(WSGIHandler):
@@ -42,7 +45,7 @@ class Handler(WSGIHandler):
 
 
 class NoUploads(FileUploadHandler):
-    """No form here takes a file, so none is kept in memory or on the disk while somebody sends it."""
+    """Rejects file uploads. No form accepts a file, so none is stored in memory or on disk."""
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
-        raise MultiPartParserError("Files can't be uploaded here.")
+        raise MultiPartParserError("File uploads are not supported.")

@@ -10,16 +10,21 @@ from django.utils import timezone
 
 
 def digest(session_key: str) -> str:
-    """The first 160 bits of the SHA-256, which is what the column has room for; the key has 165 random bits."""
+    """Return the first 160 bits of the key's SHA-256, in hexadecimal: the 40 characters that the column can store.
+
+    The key has 165 random bits.
+    """
     return hashlib.sha256(session_key.encode()).hexdigest()[:40]
 
 
 class SessionStore(db.SessionStore):
+    """Looks up, stores and deletes rows by the digest of the session key."""
+
     def _get_session_from_db(self) -> Session | None:
-        found = Session.objects.filter(pk=digest(self.session_key or ""), expire_date__gt=timezone.now()).first()
-        if found is None:
+        session = Session.objects.filter(pk=digest(self.session_key or ""), expire_date__gt=timezone.now()).first()
+        if session is None:
             self._session_key = None
-        return found
+        return session
 
     def exists(self, session_key: str) -> bool:
         return super().exists(digest(session_key))
@@ -30,7 +35,7 @@ class SessionStore(db.SessionStore):
         return session
 
     def delete(self, session_key: str | None = None) -> None:
-        """The session of that key; without one, this session."""
+        """Delete the session with this key, by default the current session."""
         session_key = session_key or self.session_key
         if session_key is not None:
             super().delete(digest(session_key))

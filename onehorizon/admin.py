@@ -1,4 +1,4 @@
-"""Workspaces, people and tiers, for operators: each change with its audit event, in one transaction."""
+"""The admin for workspaces, users and tiers. Each change and its audit event are saved in one transaction."""
 
 from typing import Any, cast
 
@@ -27,38 +27,38 @@ from workspaces import quota
 from workspaces.admin import AuditedAdmin, actor_of
 from workspaces.models import Action, AuditEvent, LastOwner, Membership, Role, Tier, User, Workspace
 
-admin.site.unregister(Group)  # what the groups may do is the migrations' to say
+admin.site.unregister(Group)  # migrations define the groups and their permissions
 
 
 # ---- workspaces ----
 
 
 class MembershipForm(forms.ModelForm[Membership]):
-    """A member's role; who it is is chosen once."""
+    """A member and their role. An existing membership's user can't be changed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.instance._state.adding:
-            person = self.fields["user"]
-            person.disabled = True
-            person.widget = forms.Select(choices=[(self.instance.user_id, str(self.instance.user))])
+            field = self.fields["user"]
+            field.disabled = True
+            field.widget = forms.Select(choices=[(self.instance.user_id, str(self.instance.user))])
 
 
 class MembershipFormSet(BaseInlineFormSet[Membership, Workspace, forms.ModelForm[Membership]]):
-    """The members as they are to be. Holds the workspace while it looks for an owner among them."""
+    """The members of a workspace. Locks the workspace to check that an owner remains."""
 
     def clean(self) -> None:
         super().clean()
         if any(self.errors):
             return
-        sent = [form for form in self.forms if form not in self.deleted_forms]
-        if any(form.has_changed() and form.cleaned_data.get("role") == Role.OWNER for form in sent):
+        kept = [form for form in self.forms if form not in self.deleted_forms]
+        if any(form.has_changed() and form.cleaned_data.get("role") == Role.OWNER for form in kept):
             return
         owners = Membership.objects.filter(workspace=self.instance, role=Role.OWNER)
         if not self.instance._state.adding:
             Workspace.objects.lock(self.instance.pk)
-        going = [form.instance.pk for form in self.forms if form in self.deleted_forms or form.has_changed()]
-        if self.instance._state.adding or not owners.exclude(pk__in=going).exists():
+        changed = [form.instance.pk for form in self.forms if form in self.deleted_forms or form.has_changed()]
+        if self.instance._state.adding or not owners.exclude(pk__in=changed).exists():
             raise ValidationError(str(LastOwner()))
 
 
@@ -82,7 +82,7 @@ class MembershipInline(admin.TabularInline[Membership, Workspace]):
 class WorkspaceAdmin(AuditedAdmin[Workspace]):
     list_display = ("name", "slug", "tier_name", "active_keys", "suspended_at", "created_at", "lists")
     search_fields = ("^slug", "^name", "id__exact")
-    search_help_text = "By how a name or a slug begins, or by id."
+    search_help_text = "Search by id, or by the start of a name or slug."
     prepopulated_fields = {"slug": ("name",)}
     readonly_fields = ("id", "created_at", "suspended_at", "suspend_reason", "active_keys", "lists", "quota_now")
     inlines = (MembershipInline,)
@@ -121,7 +121,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         keys, events = (changelist_url(model, workspace=workspace.pk) for model in (ApiKey, AuditEvent))
         return format_html_join(" · ", '<a href="{}">{}</a>', [(keys, "Keys"), (events, "Events")])
 
-    @admin.display(description="as it stands")
+    @admin.display(description="current usage")
     def quota_now(self, workspace: Workspace) -> str:
         return render_to_string("admin/quota.html", {"quota": quota.status(workspace.pk, workspace.tier)})
 
@@ -133,7 +133,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Save through the model's methods, owners first, so that the workspace has an owner at every step."""
+        """Save through the model's methods, new owners first, so that the workspace always has an owner."""
         formset.save(commit=False)
         actor = actor_of(request)
         for membership in formset.new_objects:
@@ -144,7 +144,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         for membership in formset.deleted_objects:
             membership.leave(by=actor)
 
-    # ---- verbs ----
+    # ---- actions with a confirmation page ----
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
@@ -156,35 +156,36 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         ]
 
     def suspend_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        workspace = self._to_change(request, object_id)
+        workspace = self._get_workspace(request, object_id)
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if not form.is_valid():
-            told = "Its keys are refused from the next request on. Its people are told the reason, at their keys' page."
-            return self._confirm(request, workspace, form, title=f"Suspend {workspace}?", told=told, verb="Suspend")
+            text = "All requests with its keys fail immediately. Its members see the reason on the page of their keys."
+            return self._confirm(request, workspace, form, title=f"Suspend {workspace}?", text=text, submit="Suspend")
         workspace.suspend(form.cleaned_data["reason"], by=actor_of(request))
-        return self._done(request, workspace, f"{workspace} is suspended: its keys are refused.")
+        return self._success(request, workspace, f"{workspace} is suspended: requests with its keys fail.")
 
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        workspace = self._to_change(request, object_id)
+        workspace = self._get_workspace(request, object_id)
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if not form.is_valid():
-            told = "Its keys work again as they are, from the next request on."
-            return self._confirm(request, workspace, form, title=f"Resume {workspace}?", told=told, verb="Resume")
+            text = "Its keys work again immediately."
+            return self._confirm(request, workspace, form, title=f"Resume {workspace}?", text=text, submit="Resume")
         workspace.resume(form.cleaned_data["reason"], by=actor_of(request))
-        return self._done(request, workspace, f"{workspace} is resumed: its keys work again.")
+        return self._success(request, workspace, f"{workspace} is resumed: its keys work again.")
 
     def clear_quota_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        workspace = self._to_change(request, object_id)
+        workspace = self._get_workspace(request, object_id)
         if request.method != "POST":
             title = f"Clear the quota of {workspace}?"
-            told = "Whatever its keys have used is forgotten: they have the whole quota from the next request on."
-            return self._confirm(request, workspace, None, title=title, told=told, verb="Clear the quota")
+            text = "The requests of its keys so far no longer count. The full quota is available immediately."
+            return self._confirm(request, workspace, None, title=title, text=text, submit="Clear the quota")
         with transaction.atomic():
             quota.clear(workspace.pk)
             workspace.record(Action.WORKSPACE_QUOTA_CLEARED, actor_of(request))
-        return self._done(request, workspace, f"{workspace} has its whole quota back.")
+        return self._success(request, workspace, f"Quota cleared: {workspace} has its full quota again.")
 
-    def _to_change(self, request: HttpRequest, object_id: str) -> Workspace:
+    def _get_workspace(self, request: HttpRequest, object_id: str) -> Workspace:
+        """Return the workspace. Raise `Http404`, or `PermissionDenied` if the operator may not change it."""
         workspace = self.get_object(request, unquote(object_id))
         if workspace is None:
             raise Http404
@@ -193,16 +194,16 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         return workspace
 
     def _confirm(
-        self, request: HttpRequest, workspace: Workspace, form: ReasonForm | None, **words: str
+        self, request: HttpRequest, workspace: Workspace, form: ReasonForm | None, **context: str
     ) -> HttpResponse:
-        return self.page(request, "confirm.html", form=form, back=change_url(workspace), **words)
+        return self.page(request, "confirm.html", form=form, cancel_url=change_url(workspace), **context)
 
-    def _done(self, request: HttpRequest, workspace: Workspace, sentence: str) -> HttpResponse:
-        messages.success(request, sentence)
+    def _success(self, request: HttpRequest, workspace: Workspace, message: str) -> HttpResponse:
+        messages.success(request, message)
         return redirect(change_url(workspace))
 
 
-# ---- people ----
+# ---- users ----
 
 
 class AddUserForm(AdminUserCreationForm[User]):
@@ -216,25 +217,25 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
     list_display = ("email", "name", "is_active", "is_staff", "last_login", "created_at")
     list_filter = ("is_active", "is_staff")
     search_fields = ("^email", "^name", "id__exact")
-    search_help_text = "By how an email or a name begins, or by id."
+    search_help_text = "Search by id, or by the start of an email or name."
     ordering = ("email",)
     form = forms.ModelForm[User]
     add_form = AddUserForm
     add_fieldsets = ((None, {"fields": ("email", "name", "usable_password", "password1", "password2")}),)
     fieldsets = (
         (None, {"fields": ("email", "name", "is_active")}),
-        ("Where they are", {"fields": ("in_workspaces", "keys_created")}),
-        ("As an operator", {"fields": ("is_staff", "groups")}),
-        ("Times", {"fields": ("id", "created_at", "last_login")}),
+        ("Workspaces and keys", {"fields": ("in_workspaces", "keys_created")}),
+        ("Operator permissions", {"fields": ("is_staff", "groups")}),
+        ("Id and times", {"fields": ("id", "created_at", "last_login")}),
     )
     readonly_fields = ("in_workspaces", "keys_created", "id", "created_at", "last_login")
     filter_horizontal = ()
     formfield_overrides = {ManyToManyField: {"widget": forms.CheckboxSelectMultiple}}
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """A superuser is another superuser's to change: an operator can't take that account over."""
-        out_of_reach = obj is not None and obj.is_superuser and not request.user.is_superuser
-        return super().has_change_permission(request, obj) and not out_of_reach
+        """Only superusers can change a superuser, so that an operator can't take over the account."""
+        is_protected = obj is not None and obj.is_superuser and not request.user.is_superuser
+        return super().has_change_permission(request, obj) and not is_protected
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return False
@@ -242,12 +243,13 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
     @admin.display(description="workspaces")
     def in_workspaces(self, user: User) -> SafeString | str:
         memberships = user.memberships.select_related("workspace")
-        told = [(change_url(each.workspace), each.workspace, each.role) for each in memberships]
-        return format_html_join(", ", '<a href="{}">{}</a> as {}', told) or "None"
+        rows = [(change_url(membership.workspace), membership.workspace, membership.role) for membership in memberships]
+        return format_html_join(", ", '<a href="{}">{}</a> as {}', rows) or "None"
 
     @admin.display(description="keys")
     def keys_created(self, user: User) -> SafeString:
-        return link(changelist_url(ApiKey, created_by=user.pk), "Keys they created, which go on working without them")
+        url = changelist_url(ApiKey, created_by=user.pk)
+        return link(url, "Keys they created (the keys keep working if the user leaves)")
 
     @transaction.atomic
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
@@ -269,6 +271,6 @@ class TierAdmin(AuditedAdmin[Tier]):
         return () if obj is None else ("name",)
 
     def has_delete_permission(self, request: HttpRequest, obj: Tier | None = None) -> bool:
-        """New workspaces need theirs."""
+        """The default tier can't be deleted: new workspaces need it."""
         default = Workspace._meta.get_field("tier").get_default()
         return super().has_delete_permission(request, obj) and (obj is None or obj.pk != default)

@@ -12,19 +12,19 @@ class OneHorizonConfig(AppConfig):
     name = "onehorizon"
 
     def ready(self) -> None:
-        from onehorizon import checks  # noqa: F401, registers them
+        from onehorizon import checks  # noqa: F401, registers the system checks
 
-        # What Django does around each request to no end here.
+        # Disconnect Django's signal handlers that have nothing to do here.
         if not settings.DEBUG:
-            request_started.disconnect(reset_queries)  # there are none
+            request_started.disconnect(reset_queries)  # queries are logged only with DEBUG
         if all(import_string(cache["BACKEND"]).close is BaseCache.close for cache in settings.CACHES.values()):
-            request_finished.disconnect(close_caches)  # none has anything to close
+            request_finished.disconnect(close_caches)  # these caches have no connections to close
         if settings.DATABASES["default"]["CONN_MAX_AGE"] != 0:
-            request_finished.disconnect(close_old_connections)  # kept ones are looked at when the next request begins
+            request_finished.disconnect(close_old_connections)  # it also runs when the next request starts
 
 
 class OperatorsConfig(apps.AdminConfig):
-    """Django's admin, on our site instead of its own."""
+    """Django's admin, with our `AdminSite`."""
 
-    default = False  # it is the admin's, not this package's
+    default = False  # `OneHorizonConfig` is this package's default app config
     default_site = "core.admin.OperatorsSite"

@@ -1,6 +1,6 @@
-"""System checks: misconfigurations that Django can't know about.
+"""System checks for misconfigurations that Django doesn't check.
 
-Settings that must not be used stop the start instead, in `onehorizon.settings`.
+Invalid settings raise `ImproperlyConfigured` in `onehorizon.settings` instead.
 """
 
 import re
@@ -24,13 +24,13 @@ PER_PROCESS_CACHES = {
 
 @register(PRODUCTION, deploy=True)
 def shared_cache(**_: Any) -> list[CheckMessage]:
-    """The limits on sign-in and other forms are counted in the cache."""
+    """Warn if the cache, which counts attempts to sign in and other forms, is not shared between processes."""
     if settings.DEBUG or settings.CACHES["default"]["BACKEND"] not in PER_PROCESS_CACHES:
         return []
     return [
         Warning(
-            "CACHE_URL names no shared cache: each process counts attempts to sign in for itself.",
-            hint="With several processes, name one that they share.",
+            "CACHE_URL is not a shared cache: each process counts attempts to sign in for itself.",
+            hint="If you run several processes, set CACHE_URL to a cache that they share.",
             id="onehorizon.W001",
         )
     ]
@@ -38,7 +38,7 @@ def shared_cache(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.urls)
 def guarded_api_views(**_: Any) -> list[CheckMessage]:
-    """Every view under /api/ authenticates API keys and counts their requests against the quota."""
+    """Check that every view under /api/ authenticates API keys and counts their requests against the quota."""
     return [
         Error(
             f"The view at /{route} {problem}.",
@@ -56,23 +56,24 @@ def problem_of(view: Callable[..., Any]) -> str:
     if view_class is None or not issubclass(view_class, APIView):
         return "is not a DRF view"
     instance = view_class(**view.initkwargs)  # type: ignore[attr-defined]
-    if not any(isinstance(each, ApiKeyAuthentication) for each in instance.get_authenticators()):
+    if not any(isinstance(authenticator, ApiKeyAuthentication) for authenticator in instance.get_authenticators()):
         return "does not use ApiKeyAuthentication"
-    if not any(isinstance(each, QuotaThrottle) for each in instance.get_throttles()):
+    if not any(isinstance(throttle, QuotaThrottle) for throttle in instance.get_throttles()):
         return "does not use QuotaThrottle"
     return ""
 
 
 def api_routes(urlconf: str | None = None) -> dict[str, Callable[..., Any]]:
-    """Return the view of every route under /api/, by the route as the URLconf writes it."""
+    """Return the views under /api/ by route. Routes are written as in the URLconf."""
     return {
         route: view
         for route, view in routes(get_resolver(urlconf), "")
-        if re.match(r"\^?api\b", route) and route != "api/docs"  # which is a page
+        if re.match(r"\^?api\b", route) and route != "api/docs"  # api/docs is a page
     }
 
 
 def routes(resolver: URLResolver, prefix: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield each route of a resolver, with `prefix` before it, and its view."""
     for pattern in resolver.url_patterns:
         route = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):

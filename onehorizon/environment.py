@@ -24,7 +24,7 @@ env = Env()
 
 @contextmanager
 def _improperly_configured(name: str) -> Iterator[None]:
-    """Raise what is wrong with the variable `name` as `ImproperlyConfigured`."""
+    """Convert errors about the variable `name` into `ImproperlyConfigured`."""
     try:
         yield
     except EnvValidationError as error:
@@ -84,7 +84,7 @@ def env_database(name: str, default: str) -> dict[str, Any]:
         return dict(env.dj_db_url(name, default))
 
 
-# What the URL of a PostgreSQL database may set. Anything else would override a setting of ours silently.
+# Parameters that the URL of a PostgreSQL database may set. Any other could silently override one of our settings.
 URL_PARAMETERS = {
     *("pgbouncer", "application_name", "currentSchema", "options", "host", "hostaddr", "port", "passfile"),
     *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslcrldir", "sslsni", "sslnegotiation"),
@@ -94,7 +94,10 @@ URL_PARAMETERS = {
 
 
 def env_pgbouncer(name: str) -> bool:
-    """Return whether the URL of a PostgreSQL database declares a pooler. Rejects parameters that must not be set."""
+    """Return whether the URL of a PostgreSQL database declares a pooler.
+
+    Raise `ImproperlyConfigured` if the URL has parameters that are not allowed, repeated or contradictory.
+    """
     parameters = parse_qsl(urlsplit(env.str(name)).query, keep_blank_values=True)
     names = {parameter for parameter, _ in parameters}
     if rejected := sorted(names - URL_PARAMETERS):
@@ -116,7 +119,10 @@ def env_cache(name: str) -> dict[str, Any]:
 
 
 def granian_option(option: str, default: int) -> int:
-    """Return `workers` or `blocking-threads` from granian's command line or environment: its workers have both."""
+    """Return granian's option `workers` or `blocking-threads`, from its command line or its environment variable.
+
+    granian's workers inherit both.
+    """
     values = re.findall(rf"--{option}[ =](\d+)", " ".join(sys.argv)) if "granian" in sys.argv[0] else []
     return int(values[-1]) if values else env_int(f"GRANIAN_{option.upper().replace('-', '_')}", default)
 

@@ -1,7 +1,7 @@
-"""How failures look. Domain exceptions know no HTTP; they are mapped here.
+"""Map exceptions to error responses. Domain exceptions don't depend on HTTP.
 
-Under /api/ it is the envelope, whatever raised it: `{"code": <status>, "message": "<one sentence>"}`, plus `errors` on
-400. Elsewhere it is a page in the product's dress.
+Every error under /api/ has the same body: `{"code": <status>, "message": "<sentence>"}`, with `errors` by field on 400.
+Other errors are pages in the product's layout.
 """
 
 import logging
@@ -28,10 +28,12 @@ from workspaces.models import NoWorkspaceChosen, WorkspaceSuspended
 
 logger = logging.getLogger("onehorizon.errors")
 
-RETRY_AFTER_SECONDS = 5  # what a 503 asks for: service is back within that of the database
+INTERNAL_ERROR = "Something went wrong on our side. We've logged it."
+RETRY_AFTER_SECONDS = 5  # of a 503: requests succeed at most 5 s after the database is available again
 
 
 def envelope(code: int, message: str, errors: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    """Return the body of an error response. `code` is the HTTP status; `errors` has the messages by field."""
     body: dict[str, Any] = {"code": code, "message": message}
     if errors:
         body["errors"] = errors
@@ -48,11 +50,11 @@ def error_response(
 def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse:
     """DRF's EXCEPTION_HANDLER. It handles every exception, so that an API path never returns HTML."""
     set_rollback()
-    return response_for(error, context["request"])
+    return api_error_response(error, context["request"])
 
 
-def response_for(error: Exception, request: HttpRequest | Request) -> HttpResponse:
-    """Return the response of the API to an exception."""
+def api_error_response(error: Exception, request: HttpRequest | Request) -> HttpResponse:
+    """Return the API's response to an exception."""
     headers: dict[str, str] = {}
     errors: dict[str, list[str]] | None = None
     match error:
@@ -84,7 +86,7 @@ def response_for(error: Exception, request: HttpRequest | Request) -> HttpRespon
             code, message = 403, "You don't have permission to do this."
         case RequestDataTooBig():
             code, message = 413, "The body is too large."
-        case SuspiciousOperation():  # more parameters than DATA_UPLOAD_MAX_NUMBER_FIELDS
+        case SuspiciousOperation():  # such as more parameters than DATA_UPLOAD_MAX_NUMBER_FIELDS
             code, message = 400, "The request is malformed."
         case OperationalError() | InterfaceError():
             logger.exception("database unavailable")
@@ -96,12 +98,12 @@ def response_for(error: Exception, request: HttpRequest | Request) -> HttpRespon
             code, message = error.status_code, str(error.detail)
         case _:
             logger.exception("unhandled exception")
-            code, message = 500, "Something went wrong on our side."
+            code, message = 500, INTERNAL_ERROR
     return error_response(code, message, errors, headers)
 
 
 def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:
-    """DRF's nested errors as one level: `{"contributors.0.userId": ["…"]}`; the body as a whole is `body`."""
+    """Return DRF's nested errors as one level: `{"contributors.0.userId": ["…"]}`. Errors of no field are in `body`."""
     if isinstance(detail, dict):
         items = [("" if key == "non_field_errors" else str(key), value) for key, value in detail.items()]
     elif isinstance(detail, list) and any(isinstance(item, dict | list) for item in detail):
@@ -115,11 +117,11 @@ def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:
     return flat
 
 
-# ---- what fails outside an API view: at a page, or before any view ----
+# ---- errors of pages, and errors before a view runs ----
 
 
-def page_for(request: HttpRequest, error: Exception) -> HttpResponse | None:
-    """The page for an exception that a view raised; None for one that is a fault of ours, or Django's own to word."""
+def page_error_response(error: Exception, request: HttpRequest) -> HttpResponse | None:
+    """Return the error page for an exception of a page's view, or None if Django's own handling applies."""
     match error:
         case Http404() | ObjectDoesNotExist():
             return not_found(request, error)
@@ -130,8 +132,8 @@ def page_for(request: HttpRequest, error: Exception) -> HttpResponse | None:
             return response
         case NoWorkspaceChosen():
             return redirect("workspaces")
-        case DataError():  # as for a NUL, which PostgreSQL can't hold
-            logger.warning("the database can't take a value of this request: %s", error)
+        case DataError():  # such as a NUL character, which PostgreSQL can't store
+            logger.warning("the database rejected a value of this request: %s", error)
             return bad_request(request, error)
         case OperationalError() | InterfaceError():
             logger.exception("database unavailable")
@@ -140,12 +142,12 @@ def page_for(request: HttpRequest, error: Exception) -> HttpResponse | None:
 
 
 def is_api(request: HttpRequest) -> bool:
-    """Whether JSON answers it; /api/docs is a page."""
+    """Return whether the path belongs to the API. /api/docs is a page."""
     return (request.path == "/api" or request.path.startswith("/api/")) and request.path != "/api/docs"
 
 
 def _static_page(status: int, template: str) -> HttpResponse:
-    """Without the request, whose person would have to be asked of a database that may be away."""
+    """Render a page without the request's user, which would need a database query: the database may be unavailable."""
     response = HttpResponse(render_to_string(template), status=status)
     if status == 503:
         response["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -153,31 +155,31 @@ def _static_page(status: int, template: str) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """handler400: what Django refuses before any view, such as a host that isn't ours."""
+    """Django's handler400, for requests that Django rejects before a view runs, such as those for an unknown host."""
     if is_api(request):
         return error_response(400, "The request is malformed.")
     return _static_page(400, "400.html")
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """handler403."""
+    """Django's handler403."""
     return render(request, "403.html", status=403)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """CSRF_FAILURE_VIEW."""
+    """Django's CSRF_FAILURE_VIEW."""
     return render(request, "403_csrf.html", status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """handler404."""
+    """Django's handler404."""
     if is_api(request):
         return error_response(404, "This path does not exist.")
     return render(request, "404.html", status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """handler500."""
+    """Django's handler500."""
     if is_api(request):
-        return error_response(500, "Something went wrong on our side.")
+        return error_response(500, INTERNAL_ERROR)
     return _static_page(500, "500.html")

@@ -1,4 +1,4 @@
-"""What a load balancer and a supervisor ask, by whatever address they know the process: alive, and ready to serve?"""
+"""Health checks for load balancers and supervisors: `/healthz` (liveness) and `/readyz` (readiness)."""
 
 import logging
 from collections.abc import Callable
@@ -15,9 +15,9 @@ logger = logging.getLogger("onehorizon.health")
 
 
 class HealthMiddleware:
-    """Answers `/healthz` and `/readyz` before anything else does: no redirect, no check of the host, no log line.
+    """Answers `/healthz` and `/readyz` before all other middleware: without a redirect, host check or log line.
 
-    Nothing of the request is used or echoed, so any host may be named.
+    A probe may use any host name, because the response contains nothing of the request.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -30,37 +30,40 @@ class HealthMiddleware:
         if request.method in ("GET", "HEAD"):
             response = probe()
         else:
-            response = error_response(405, "Ask with GET.")
+            response = error_response(405, "Use GET.")
             response["Allow"] = "GET, HEAD"
         response["Cache-Control"] = "no-store"
         return response
 
 
 def alive() -> HttpResponse:
-    """The process answers. Not a word on the database: a restart wouldn't bring it back."""
+    """Return 200. The database is not checked: if it is unavailable, restarting this process doesn't help."""
     return JsonResponse({"status": "ok"})
 
 
 def ready() -> HttpResponse:
-    """The database answers, within the time that any request gives it, and has every migration that this code needs."""
+    """Return 200 if the database responds and has all migrations of this release, else 503.
+
+    The time limits of requests apply (see docs/architecture.md).
+    """
     try:
-        migrated = _needed() <= MigrationRecorder(connection).applied_migrations().keys()
+        is_migrated = _latest_migrations() <= MigrationRecorder(connection).applied_migrations().keys()
     except (DatabaseError, InterfaceError) as error:
         logger.warning("not ready: %s", error)
-        return _unready("The database can't be reached.")
-    if not migrated:
-        return _unready("The database isn't migrated yet.")
+        return _not_ready("The database is unavailable.")
+    if not is_migrated:
+        return _not_ready("Database migrations have not been applied yet.")
     return JsonResponse({"status": "ok"})
 
 
 @cache
-def _needed() -> set[tuple[str, str]]:
-    """The last migration of each app in this release; a newer release may have applied more."""
+def _latest_migrations() -> set[tuple[str, str]]:
+    """Return the app and name of each app's latest migration. A newer release may have applied more."""
     return set(MigrationLoader(None).graph.leaf_nodes())
 
 
-def _unready(why: str) -> HttpResponse:
-    response = error_response(503, why)
+def _not_ready(message: str) -> HttpResponse:
+    response = error_response(503, message)
     response["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 

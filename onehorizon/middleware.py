@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 from core.client_ip import client_ip, sent_by_trusted_proxy
 from core.logs import redact
 from core.metrics import count_request
-from onehorizon.errors import error_response, is_api, page_for, response_for
+from onehorizon.errors import api_error_response, error_response, is_api, page_error_response
 from workspaces.access import Principal
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -25,10 +25,10 @@ REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
 
 
 class RequestLogMiddleware:
-    """One line a request: who called what, from where, how it ended, how long it took. Never a query string.
+    """Logs one line for each request: principal, method, path, client IP, status and duration. Never a query string.
 
-    A caller's own well-formed X-Request-Id is kept, so that their log and ours can be laid side by side; not one that
-    holds a key.
+    A well-formed X-Request-Id from the client is kept, so that the client's log and ours can be compared. One that
+    contains a key is replaced.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -36,8 +36,9 @@ class RequestLogMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         started = time.perf_counter()
-        given = request.META.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if REQUEST_ID.fullmatch(given) and redact(given) == given else secrets.token_hex(16)
+        request_id = request.META.get("HTTP_X_REQUEST_ID", "")
+        if not REQUEST_ID.fullmatch(request_id) or redact(request_id) != request_id:
+            request_id = secrets.token_hex(16)
         response = self.get_response(request)
         response["X-Request-Id"] = request_id
         if request.path.startswith(settings.STATIC_URL):
@@ -58,7 +59,7 @@ class RequestLogMiddleware:
 
 
 class ForwardedMiddleware:
-    """Drops an X-Forwarded-Proto that no trusted proxy has sent, so that Django may believe the header."""
+    """Removes X-Forwarded-Proto unless a trusted proxy sent it, so that Django can trust the header."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -85,7 +86,7 @@ class QuotaHeadersMiddleware:
 
 
 class ApiMiddleware:
-    """Handles what all responses under /api/ have in common: no caching, a Content-Length, and 400 for an unknown host.
+    """Adds the headers that all responses under /api/ share, and returns 400 for an unknown host.
 
     Without a Content-Length the server would send the body in chunks.
     """
@@ -104,35 +105,35 @@ class ApiMiddleware:
             response = self.get_response(request)
         response["Cache-Control"] = "no-store"
         response["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
-        if response.status_code != 204:  # which must not have one (RFC 9110, 8.6)
+        if response.status_code != 204:  # a 204 must not have a Content-Length (RFC 9110, 8.6)
             response["Content-Length"] = str(len(response.content))
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Handle exceptions outside DRF's views too, so that DEBUG's HTML page is never returned."""
-        return response_for(exception, request) if is_api(request) else None
+        return api_error_response(exception, request) if is_api(request) else None
 
 
 class PageMiddleware:
     """Runs `settings.PAGE_MIDDLEWARE`, the middleware that only pages need, and skips it for API requests.
 
-    Those may define `__call__`, `process_request` and `process_response`, but no other hook. Responses are not cached,
-    and errors are rendered in the product's layout.
+    That middleware may define `__call__`, `process_request` and `process_response`, but no other hook. Pages are not
+    cached, and errors are rendered in the product's layout.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
-        self.api = get_response
-        pages: Any = get_response
+        self.get_api_response = get_response
+        handler: Any = get_response
         for path in reversed(settings.PAGE_MIDDLEWARE):
-            pages = convert_exception_to_response(import_string(path)(pages))  # as Django does for MIDDLEWARE
-        self.pages: GetResponse = pages
+            handler = convert_exception_to_response(import_string(path)(handler))  # as Django does for MIDDLEWARE
+        self.get_page_response: GetResponse = handler
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if is_api(request):
-            return self.api(request)
-        response = self.pages(request)
+            return self.get_api_response(request)
+        response = self.get_page_response(request)
         response["Cache-Control"] = "no-store"
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        return None if is_api(request) else page_for(request, exception)
+        return None if is_api(request) else page_error_response(exception, request)

@@ -5,7 +5,7 @@ from typing import Any
 OAUTH_SETTINGS: dict[str, Any] = {
     "OAUTH2_SERVER_CLASS": "oauth.server.AuthorizationServer",
     "OAUTH2_VALIDATOR_CLASS": "oauth.server.Validator",
-    "SCOPES": {  # each with its sentence on the consent page
+    "SCOPES": {  # scope to its sentence on the consent page
         "openid": "Know your user id, and your role in the workspace you are working in",
         "profile": "See your name",
         "email": "See your email address",

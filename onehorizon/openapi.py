@@ -22,43 +22,44 @@ from workspaces.access import Scope, Scopes
 from workspaces.api import ApiView
 from workspaces.serializers import ErrorBodySerializer
 
-# Real responses of the API, which a test compares with new ones: `answers` by operation and status, request `bodies` by
-# operation, `refusals` by status.
+# Real data of the API, which a test compares with new responses: `responses` by operation and status, request `bodies`
+# by operation, `errors` by status.
 EXAMPLES = orjson.loads((settings.BASE_DIR / "onehorizon/openapi_examples.json").read_bytes())
 
 # ---- error responses and headers ----
 
 HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {
-        "description": "The request's own id, or the X-Request-Id that was sent.",
+        "description": "The id of the request: the X-Request-Id that was sent, or a new one.",
         "schema": {"type": "string"},
     },
     "RateLimit-Policy": {
-        "description": "The limits: `q` requests in any `w` seconds. Where a quota applies.",
+        "description": "The limits: `q` requests in any `w` seconds. Only if the request counts against a quota.",
         "schema": {"type": "string"},
     },
     "RateLimit": {
-        "description": "What is left: `r` requests; `t` seconds until it grows. Where a quota applies.",
+        "description": "The remaining requests `r`, and the seconds `t` until `r` grows. Only if the request counts "
+        "against a quota.",
         "schema": {"type": "string"},
     },
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "The challenge (RFC 6750).", "schema": {"type": "string"}},
 }
 HEADERS_OF_EVERY_RESPONSE = ("X-Request-Id", "RateLimit-Policy", "RateLimit")
-# By status: the name of the response component, its description, and its headers besides those of every response.
+# Status to the name of the response component, its description, and its headers besides those of every response.
 ERRORS: dict[int, tuple[str, str, tuple[str, ...]]] = {
-    400: ("BadRequest", "The body or the query can't be used as sent; `errors` names the fields.", ()),
-    401: ("Unauthorized", "No credentials, or not valid ones.", ("WWW-Authenticate",)),
-    403: ("Forbidden", "The role or the scope is too small.", ("WWW-Authenticate",)),
-    404: ("NotFound", "Absent, or another workspace's.", ()),
-    406: ("NotAcceptable", "Answers are JSON, which Accept leaves out.", ()),
-    409: ("Conflict", "The workspace has as many active keys as it may, or it is suspended.", ()),
+    400: ("BadRequest", "The body or the query is invalid; `errors` has the messages by field.", ()),
+    401: ("Unauthorized", "No credentials, or invalid ones.", ("WWW-Authenticate",)),
+    403: ("Forbidden", "The role or the scope is not sufficient.", ("WWW-Authenticate",)),
+    404: ("NotFound", "The object does not exist, or you don't have access.", ()),
+    406: ("NotAcceptable", "The Accept header excludes application/json.", ()),
+    409: ("Conflict", "The workspace has reached its limit of active keys, or it is suspended.", ()),
     413: ("ContentTooLarge", "The body is larger than 1 MiB.", ()),
-    415: ("UnsupportedMediaType", "The body isn't sent as application/json.", ()),
-    422: ("IdempotencyKeyReused", "The Idempotency-Key was used with another body.", ()),
-    429: ("TooManyRequests", "Over quota, or too many failed authentications from an address.", ("Retry-After",)),
+    415: ("UnsupportedMediaType", "The Content-Type is not application/json.", ()),
+    422: ("IdempotencyKeyReused", "The Idempotency-Key was used before, with another body.", ()),
+    429: ("TooManyRequests", "Over the quota, or too many failed authentications from a client IP.", ("Retry-After",)),
     500: ("ServerError", "Something went wrong on our side.", ()),
-    503: ("Unavailable", "The database is away for the moment.", ("Retry-After",)),
+    503: ("Unavailable", "The database is temporarily unavailable.", ("Retry-After",)),
 }
 ERRORS_OF_EVERY_OPERATION = {400, 401, 406, 429, 500, 503}
 
@@ -82,7 +83,7 @@ SECURITY_SCHEMES = {
 
 # ---- links and path parameters ----
 
-# OpenAPI links, by operation: the operations that can follow, and where their parameters are in the response.
+# OpenAPI links: operation to the operations that can follow it, and where the response has their parameters.
 _SAME_WORKSPACE = {"workspaceId": "$request.path.workspaceId"}
 _THIS_TASK = {"workspaceId": "$response.body#/workspaceId", "taskId": "$response.body#/taskId"}
 _FIRST_TASK = _SAME_WORKSPACE | {"taskId": "$response.body#/tasks/0/taskId"}
@@ -103,27 +104,27 @@ LINKS: dict[str, dict[str, dict[str, str]]] = {
     "updateApiKey": dict.fromkeys(("fetchApiKey", "revokeApiKey"), _THIS_KEY),
 }
 PATH_PARAMETERS = {
-    "workspaceId": "`current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.",
-    "taskId": "An id as `taskId` has it.",
-    "apiKeyId": "An id as `apiKeyId` has it.",
+    "workspaceId": "An id, or `current`: the workspace of the key, or the one that the person chose last.",
+    "taskId": "The `taskId` of a task.",
+    "apiKeyId": "The `apiKeyId` of a key.",
 }
 
 
 class Schema(AutoSchema):
-    """DRF's DEFAULT_SCHEMA_CLASS: adds to each operation what it shares with the others.
+    """DRF's DEFAULT_SCHEMA_CLASS: adds the parts that operations share.
 
-    Every operation gets the error responses that follow from its path, body and scope. A view declares only the others
-    (409, 422) in its `responses`.
+    The error responses of an operation follow from its path, body and scope. A view declares only the others (409, 422)
+    in its `responses`.
     """
 
     @property
     def scope(self) -> Scope | None:
-        """The scope that the operation needs."""
+        """The scope that the operation requires, if any."""
         scopes = cast(ApiView, self.view).scopes
         return scopes.read if self.method == "GET" else scopes.write
 
     def _is_list_view(self, serializer: Any = None) -> bool:
-        """False: a list is an object with a field for its items, so that it can get more fields."""
+        """Return False: a list is an object with a field for its items, so that fields can be added later."""
         return False
 
     def get_auth(self) -> list[dict[str, list[str]]]:
@@ -158,13 +159,13 @@ class Schema(AutoSchema):
         return errors
 
     def _success(self, operation: dict[str, Any], status: str, response: dict[str, Any]) -> dict[str, Any]:
-        """The response with its headers, and with the example and links of its operation."""
+        """Add the headers to a response, and the example and links of its operation."""
         response["headers"] = self._headers(response.get("headers", {}))
         if status == "204":
-            return response | {"description": "Done."}
+            return response | {"description": "Success, without a body."}
         operation_id = operation["operationId"]
         response["description"] = f"{operation['summary']}."
-        response["content"]["application/json"]["example"] = EXAMPLES["answers"][operation_id][status]
+        response["content"]["application/json"]["example"] = EXAMPLES["responses"][operation_id][status]
         if operation_id in LINKS:
             response["links"] = {
                 name: {"operationId": name, "parameters": parameters}
@@ -176,7 +177,7 @@ class Schema(AutoSchema):
         name, description, headers = ERRORS[status]
         content = {
             "schema": self.resolve_serializer(ErrorBodySerializer, "response").ref,
-            "example": EXAMPLES["refusals"][str(status)],
+            "example": EXAMPLES["errors"][str(status)],
         }
         response = {
             "description": description,
@@ -185,22 +186,25 @@ class Schema(AutoSchema):
         }
         return self._component(ResolvedComponent.RESPONSE, name, response)
 
-    def _headers(self, own: dict[str, Any]) -> dict[str, Any]:
-        headers = {name: HEADERS[name] for name in HEADERS_OF_EVERY_RESPONSE} | own
+    def _headers(self, specific: dict[str, Any]) -> dict[str, Any]:
+        headers = {name: HEADERS[name] for name in HEADERS_OF_EVERY_RESPONSE} | specific
         return {name: self._component(ResolvedComponent.HEADER, name, header) for name, header in headers.items()}
 
     def _component(self, kind: str, name: str, schema: dict[str, Any]) -> dict[str, str]:
-        """Add a component to the document, once, and return a reference to it."""
+        """Add a component to the document unless it is there, and return a reference to it."""
         component = ResolvedComponent(name, kind, schema, object=name)  # type: ignore[no-untyped-call]
         self.registry.register_on_missing(component)
         return component.ref
 
 
 def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """A postprocessing hook of drf-spectacular: describe path parameters, and name the enums of query parameters."""
+    """Add the security schemes, describe path parameters, and refer to named enums in query parameters.
+
+    A postprocessing hook of drf-spectacular.
+    """
     components = result["components"]
     components["securitySchemes"] = SECURITY_SCHEMES
-    named = {tuple(each["enum"]): name for name, each in components["schemas"].items() if "enum" in each}
+    enums = {tuple(schema["enum"]): name for name, schema in components["schemas"].items() if "enum" in schema}
     for operations in result["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", []):
@@ -209,14 +213,14 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
                 if parameter["name"] == "workspaceId":
                     parameter["example"] = "current"
                 items = parameter["schema"].get("items", {})
-                if name := named.get(tuple(items.get("enum", ()))):
+                if name := enums.get(tuple(items.get("enum", ()))):
                     parameter["schema"]["items"] = {"$ref": f"#/components/schemas/{name}"}
     return result
 
 
 @cache
 def schema() -> dict[str, Any]:
-    """The document, generated once per process: it is the same for everyone."""
+    """Return the document. It is generated once per process, because it is the same for all clients."""
     generator = SchemaGenerator(urlconf="onehorizon.urls")  # type: ignore[no-untyped-call]
     return cast(dict[str, Any], generator.get_schema(public=True))  # type: ignore[no-untyped-call]
 
@@ -227,7 +231,7 @@ def _document() -> bytes:
 
 
 class SchemaView(ApiView):
-    """Anyone may read it. Who presents a key is counted, as anywhere else."""
+    """The OpenAPI document. It is public; a request with a key counts against the quota."""
 
     permission_classes = [AllowAny]
     scopes = Scopes(read=None, write=None)

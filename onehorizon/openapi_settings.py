@@ -5,14 +5,14 @@ from typing import Any
 OPENAPI_SETTINGS: dict[str, Any] = {
     "OAS_VERSION": "3.1.1",
     "TITLE": "One Horizon",
-    "DESCRIPTION": "A workspace's tasks, members and API keys. Read the conventions at https://onehorizon.ai/docs/api.",
+    "DESCRIPTION": "A workspace's tasks, members and API keys. See the guide: https://onehorizon.ai/docs/api/.",
     "VERSION": "1",
     "SERVERS": [{"url": "https://onehorizon.ai"}],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "TAGS": [
-        {"name": "Tasks", "description": "The work of a workspace."},
-        {"name": "ApiKeys", "description": "Credentials of a workspace, for its owners and admins."},
-        {"name": "Workspaces", "description": "Where everything else belongs, and who is in it."},
+        {"name": "Tasks", "description": "The tasks of a workspace."},
+        {"name": "ApiKeys", "description": "The API keys of a workspace. Only its owners and admins can manage them."},
+        {"name": "Workspaces", "description": "Workspaces, and their members."},
         {"name": "Me", "description": "The principal of the request."},
     ],
     "CAMELIZE_NAMES": True,

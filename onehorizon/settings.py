@@ -26,7 +26,7 @@ from onehorizon.environment import (
 from onehorizon.oauth_settings import OAUTH_SETTINGS
 from onehorizon.openapi_settings import OPENAPI_SETTINGS
 
-django_stubs_ext.monkeypatch()  # Django's generic classes take their type arguments at run time too
+django_stubs_ext.monkeypatch()  # lets Django's generic classes have type arguments at run time
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -44,31 +44,31 @@ SECRET_KEY_FALLBACKS = env_list("SECRET_KEY_FALLBACKS", [])
 if not DEBUG and is_weak_key(SECRET_KEY):
     raise ImproperlyConfigured("SECRET_KEY must be 50 random characters or more when DEBUG is off.")
 if not DEBUG and any(map(is_weak_key, SECRET_KEY_FALLBACKS)):
-    raise ImproperlyConfigured("SECRET_KEY_FALLBACKS must each be 50 random characters or more: leave a weak one out.")
+    raise ImproperlyConfigured("SECRET_KEY_FALLBACKS must each be 50 random characters or more: remove weak ones.")
 
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if not ALLOWED_HOSTS:
-    raise ImproperlyConfigured("ALLOWED_HOSTS must name this site's hosts; it may be left out while DEBUG is on.")
+    raise ImproperlyConfigured("ALLOWED_HOSTS must list this site's hosts; it is optional only while DEBUG is on.")
 if not DEBUG and "*" in ALLOWED_HOSTS:
-    raise ImproperlyConfigured("ALLOWED_HOSTS must name this site's hosts when DEBUG is off; * is every host.")
+    raise ImproperlyConfigured("ALLOWED_HOSTS must list this site's hosts when DEBUG is off; * allows every host.")
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
 if malformed := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
-    raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS takes origins such as https://example.com: {malformed[0]}")
+    raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS must list origins such as https://example.com: {malformed[0]}")
 
-# What the admin shows as its environment, and the admin's path: fewer scanners find it away from admin/.
+# The environment's name, shown in the admin, and the admin's path: scanners rarely find it outside admin/.
 ENVIRONMENT = env_str("ENVIRONMENT", "development" if DEBUG else "production", max_length=30)
 if DEBUG and ENVIRONMENT == "production":
     raise ImproperlyConfigured("DEBUG must be off when ENVIRONMENT is production.")
 ADMIN_URL = env_str("ADMIN_URL", "admin/")
 if not re.fullmatch(r"(?!(api|app|docs|w|settings|static|workspaces|sign-in|sign-out)/)([0-9A-Za-z_-]+/)+", ADMIN_URL):
     raise ImproperlyConfigured(
-        f"ADMIN_URL takes a path that nothing else uses, such as operators/, with a slash at its end only: {ADMIN_URL}"
+        f"ADMIN_URL must be an unused path with a slash at its end only, such as operators/: {ADMIN_URL}"
     )
 
 # Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted.
 TRUSTED_PROXIES = env_networks("TRUSTED_PROXIES")
 
-# Where Prometheus metrics are served, apart from the public listener. Without it nothing is measured.
+# The IP address and port for Prometheus metrics. Without it nothing is measured.
 METRICS_ADDRESS = env_listener("METRICS_ADDRESS")
 
 # ---- API keys ----
@@ -150,7 +150,7 @@ if not DEBUG:
         "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
     }
 
-# ---- people, sessions and forms ----
+# ---- users, sessions and forms ----
 
 AUTH_USER_MODEL = "workspaces.User"
 LOGIN_URL = "sign-in"
@@ -166,9 +166,9 @@ SESSION_ENGINE = "core.sessions"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # used by the admin
 CSRF_FAILURE_VIEW = "onehorizon.errors.csrf_failure"
-# django_ratelimit: without a shared cache, the limits on forms count per process; onehorizon.checks warns of that.
-# oauth2_provider: oauth.models.Application allows redirects over plain HTTP to loopback addresses only.
-# admin: its middleware is in PAGE_MIDDLEWARE.
+# django_ratelimit: without a shared cache the limits on forms count per process; onehorizon.checks warns about it.
+# oauth2_provider: oauth.models.Application allows redirects over plain HTTP to loopback IPs only.
+# admin: the middleware that it requires is in PAGE_MIDDLEWARE.
 SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001", "oauth2_provider.W008"]
 SILENCED_SYSTEM_CHECKS += ["admin.E408", "admin.E409", "admin.E410"]
 
@@ -194,48 +194,48 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
 
-MAX_CONNECTIONS = 16  # of one process, to PostgreSQL
+MAX_CONNECTIONS = 16  # to PostgreSQL, per process
 DATABASES = {"default": env_database("DATABASE_URL", f"sqlite:///{VAR_DIR / 'onehorizon.sqlite3'}")}
 database = DATABASES["default"]
 if database["NAME"] in ("", ":memory:"):
-    raise ImproperlyConfigured("DATABASE_URL must name a database, for SQLite a file: memory is a connection's own.")
+    raise ImproperlyConfigured("DATABASE_URL must name a database, for SQLite a file: connections can't share memory.")
 if database["ENGINE"] == "django.db.backends.sqlite3":
     if not DEBUG and granian_option("workers", 1) > 1:
-        raise ImproperlyConfigured("DATABASE_URL must be a postgres:// address for several workers; SQLite takes one.")
+        raise ImproperlyConfigured("DATABASE_URL must be a postgres:// URL for several workers; SQLite supports one.")
     make_directory(Path(database["NAME"]).parent)
     database["CONN_MAX_AGE"] = None
     database["OPTIONS"] = {
-        # A transaction takes the write lock when it begins: upgrading a read lock fails at once under threads.
+        # Take the write lock when a transaction begins: upgrading a read lock later fails if another thread writes.
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "init_command": "PRAGMA journal_mode = WAL",
     }
-    # A file, since tests run threads and processes against it, and memory is a connection's own.
+    # A file: tests use threads and processes, and connections can't share an in-memory database.
     database["TEST"] = {"NAME": f"{database['NAME']}.test"}
 elif database["ENGINE"] == "django.db.backends.postgresql":
     database["ENGINE"] = "core.db.postgresql"
     database.setdefault("OPTIONS", {})["pgbouncer"] = pooled = env_pgbouncer("DATABASE_URL")
     database["DISABLE_SERVER_SIDE_CURSORS"] = pooled
-    # A thread keeps its connection, unless there are more of them than of connections.
+    # A thread keeps its connection between requests, unless there are more threads than connections.
     database["CONN_MAX_AGE"] = 600 if granian_option("blocking-threads", MAX_CONNECTIONS + 1) <= MAX_CONNECTIONS else 0
     database["OPTIONS"].update(
         {
-            # A pool that failed to connect tries again within `reconnect_timeout` seconds, as long as it is asked.
+            # After a failure the pool retries for `reconnect_timeout` seconds, and again at the next request.
             "pool": {"min_size": 1, "max_size": MAX_CONNECTIONS, "timeout": 3, "reconnect_timeout": 2},
             "connect_timeout": 3,
             "target_session_attrs": "read-write",  # after a failover, not the standby that was the primary
-            # A host that vanishes without a word is given up after some 10 s.
+            # Drop the connection to an unresponsive host after about 10 s.
             "keepalives_idle": 4,
             "keepalives_interval": 2,
             "keepalives_count": 3,
             "tcp_user_timeout": 10_000,
-            "prepare_threshold": 0,  # for core.db.statements; the ORM's are bound on the client
+            "prepare_threshold": 0,  # for core.db.statements; the ORM binds its parameters on the client
         }
     )
 else:
-    raise ImproperlyConfigured("DATABASE_URL must be a sqlite:// or a postgres:// address.")
+    raise ImproperlyConfigured("DATABASE_URL must be a sqlite:// or a postgres:// URL.")
 
-# With Django's default of 300 entries, anyone could push another client's count, and so its limit, out of the cache.
+# With Django's default of 300 entries, a client could evict the counts of rate limits from the cache.
 CACHE_SIZE = {"MAX_ENTRIES": 100_000}
 CACHES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": CACHE_SIZE}
@@ -262,7 +262,7 @@ if not DEBUG:
     SECURE_HSTS_PRELOAD = True
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
-# ForwardedMiddleware drops the header unless a trusted proxy sent it.
+# ForwardedMiddleware removes the header unless a trusted proxy sent it.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 REST_FRAMEWORK = {
@@ -303,6 +303,6 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
-        "django.request": {"level": "ERROR"},  # a 4xx has its line from RequestLogMiddleware
+        "django.request": {"level": "ERROR"},  # RequestLogMiddleware logs every 4xx already
     },
 }

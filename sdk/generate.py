@@ -1,6 +1,6 @@
-"""`make sdk`: generates the client in sdk/js from the API's OpenAPI document, and builds the package that is served.
+"""`make sdk`: generate the client in sdk/js from the API's OpenAPI document, and build the package that is served.
 
-The generator is OpenAPI Generator's typescript-fetch. It needs Java; building needs Node.js and npm.
+The generator is OpenAPI Generator's typescript-fetch, which needs Java. The build needs Node.js and npm.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ PACKAGE = ROOT / "sdk/js"
 GENERATED = PACKAGE / "src/generated"
 SERVED = ROOT / "static/sdk"
 VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-# The documents that show how to install the package, and so name its file.
+# The documents that show how to install the package, and so contain its file name.
 DOCUMENTS = (ROOT / "README.md", PACKAGE / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PACKAGE_FILE = re.compile(r"onehorizon-sdk-js-([0-9][0-9A-Za-z.-]*?)\.tgz")
 MARK = "// Generated from the API's OpenAPI document: edit that, then `make sdk`.\n"
 
 
-def for_the_generator(document: dict[str, Any]) -> dict[str, Any]:
-    """The document without what typescript-fetch can't express.
+def generator_input(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document in a form that typescript-fetch supports: one body for all responses of an operation.
 
-    It takes one body for all answers of an operation: createApiKey's, when repeated, has no `secret` but a `notice`.
+    A repeated createApiKey has no `secret` but a `notice`, so both are optional in the client.
     """
     document = copy.deepcopy(document)
     schemas = document["components"]["schemas"]
@@ -43,24 +43,24 @@ def for_the_generator(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def generate(document: dict[str, Any], directory: Path) -> None:
-    """Writes the client for the document into the directory, in place of what is there."""
+    """Generate the client for the document, and replace the directory with it."""
     with tempfile.TemporaryDirectory() as temporary:
-        source, made = Path(temporary, "openapi.json"), Path(temporary, "made")
-        source.write_text(json.dumps(for_the_generator(document)))
-        options = ["generate", "-g", "typescript-fetch", "-i", str(source), "-o", str(made)]
+        source, output = Path(temporary, "openapi.json"), Path(temporary, "output")
+        source.write_text(json.dumps(generator_input(document)))
+        options = ["generate", "-g", "typescript-fetch", "-i", str(source), "-o", str(output)]
         options += ["--additional-properties", "importFileExtension=.js"]
-        # Access tokens are bearer tokens as keys are (RFC 6750), which the generator knows of keys alone.
+        # Access tokens are bearer tokens like keys (RFC 6750). Without this the generator recognizes only keys as such.
         options += ["--openapi-normalizer", "SET_BEARER_AUTH_FOR_NAME=oauth2"]
         _run(str(Path(sys.executable).with_name("openapi-generator-cli")), *options, cwd=ROOT)
         shutil.rmtree(directory, ignore_errors=True)
-        for file in sorted(made.rglob("*.ts")):
-            target = directory / file.relative_to(made)
+        for file in sorted(output.rglob("*.ts")):
+            target = directory / file.relative_to(output)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(MARK + file.read_text())
 
 
 def write_version() -> None:
-    """Writes the version of pyproject.toml to the package and to the documents that name its file."""
+    """Write the version of pyproject.toml to the package, and to the documents that contain its file name."""
     _run("npm", "version", VERSION, "--no-git-tag-version", "--allow-same-version", cwd=PACKAGE)
     for document in DOCUMENTS:
         text = document.read_text()
@@ -68,7 +68,10 @@ def write_version() -> None:
 
 
 def pack(package: Path, directory: Path) -> Path:
-    """Builds the package and packs it as npm would publish it. Its `node_modules` must be there (`make tools`)."""
+    """Build the package, pack it as npm would publish it, and return the path of the file in `directory`.
+
+    The package's `node_modules` must exist (`make tools`).
+    """
     shutil.rmtree(package / "dist", ignore_errors=True)
     shutil.copy(ROOT / "LICENSE", package)
     _run("npm", "run", "--silent", "build", cwd=package)
@@ -78,10 +81,11 @@ def pack(package: Path, directory: Path) -> Path:
 
 
 def _run(*arguments: str, cwd: Path) -> str:
-    done = subprocess.run(arguments, cwd=cwd, env=os.environ, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode:
-        sys.exit(f"{arguments[0]} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    """Return the standard output of a command. Exit with all of its output if it fails."""
+    process = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    if process.returncode:
+        sys.exit(f"{arguments[0]} failed:\n{process.stdout}{process.stderr}")
+    return process.stdout
 
 
 def main() -> None:

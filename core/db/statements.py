@@ -1,8 +1,8 @@
-"""SQL made of constants, of few texts, run as cheaply as the database allows.
+"""Run constant SQL as server-side prepared statements. See docs/architecture.md.
 
-On PostgreSQL it is prepared on the server, once a connection, and its rows arrive in binary form: no parsing, no
-planning, no timestamps as text. The ORM's own statements stay as they are, bound on the client. Behind a pooler nothing
-is prepared (see `core.db.postgresql.base`).
+On PostgreSQL each connection parses and plans a statement once, and rows arrive in binary format. The ORM's statements
+are not affected: their parameters are bound on the client. Behind a pooler nothing is prepared (see
+`core.db.postgresql.base`).
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections
 
 
 def fetch(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Return every row of one statement, with Django's exceptions, query log and execute wrappers.
+    """Return all rows of one statement, with Django's exceptions, query log and execute wrappers.
 
-    `statement` is a constant, in the database's own SQL, its parameters named as in `%(name)s`.
+    `statement` is a constant in the database's SQL dialect, with parameters such as `%(name)s`.
     """
-    database: Any = connections[DEFAULT_DB_ALIAS]  # django.db.connection looks it up anew for each attribute
+    database: Any = connections[DEFAULT_DB_ALIAS]  # faster than the proxy django.db.connection
     if database.vendor != "postgresql":
         with database.cursor() as cursor:
             cursor.execute(statement, parameters)
@@ -27,7 +27,8 @@ def fetch(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]
     try:
         return _fetch_prepared(database, statement, parameters)
     except NotSupportedError:
-        # A migration has changed the columns of a statement that is prepared. psycopg would keep it.
+        # A migration changed the result columns of a prepared statement, and psycopg would keep using it.
+        # This connection prepares nothing from now on.
         database.connection.prepare_threshold = None
         if database.in_atomic_block:
             raise
@@ -35,10 +36,10 @@ def fetch(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]
 
 
 def _fetch_prepared(database: Any, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """`Connection.cursor()` would return Django's, which binds parameters on the client and prepares nothing."""
+    # Not `Connection.cursor()`: Django sets a cursor class there that binds parameters on the client.
     cursor = psycopg.Cursor(database.connection)
     cursor.format = psycopg.pq.Format.BINARY
-    # Django's debug cursor logs the statement that psycopg has sent, and psycopg keeps that of no prepared one.
+    # Django's debug cursor logs the last query that psycopg sent, but psycopg doesn't keep a prepared one's text.
     log = database.make_debug_cursor(cursor).debug_sql(statement) if database.queries_logged else nullcontext()
     with log:
         database.make_cursor(cursor).execute(statement, parameters)

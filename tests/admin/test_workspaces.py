@@ -130,7 +130,7 @@ def test_a_throttled_workspace_is_seen_and_its_quota_cleared(desk: Client, api: 
 
     page = desk.post(below(workspace, "clear-quota"), follow=True).content.decode()
 
-    assert "Acme has its whole quota back." in page
+    assert "Quota cleared: Acme has its full quota again." in page
     assert "<strong>40 of 40</strong>" in page
     assert latest_event("workspace.quota_cleared").workspace == workspace
     assert api.get("/me").status_code == 200
@@ -152,7 +152,7 @@ def test_a_workspace_is_suspended_and_resumed_with_an_event_each(
     desk: Client, operator: User, api: Api, workspace: Workspace
 ) -> None:
     page = desk.post(below(workspace, "suspend"), {"reason": "Unpaid"}, follow=True).content.decode()
-    assert "Acme is suspended: its keys are refused." in page
+    assert "Acme is suspended: requests with its keys fail." in page
     assert "Unpaid" in page
     assert api.get("/me").status_code == 401
 

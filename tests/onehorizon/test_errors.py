@@ -243,7 +243,7 @@ def test_a_failure_is_a_500_that_tells_nothing(
     response = api.get(address)
 
     assert_envelope(response, 500)
-    assert response.json()["message"] == "Something went wrong on our side."
+    assert response.json()["message"] == "Something went wrong on our side. We've logged it."
     assert secret.encode() not in response.content
     assert "unhandled exception" in caplog.text
     assert "Traceback" in caplog.text

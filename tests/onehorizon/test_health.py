@@ -40,7 +40,7 @@ def test_not_ready_while_one_is_missing(probe: Client) -> None:
     answer = probe.get("/readyz")
 
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
-    assert answer.json() == {"code": 503, "message": "The database isn't migrated yet."}
+    assert answer.json() == {"code": 503, "message": "Database migrations have not been applied yet."}
 
 
 @pytest.mark.django_db

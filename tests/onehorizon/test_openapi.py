@@ -15,7 +15,7 @@ from django.db import OperationalError
 from django.test import RequestFactory
 
 from onehorizon.checks import api_routes
-from onehorizon.errors import response_for
+from onehorizon.errors import api_error_response
 from onehorizon.openapi import EXAMPLES, schema
 from tests.described import complain, operation_at, resolve, validator
 from tests.helpers import (
@@ -175,7 +175,7 @@ def test_a_link_takes_what_is_there_and_gives_what_is_asked_for() -> None:
 
 
 def test_an_answer_that_is_not_described_is_found() -> None:
-    task = EXAMPLES["answers"]["fetchTask"]["200"]
+    task = EXAMPLES["responses"]["fetchTask"]["200"]
     assert not list(validator("Task").iter_errors(task))
 
     for wrong in (
@@ -255,7 +255,7 @@ def recorded() -> Recorded:
         quota.admit(workspace.pk, workspace.tier)
     made.ask(api, "GET", tasks)  # 429
     for error in (RuntimeError(), OperationalError()):
-        response = response_for(error, RequestFactory().get("/"))
+        response = api_error_response(error, RequestFactory().get("/"))
         made.refusals[str(response.status_code)] = json.loads(response.content)
     return made
 
@@ -274,9 +274,9 @@ def normalized(examples: Any) -> Any:
 def test_examples_are_real_answers() -> None:
     made = recorded()
 
-    assert normalized(made.answers) == normalized(EXAMPLES["answers"])
+    assert normalized(made.answers) == normalized(EXAMPLES["responses"])
     assert normalized(made.bodies) == normalized(EXAMPLES["bodies"])
-    assert normalized(made.refusals) == normalized(EXAMPLES["refusals"])
+    assert normalized(made.refusals) == normalized(EXAMPLES["errors"])
 
 
 def test_every_example_is_as_described() -> None:

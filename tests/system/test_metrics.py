@@ -168,7 +168,7 @@ def test_an_address_that_is_not_this_machines_does_not_stop_what_serves(tmp_path
     with server(log, METRICS_ADDRESS="192.0.2.1:9401") as site:
         assert fetch(f"{site}/metrics")[0] == 404
 
-    assert "no metrics: 192.0.2.1:9401 is not to be had" in log.read_text()
+    assert "no metrics: 192.0.2.1:9401 could not be bound" in log.read_text()
 
 
 # ---- what is asked ----

@@ -36,7 +36,7 @@ def test_a_bad_address_is_refused(url: str) -> None:
     checked = manage("check", ADMIN_URL=url)
 
     assert checked.returncode != 0
-    assert checked.stderr.startswith("onehorizon: ADMIN_URL takes a path that nothing else uses")
+    assert checked.stderr.startswith("onehorizon: ADMIN_URL must be an unused path with a slash at its end only")
 
 
 def test_a_bad_name_is_refused() -> None:

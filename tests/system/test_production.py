@@ -85,7 +85,7 @@ def test_that_stops_a_command() -> None:
 
     assert (stopped.returncode, stopped.stdout) == (1, "")
     assert stopped.stderr == (
-        "onehorizon: ALLOWED_HOSTS must name this site's hosts when DEBUG is off; * is every host.\n"
+        "onehorizon: ALLOWED_HOSTS must list this site's hosts when DEBUG is off; * allows every host.\n"
     )
 
 
@@ -100,7 +100,7 @@ def test_it_stops_a_process_of_a_server_too() -> None:
 def test_sqlite_is_refused_to_granian_with_several_workers(options: list[str], tmp_path: Path) -> None:
     said = serve(*options, **PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"})
 
-    assert "onehorizon: DATABASE_URL must be a postgres:// address for several workers; SQLite takes one." in said
+    assert "onehorizon: DATABASE_URL must be a postgres:// URL for several workers; SQLite supports one." in said
 
 
 def test_granian_with_a_weak_key_stops() -> None:
@@ -111,7 +111,9 @@ def test_granian_with_a_weak_key_stops() -> None:
 def test_sqlite_is_good_for_one_worker(workers: dict[str, str], tmp_path: Path) -> None:
     loaded = load(DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3", **workers)
 
-    assert (loaded.returncode, "onehorizon" in loaded.stderr.replace(str(ROOT), "")) == (0, False)
+    # Python's warning about an absent directory of static files names the module that loads WhiteNoise.
+    stderr = loaded.stderr.replace(f"{ROOT}/onehorizon/middleware.py", "").replace(str(ROOT), "")
+    assert (loaded.returncode, "onehorizon" in stderr) == (0, False)
 
 
 def test_postgresql_is_good_for_several() -> None:
@@ -122,9 +124,9 @@ def test_postgresql_is_good_for_several() -> None:
 def test_a_cache_of_one_process_is_told_by_the_check_and_by_what_serves(url: str) -> None:
     checked, loaded = manage("check", "--deploy", **PRODUCTION | {"CACHE_URL": url}), load(CACHE_URL=url)
 
-    assert "(onehorizon.W001) CACHE_URL names no shared cache" in checked.stderr
+    assert "(onehorizon.W001) CACHE_URL is not a shared cache" in checked.stderr
     assert (checked.returncode, loaded.returncode) == (0, 0)
-    assert "CACHE_URL names no shared cache" in loaded.stderr
+    assert "CACHE_URL is not a shared cache" in loaded.stderr
 
 
 def test_while_debug_is_on_nothing_of_this_is_asked(tmp_path: Path) -> None:

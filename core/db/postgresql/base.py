@@ -1,7 +1,7 @@
-"""Django's PostgreSQL backend, with time limits, and with a pool that replaces dead connections at no cost.
+"""Django's PostgreSQL backend with time limits and a pool that replaces dead connections. See docs/architecture.md.
 
-Behind a connection pooler (`pgbouncer` in OPTIONS) nothing is prepared on the server: several clients share a server's
-connection there, each of them numbers its statements from 0, and one would run the other's.
+Behind a transaction pooler (`pgbouncer` in OPTIONS) nothing is prepared on the server: clients share the server's
+connections there and number their prepared statements alike, so one client could run another's statement.
 """
 
 import os
@@ -20,8 +20,8 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 T = TypeVar("T")
 
-WHO = "SELECT pg_backend_pid(), quote_ident(current_user)"
-IN_EFFECT = "SELECT name, setting::bigint FROM pg_settings WHERE name = ANY(%s)"
+BACKEND_QUERY = "SELECT pg_backend_pid(), quote_ident(current_user)"
+LIMITS_QUERY = "SELECT name, setting::bigint FROM pg_settings WHERE name = ANY(%s)"
 
 UNDECLARED_POOLER = (
     "DATABASE_URL leads to a connection pooler and must say so, as in postgres://user@host/name?pgbouncer=true "
@@ -30,54 +30,61 @@ UNDECLARED_POOLER = (
 
 
 class Connection(psycopg.Connection[Any]):
-    """Closes itself when its server is silent for longer than `patience`, or takes no writes, as after a failover.
+    """A connection with a client-side time limit for statements. Closes itself if the server is frozen or read-only.
 
-    A frozen host keeps its sockets open and its own timeouts stand still, so the limit must be the client's. psycopg
-    has no setting for one. Every statement passes through `wait`, which takes a timeout.
+    PostgreSQL's own timeouts don't run while its host is frozen, and the socket stays open. psycopg has no setting for
+    a client-side limit, but every statement passes through `wait`, which accepts a timeout.
     """
 
-    patience: float | None = None  # seconds for a statement; None: no limit
-    given_up_at = 0.0  # when a connection was last given up: those made before are not used any more
+    client_timeout: float | None = None  # seconds for a statement; None: no limit
+    stale_before = 0.0  # connections created before this time (`monotonic()`) are not used any more
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.made_at = monotonic()
+        self.created_at = monotonic()
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Wait for the server. Raise `OperationalError` after the time limit, and for a write on a standby.
+
+        After a failover the server is a read-only standby. An `OperationalError` lets clients retry.
+        """
         try:
-            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+            return super().wait(gen, interval, self.client_timeout if timeout is None else timeout)
         except psycopg.OperationalError:
             if self.info.transaction_status == TransactionStatus.ACTIVE:
-                self._give_up()
+                self._invalidate()
             raise
         except psycopg.errors.ReadOnlySqlTransaction as error:
-            self._give_up()
+            self._invalidate()
             raise psycopg.OperationalError(*error.args) from error
 
-    def _give_up(self) -> None:
-        Connection.given_up_at = monotonic()
+    def _invalidate(self) -> None:
+        """Close this connection, and mark all others of this process as stale: they lead to the same server."""
+        Connection.stale_before = monotonic()
         self.close()
 
 
 class Pool(ConnectionPool[Connection]):
-    """Hands out live connections only, and does not queue requests while the database is unavailable.
+    """Returns live connections only, and does not queue requests while the database is unavailable.
 
-    After one request has waited for `timeout` seconds in vain, others wait `IMPATIENT`, until one gets a connection.
-    The pool's own `check` would wait a second after the second dead connection, and two after the third.
+    When a request has waited for `timeout` seconds without success, others wait for `SHORT_TIMEOUT` seconds only, until
+    one gets a connection. psycopg's own `check` would sleep for a second after the second dead connection, and for two
+    after the third.
     """
 
-    IMPATIENT = 0.1
+    SHORT_TIMEOUT = 0.1  # seconds
     is_unavailable = False
 
     def getconn(self, timeout: float | None = None) -> Connection:
+        """Return a live connection. Raise `PoolTimeout` if there is none within `timeout` seconds."""
         if timeout is None:
-            timeout = self.IMPATIENT if self.is_unavailable else self.timeout
+            timeout = self.SHORT_TIMEOUT if self.is_unavailable else self.timeout
         deadline = monotonic() + timeout
         try:
             connection = super().getconn(timeout)
-            while hung_up(connection):
+            while is_dead(connection):
                 connection.close()
-                self.putconn(connection)  # which replaces it
+                self.putconn(connection)  # replaces a closed connection
                 connection = super().getconn(deadline - monotonic())
         except PoolTimeout:
             self.is_unavailable = True
@@ -86,21 +93,24 @@ class Pool(ConnectionPool[Connection]):
         return connection
 
 
-def hung_up(connection: Connection) -> bool:
-    """Return whether the server has closed this connection, or another one was given up since it was made.
+def is_dead(connection: Connection) -> bool:
+    """Return whether an idle connection is closed, stale, or being closed by the server. Needs no round trip.
 
-    A server that sends something unasked is closing the connection: a look at the socket tells, without a round trip.
-    In the rare other case, such as a changed parameter, a live connection is replaced.
+    A server sends data on an idle connection when it closes it. It rarely does so for another reason, such as a
+    changed parameter: then a live connection is replaced.
     """
-    if connection.closed or connection.made_at < Connection.given_up_at:
+    if connection.closed or connection.created_at < Connection.stale_before:
         return True
-    socket = select.poll()
-    socket.register(connection.fileno(), select.POLLIN)
-    return bool(socket.poll(0))
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
-class EndOfThread:
-    """Returns the thread's connection to the pool when the thread ends, as granian's do when they are idle."""
+class ReturnOnThreadExit:
+    """Returns the thread's connection to the pool when the thread ends. granian ends idle threads.
+
+    The thread's local data holds the only reference, so Python deletes the object when the thread ends.
+    """
 
     def __init__(self, database: "DatabaseWrapper") -> None:
         self.database = database
@@ -115,31 +125,35 @@ _thread = threading.local()
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    limits: dict[str, int] = {}  # a server's, by PostgreSQL's names, in milliseconds; commands have none
+    limits: dict[str, int] = {}  # PostgreSQL's timeouts in milliseconds, by name; set in servers, not in commands
 
     def get_connection_params(self) -> dict[str, Any]:
-        """A pooler takes no `options`; an empty string also keeps libpq from reading PGOPTIONS."""
+        """Add the time limits to `options`, where they override PGOPTIONS.
+
+        A pooler rejects `options`; the empty string keeps libpq from reading PGOPTIONS.
+        """
         params: dict[str, Any] = super().get_connection_params()
         if params.pop("pgbouncer"):
             return params | {"options": "", "prepare_threshold": None}
         if self.limits:
-            given = params.get("options") or os.environ.get("PGOPTIONS", "")
-            params["options"] = " ".join([given, *(f"-c {name}={value}" for name, value in self.limits.items())])
+            options = params.get("options") or os.environ.get("PGOPTIONS", "")
+            params["options"] = " ".join([options, *(f"-c {name}={value}" for name, value in self.limits.items())])
         return params
 
-    def check_start(self) -> None:
-        """Raise `ImproperlyConfigured` where this process must not serve. An unavailable database is no such case: it
-        comes back, and each connection of the pool is checked as well.
+    def check_before_serving(self) -> None:
+        """Raise `ImproperlyConfigured` if a pooler is not declared or a time limit has no effect.
+
+        If the database is unavailable, return: the server can start before it, and `configure` checks each connection.
         """
         try:
             with Connection.connect(**self.get_connection_params() | {"autocommit": True}) as connection:
                 self._check(connection)
         except psycopg.OperationalError as error:
-            if "unsupported startup parameter" in str(error):  # PgBouncer's words
+            if "unsupported startup parameter" in str(error):  # PgBouncer's message
                 raise ImproperlyConfigured(UNDECLARED_POOLER) from error
 
     def configure(self, connection: Connection) -> None:
-        """Check and set up a new connection of the pool."""
+        """Check and set up a new connection of the pool. The pool would not close it after an exception."""
         try:
             self._check(connection)
         except BaseException:
@@ -148,17 +162,18 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._configure_connection(connection)  # type: ignore[attr-defined]  # not in the stubs
 
     def _check(self, connection: Connection) -> None:
-        """Stop preparing statements behind a pooler, and raise `ImproperlyConfigured` for one that isn't declared or a
-        time limit that doesn't hold.
+        """Turn off prepared statements behind a pooler, also if it is not declared.
+
+        In servers, raise `ImproperlyConfigured` if a pooler is not declared or a time limit has no effect.
         """
         cursor = psycopg.Cursor(connection)
-        [(pid, role)] = cursor.execute(WHO, prepare=False).fetchall()
-        is_pooled = pid != connection.info.backend_pid  # a pooler makes up what it tells its clients
+        [(pid, role)] = cursor.execute(BACKEND_QUERY, prepare=False).fetchall()
+        is_pooled = pid != connection.info.backend_pid  # a pooler reports an invented process id to its clients
         if is_pooled:
             connection.prepare_threshold = None
         if not self.limits:
             return
-        in_effect = dict(cursor.execute(IN_EFFECT, [list(self.limits)], prepare=False))
+        in_effect = dict(cursor.execute(LIMITS_QUERY, [list(self.limits)], prepare=False))
         missing = {name: limit for name, limit in self.limits.items() if not 0 < in_effect[name] <= limit}
         if (is_pooled or missing) and not self.settings_dict["OPTIONS"]["pgbouncer"]:
             raise ImproperlyConfigured(UNDECLARED_POOLER)
@@ -167,29 +182,31 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise ImproperlyConfigured(f"Behind a pooler PostgreSQL must set the time limits: {statements}.")
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        if self.pool and not hasattr(_thread, "end"):
-            _thread.end = EndOfThread(self)
+        """Borrow a connection from the pool, and return it when the thread ends."""
+        if self.pool and not hasattr(_thread, "return_on_exit"):
+            _thread.return_on_exit = ReturnOnThreadExit(self)
         return super().get_new_connection(conn_params)
 
     def close_if_unusable_or_obsolete(self) -> None:
-        """Return this thread's connection to the pool if it is dead. Django calls this before and after a request."""
-        if self.pool and self.connection is not None and hung_up(self.connection):
+        """Return this thread's connection to the pool if it is dead. Django calls this before each request."""
+        if self.pool and self.connection is not None and is_dead(self.connection):
             self.close()
         super().close_if_unusable_or_obsolete()
 
     @property
     def pool(self) -> Pool | None:
+        """The process's pool. Django's property can't create a `Pool`, and rejects a CONN_MAX_AGE other than 0."""
         options = self.settings_dict["OPTIONS"].get("pool")
         if self.alias == NO_DB_ALIAS or not options:
             return None
         pools: dict[str, Pool] = self._connection_pools  # type: ignore[attr-defined]  # not in the stubs
         if self.alias not in pools:
-            made = Pool(
+            pool = Pool(
                 kwargs=self.get_connection_params() | {"autocommit": True},
                 connection_class=Connection,
                 open=False,
                 configure=self.configure,
                 **options,
             )
-            pools.setdefault(self.alias, made)  # of several threads that come first, one does
+            pools.setdefault(self.alias, pool)  # atomic: several threads may get here, one pool is used
         return pools[self.alias]

@@ -131,7 +131,7 @@ def test_probes_and_pages_while_it_is_away(cluster: Cluster, site: Site) -> None
     back = site.seconds_until_back()
 
     assert (alive.status, ready.status, page.status, api.status, malformed.status) == (200, 503, 200, 503, 401)
-    assert ready.json == {"code": 503, "message": "The database can't be reached."}
+    assert ready.json == {"code": 503, "message": "The database is unavailable."}
     assert ready.headers["retry-after"] == "5"
     assert ready.seconds < 5 + LATE
     assert median(waited) < in_vain.seconds / 2  # each of two workers waits in vain once

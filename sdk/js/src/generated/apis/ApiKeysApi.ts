@@ -3,7 +3,7 @@
 /* eslint-disable */
 /**
  * One Horizon
- * A workspace\'s tasks, members and API keys. Read the conventions at https://onehorizon.ai/docs/api.
+ * A workspace\'s tasks, members and API keys. See the guide: https://onehorizon.ai/docs/api/.
  *
  * The version of the OpenAPI document: 1
  * 
@@ -47,7 +47,7 @@ import {
 
 export interface CreateApiKeyRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
     /**
@@ -62,18 +62,18 @@ export interface CreateApiKeyRequest {
 
 export interface FetchApiKeyRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
     /**
-     * An id as `apiKeyId` has it.
+     * The `apiKeyId` of a key.
      */
     apiKeyId: string;
 }
 
 export interface ListApiKeysRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
     /**
@@ -84,22 +84,22 @@ export interface ListApiKeysRequest {
 
 export interface RevokeApiKeyRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
     /**
-     * An id as `apiKeyId` has it.
+     * The `apiKeyId` of a key.
      */
     apiKeyId: string;
 }
 
 export interface UpdateApiKeyRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
     /**
-     * An id as `apiKeyId` has it.
+     * The `apiKeyId` of a key.
      */
     apiKeyId: string;
     /**

@@ -3,7 +3,7 @@
 /* eslint-disable */
 /**
  * One Horizon
- * A workspace\'s tasks, members and API keys. Read the conventions at https://onehorizon.ai/docs/api.
+ * A workspace\'s tasks, members and API keys. See the guide: https://onehorizon.ai/docs/api/.
  *
  * The version of the OpenAPI document: 1
  * 
@@ -52,7 +52,7 @@ import {
 
 export interface CreateTaskRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
     /**
@@ -63,29 +63,29 @@ export interface CreateTaskRequest {
 
 export interface DeleteTaskRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
     /**
-     * An id as `taskId` has it.
+     * The `taskId` of a task.
      */
     taskId: string;
 }
 
 export interface FetchTaskRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
     /**
-     * An id as `taskId` has it.
+     * The `taskId` of a task.
      */
     taskId: string;
 }
 
 export interface ListTasksRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
     /**
@@ -120,11 +120,11 @@ export interface ListTasksRequest {
 
 export interface UpdateTaskRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
     /**
-     * An id as `taskId` has it.
+     * The `taskId` of a task.
      */
     taskId: string;
     /**

@@ -3,7 +3,7 @@
 /* eslint-disable */
 /**
  * One Horizon
- * A workspace\'s tasks, members and API keys. Read the conventions at https://onehorizon.ai/docs/api.
+ * A workspace\'s tasks, members and API keys. See the guide: https://onehorizon.ai/docs/api/.
  *
  * The version of the OpenAPI document: 1
  * 
@@ -37,14 +37,14 @@ import {
 
 export interface FetchWorkspaceRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
 }
 
 export interface ListMembersRequest {
     /**
-     * `current`, or an id. For a key, `current` is its workspace; for a person, the one they chose last.
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
 }

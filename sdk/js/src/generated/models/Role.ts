@@ -3,7 +3,7 @@
 /* eslint-disable */
 /**
  * One Horizon
- * A workspace\'s tasks, members and API keys. Read the conventions at https://onehorizon.ai/docs/api.
+ * A workspace\'s tasks, members and API keys. See the guide: https://onehorizon.ai/docs/api/.
  *
  * The version of the OpenAPI document: 1
  * 
