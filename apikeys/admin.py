@@ -1,4 +1,4 @@
-"""API keys for operators. Nothing here shows a hash, and a secret is only ever read from the body of a form."""
+"""API keys in the admin. Never shows a hash. Accepts a secret only in a POST body, never in a URL."""
 
 from typing import Any, ClassVar, cast
 
@@ -12,14 +12,14 @@ from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from apikeys.forms import FindForm, KeylessInput, ReasonForm, like_a_secret
+from apikeys.forms import FindForm, KeylessInput, ReasonForm, looks_like_secret
 from apikeys.models import ApiKey, ApiKeyQuerySet, key_id_starts_with
 from core.admin import change_url, changelist_url, link
 from workspaces.admin import OperatorsAdmin, actor_of
 from workspaces.ids import is_id
 from workspaces.models import User, Workspace
 
-MOST_AT_ONCE = 500  # keys that one confirmation can revoke
+MAX_REVOKED_AT_ONCE = 500  # keys per confirmation page
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -31,7 +31,7 @@ class StatusFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
         status = self.value()
-        return cast(ApiKeyQuerySet, queryset).having_status(status if status in dict(self.lookup_choices) else "all")
+        return cast(ApiKeyQuerySet, queryset).with_status(status if status in dict(self.lookup_choices) else "all")
 
 
 @admin.register(ApiKey)
@@ -48,7 +48,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
     )
     list_filter = (StatusFilter,)
     list_select_related = ("workspace", "created_by")
-    search_fields = ("description",)  # for Django to search at all; what is searched is below
+    search_fields = ("description",)  # enables the search; see `get_search_results`
     actions = ("revoke_selected",)
     readonly_fields = (
         "id",
@@ -75,7 +75,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
     def in_workspace(self, api_key: ApiKey) -> SafeString:
         return link(change_url(api_key.workspace), api_key.workspace)
 
-    # ---- what may be done ----
+    # ---- permissions ----
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -92,7 +92,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         ApiKey.objects.get(pk=obj.pk).rename(form.cleaned_data["description"], by=actor_of(request))
 
-    # ---- finding ----
+    # ---- search ----
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
@@ -103,14 +103,14 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         ]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        if like_a_secret(request.GET.get("q", "")):
-            return redirect("admin:apikeys_apikey_find")  # the list's own form never sends one there
+        if looks_like_secret(request.GET.get("q", "")):
+            return redirect("admin:apikeys_apikey_find")  # the list's own form posts to find_view instead
         return super().changelist_view(request, extra_context)
 
     @method_decorator(sensitive_post_parameters())
     @sensitive_variables()
     def find_view(self, request: HttpRequest) -> HttpResponse:
-        """Finds a key by whatever names it. What is posted goes into an address only if it is no secret."""
+        """Redirect to the key, or to the list with a search. Text that may be a secret never enters a URL."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         if request.method != "POST":
@@ -125,49 +125,49 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
             return redirect(changelist_url(ApiKey, workspace=text))
         if is_id("u", text):
             return redirect(changelist_url(ApiKey, created_by=text))
-        if not text or like_a_secret(text):
+        if not text or looks_like_secret(text):
             return redirect(reverse("admin:apikeys_apikey_find", query={"unknown": 1}))
         return redirect(changelist_url(ApiKey, q=text))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ApiKey], search_term: str
     ) -> tuple[QuerySet[ApiKey], bool]:
-        """By how a description, a key id, a workspace or a creator begins: each of them has an index to read."""
+        """Search by the start of a description, key id, workspace or creator. Each of these has an index."""
         text = search_term.strip()
         if not text:
             return queryset, False
         workspaces = Workspace.objects.filter(Q(slug__startswith=text.lower()) | Q(name__istartswith=text))
         creators = User.objects.filter(Q(email__startswith=text.lower()) | Q(name__istartswith=text))
-        found = (
+        matches = (
             Q(description__istartswith=text)
             | Q(workspace__in=list(workspaces.order_by().values_list("pk", flat=True)[:100]))
             | Q(created_by__in=list(creators.order_by().values_list("pk", flat=True)[:100]))
             | key_id_starts_with(text)
         )
-        return queryset.filter(found), False
+        return queryset.filter(matches), False
 
-    # ---- revoking ----
+    # ---- revocation ----
 
-    @admin.action(description="Revoke the selected keys", permissions=["revoke"])
+    @admin.action(description="Revoke selected keys", permissions=["revoke"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
-        chosen = list(queryset[: MOST_AT_ONCE + 1])
-        if len(chosen) > MOST_AT_ONCE:
-            messages.error(request, f"That is more than {MOST_AT_ONCE} keys: narrow the list down and go in steps.")
+        chosen = list(queryset[: MAX_REVOKED_AT_ONCE + 1])
+        if len(chosen) > MAX_REVOKED_AT_ONCE:
+            messages.error(request, f"Select at most {MAX_REVOKED_AT_ONCE} keys at a time.")
             return None
         return self._confirm(request, chosen, ReasonForm())
 
     def revoke_view(self, request: HttpRequest) -> HttpResponse:
         if not self.has_revoke_permission(request):
             raise PermissionDenied
-        posted = request.method == "POST"
-        asked = (request.POST if posted else request.GET).getlist("key")
-        chosen = list(self.get_queryset(request).select_related("workspace").filter(pk__in=asked[:MOST_AT_ONCE]))
-        form = ReasonForm(request.POST if posted else None)
+        is_post = request.method == "POST"
+        key_ids = (request.POST if is_post else request.GET).getlist("key")[:MAX_REVOKED_AT_ONCE]
+        chosen = list(self.get_queryset(request).select_related("workspace").filter(pk__in=key_ids))
+        form = ReasonForm(request.POST if is_post else None)
         if not form.is_valid():
             return self._confirm(request, chosen, form)
         actor, reason = actor_of(request), form.cleaned_data["reason"]
         outcomes = [(api_key, api_key.revoke(by=actor, reason=reason)) for api_key in chosen]
-        return self.page(request, "revoked.html", title="What happened to each key", outcomes=outcomes)
+        return self.page(request, "revoked.html", title="Revocation results", outcomes=outcomes)
 
     def _confirm(self, request: HttpRequest, chosen: list[ApiKey], form: ReasonForm) -> HttpResponse:
         title = f"Revoke {len(chosen)} key{'' if len(chosen) == 1 else 's'}?"

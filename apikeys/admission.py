@@ -1,6 +1,7 @@
-"""The fast path on PostgreSQL: authenticates a verified key and counts its request in one prepared statement.
+"""The fast path on PostgreSQL: authenticate a verified key and count its request in one prepared statement.
 
-Must give the same result as `ApiKey.objects.authenticate` and `quota.admit`. See docs/architecture.md.
+Must give the same result as `ApiKey.objects.authenticate` and `quota.admit`. See "The fused statement" in
+docs/architecture.md.
 """
 
 from functools import lru_cache
@@ -20,19 +21,19 @@ from core.metrics import count_proof
 from workspaces import quota
 from workspaces.models import Tier, Workspace
 
-Row = TypeVar("Row", bound=Model)
+M = TypeVar("M", bound=Model)
 
 _WORKSPACE: Any = ApiKey._meta.get_field("workspace")
 _ON_POSTGRESQL = connections[DEFAULT_DB_ALIAS].vendor == "postgresql"
 
-_COLUMNS: dict[type[Model], list[str]] = {  # in the order of each model's fields, as `from_db` takes them
+_COLUMNS: dict[type[Model], list[str]] = {  # in the order of each model's fields, as `from_db` expects them
     ApiKey: ["id", "workspace_id", "key_id", "description", "last_used_at"],
     Workspace: ["id", "name", "slug", "tier_id", "created_at"],
     Tier: ["name", "requests", "seconds", "burst_requests", "burst_seconds"],
 }
-_ALL = [(model._meta.model_name, column) for model, columns in _COLUMNS.items() for column in columns]
-_READ = ", ".join(f"{table}.{column} AS {table}_{column}" for table, column in _ALL)
-_NAMES = ", ".join(f"{table}_{column}" for table, column in _ALL)
+_ALL_COLUMNS = [(model._meta.model_name, column) for model, columns in _COLUMNS.items() for column in columns]
+_SELECTED = ", ".join(f"{table}.{column} AS {table}_{column}" for table, column in _ALL_COLUMNS)
+_ALIASES = ", ".join(f"{table}_{column}" for table, column in _ALL_COLUMNS)
 
 _LIMITS = (
     "known.tier_requests",
@@ -40,11 +41,11 @@ _LIMITS = (
     "known.tier_burst_requests",
     f"known.tier_burst_seconds * {quota.SECOND}::bigint",
 )
-# A quota that the snapshot shows to be used up is used up: nothing is locked then. One that has room is looked at again
-# under its row's lock, and that is what counts.
+# The quota is checked twice: in the statement's snapshot, so that a full quota locks nothing, and under the row's lock,
+# which decides.
 _STATEMENT = f"""
     WITH known AS (
-        SELECT {_READ}, quota.admissions AS before, {quota.NOW} AS now
+        SELECT {_SELECTED}, quota.admissions AS before, {quota.NOW} AS now
         FROM apikeys_apikey AS apikey
         JOIN workspaces_workspace AS workspace ON workspace.id = apikey.workspace_id
         JOIN workspaces_tier AS tier ON tier.name = workspace.tier_id
@@ -61,16 +62,16 @@ _STATEMENT = f"""
           AND {quota.has_room("quota.admissions", *_LIMITS)}
         RETURNING quota.admissions
     )
-    SELECT {_NAMES}, admitted.admissions IS NOT NULL, coalesce(admitted.admissions, known.before), known.now
+    SELECT {_ALIASES}, admitted.admissions IS NOT NULL, coalesce(admitted.admissions, known.before), known.now
     FROM known LEFT JOIN admitted ON true
-"""  # noqa: S608, constants
+"""  # noqa: S608, constants only
 
 
 @sensitive_variables()
 def authenticate(secret: str) -> ApiKeyPrincipal | None:
-    """Return the principal of a key that was verified in this process before, with the quota's decision on the request.
+    """Return the principal for a secret that this process has verified, with the quota's decision, or None.
 
-    None: use `ApiKey.objects.authenticate`, which decides on every other secret.
+    After None, fall back to `ApiKey.objects.authenticate`: the secret may still be valid.
     """
     stored_hash = proofs.hash_of(secret) if _ON_POSTGRESQL else None
     if stored_hash is None:
@@ -83,30 +84,31 @@ def authenticate(secret: str) -> ApiKeyPrincipal | None:
     values = iter(rows[0])
     key_values, workspace_values, tier_values = (tuple(islice(values, len(columns))) for columns in _COLUMNS.values())
     is_admitted, admissions, now = values
-    api_key, tier = _read(ApiKey, key_values), _tier(tier_values)
+    api_key, tier = _instance(ApiKey, key_values), _tier(tier_values)
     decision = quota.admitted(tier, admissions) if is_admitted else _decide(api_key.workspace_id, tier, admissions, now)
-    if decision.admitted:  # nobody needs the workspace of a rejected request
-        workspace = _read(Workspace, workspace_values)
-        _WORKSPACE.set_cached_value(api_key, workspace)  # assigning it asks the routers first
+    if decision.admitted:  # a rejected request never reads its workspace
+        workspace = _instance(Workspace, workspace_values)
+        _WORKSPACE.set_cached_value(api_key, workspace)  # a plain assignment would consult the database routers
     return ApiKeyPrincipal(api_key, decision)
 
 
-def _read(model: type[Row], values: tuple[Any, ...]) -> Row:
-    """The row as a model; fields that the statement doesn't select are deferred."""
+def _instance(model: type[M], values: tuple[Any, ...]) -> M:
+    """Return a model instance; fields that the statement doesn't select are deferred."""
     return model.from_db(DEFAULT_DB_ALIAS, _COLUMNS[model], values)
 
 
 @lru_cache(maxsize=256)
 def _tier(values: tuple[Any, ...]) -> Tier:
-    """The tier with just these values: whatever is changed of one, this is another."""
-    return _read(Tier, values)
+    """Return the tier with these values, cached. A changed tier has other values, so it is never stale."""
+    return _instance(Tier, values)
 
 
 def _decide(subject: str, tier: Tier, before: list[int] | None, now: int) -> quota.Decision:
     """Return the decision on a request that the statement did not admit.
 
-    `before` are the admissions in the statement's snapshot, or None if the quota had no row yet. If the snapshot had
-    room, concurrent requests have used it up since.
+    `before` are the admissions in the statement's snapshot, newest first, or None if the quota had no row yet; `now` is
+    the database's time. Both are in microseconds. If the snapshot had room, concurrent requests have used it up since,
+    so the quota is read again.
     """
     if before is None:
         return quota.admit(subject, tier)

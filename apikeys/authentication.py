@@ -33,11 +33,11 @@ class BearerAuthentication(BaseAuthentication):
     """Base class for one kind of bearer token.
 
     Sets `request.auth` to the principal and `request.user` to its user or `AnonymousUser`. The principal also stays on
-    the `HttpRequest`: the request log and the RateLimit headers read it there, and a request that is authenticated
-    again gets the same principal, so it never counts twice.
+    the `HttpRequest`: the request log and the RateLimit headers read it there, and authenticating the same request
+    again returns the same principal, so the request counts only once.
     """
 
-    kind: ClassVar[str]  # label in the metrics
+    kind: ClassVar[str]  # a label in the metrics
 
     @abstractmethod
     def handles(self, token: str) -> bool:
@@ -48,8 +48,8 @@ class BearerAuthentication(BaseAuthentication):
         """Return whether the format of `token` is valid."""
 
     @abstractmethod
-    def get_principal(self, token: str, address: str | None) -> Principal | None:
-        """Return the principal of `token`, or None if the token is not valid. `address` is the client IP."""
+    def get_principal(self, token: str, client_ip: str | None) -> Principal | None:
+        """Return the principal of `token`, or None if the token is not valid."""
 
     @sensitive_variables()
     def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Principal] | None:
@@ -68,11 +68,11 @@ class BearerAuthentication(BaseAuthentication):
         return principal.user or AnonymousUser(), principal
 
     @sensitive_variables()
-    def _authenticate(self, token: str, address: str | None) -> Principal:
-        principal = self.get_principal(token, address)
+    def _authenticate(self, token: str, client_ip: str | None) -> Principal:
+        principal = self.get_principal(token, client_ip)
         if principal is None:
             count_authentication(self.kind, "refused" if self.is_well_formed(token) else "malformed")
-            failures.count(address)
+            failures.count(client_ip)
             raise AuthenticationFailed("The API key or access token is not valid.")
         count_authentication(self.kind, "admitted")
         return principal
@@ -88,18 +88,18 @@ class ApiKeyAuthentication(BearerAuthentication):
     kind = "api_key"
 
     def handles(self, token: str) -> bool:
-        return token.startswith(f"{keys.MARK}_")
+        return token.startswith(f"{keys.PREFIX}_")
 
     def is_well_formed(self, token: str) -> bool:
         return keys.parse(token) is not None
 
     @sensitive_variables()
-    def get_principal(self, token: str, address: str | None) -> ApiKeyPrincipal | None:
+    def get_principal(self, token: str, client_ip: str | None) -> ApiKeyPrincipal | None:
         principal = admission.authenticate(token)
         if principal is None:
             api_key = ApiKey.objects.authenticate(token)
             if api_key is None:
                 return None
             principal = ApiKeyPrincipal(api_key)
-        principal.api_key.record_use(address)
+        principal.api_key.record_use(client_ip)
         return principal

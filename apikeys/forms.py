@@ -15,12 +15,12 @@ CUSTOM = "date"
 
 # Text that must not appear in a URL: a key, a part of one with its prefix, or 24 or more base62 characters in a row,
 # which may come from the middle of a secret.
-_LIKE_A_SECRET = re.compile(rf"{PART_OF_A_KEY.pattern}|[0-9A-Za-z]{{24,}}")
+_LOOKS_LIKE_SECRET = re.compile(rf"{PART_OF_A_KEY.pattern}|[0-9A-Za-z]{{24,}}")
 
 
-def like_a_secret(text: str) -> bool:
+def looks_like_secret(text: str) -> bool:
     """Return whether `text` may contain a secret. The id of a key doesn't."""
-    return _LIKE_A_SECRET.search(text) is not None and not is_id("key", text)
+    return _LOOKS_LIKE_SECRET.search(text) is not None and not is_id("key", text)
 
 
 class KeylessInput(forms.TextInput):

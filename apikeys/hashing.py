@@ -1,6 +1,6 @@
-"""How a secret is stored and checked: a fingerprint, an Argon2id hash, and a proof in memory.
+"""Hash and verify secrets: fingerprint, Argon2id hash, and the proof cache, which saves most requests an Argon2 run.
 
-The fingerprint and the proof keep nearly all requests away from Argon2. See docs/architecture.md.
+See "Secrets at rest" in docs/architecture.md.
 """
 
 import hashlib
@@ -18,41 +18,41 @@ from core.metrics import count_proof, time_argon2
 
 FINGERPRINT_BYTES = 8
 
-# Argon2 is bound by the processor: more runs at once than processors only cost memory.
+# Argon2 is CPU-bound: more concurrent runs than processors would only take memory.
 _argon2_runs = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
 def fingerprint(secret: str) -> bytes:
-    """The first 8 bytes of the SHA-256: enough to refuse a wrong secret, leaving 192 of 256 bits unknown."""
+    """Return the first 8 bytes of the secret's SHA-256, which leave 192 of its 256 bits unknown."""
     return hashlib.sha256(secret.encode()).digest()[:FINGERPRINT_BYTES]
 
 
-def has_fingerprint(secret: str, kept: bytes | memoryview) -> bool:
-    return hmac.compare_digest(bytes(kept), fingerprint(secret))
+def has_fingerprint(secret: str, stored: bytes | memoryview) -> bool:
+    return hmac.compare_digest(bytes(stored), fingerprint(secret))
 
 
 def hash_secret(secret: str) -> str:
-    """An Argon2id hash in PHC format, with the parameters that the settings name now."""
+    """Return an Argon2id hash in PHC format, with the parameters of the settings."""
     with _argon2_runs, time_argon2():
         return _hasher().hash(secret)
 
 
 def is_outdated(stored_hash: str) -> bool:
-    """Whether `stored_hash` was made with other parameters than the settings name now."""
+    """Return whether `stored_hash` has other parameters than the settings."""
     return _hasher().check_needs_rehash(stored_hash)
 
 
 def verify(secret: str, stored_hash: str) -> bool:
-    """Whether `secret` made `stored_hash`: by its proof, else by Argon2id, whose success leaves a proof.
+    """Return whether `stored_hash` is the hash of `secret`. Without a proof it runs Argon2id, and adds one on success.
 
-    Only call this for a secret whose fingerprint is right.
+    Call it only after the fingerprint matched, because Argon2id is slow.
     """
-    if proofs.holds(secret, stored_hash):
+    if proofs.has(secret, stored_hash):
         count_proof("hit")
         return True
     with _argon2_runs:
-        # Of many first requests that came at once, those that waited here find the first one's proof.
-        if proofs.holds(secret, stored_hash):
+        # A concurrent request may have added the proof while this one waited.
+        if proofs.has(secret, stored_hash):
             count_proof("hit")
             return True
         count_proof("miss")
@@ -61,7 +61,7 @@ def verify(secret: str, stored_hash: str) -> bool:
                 _hasher().verify(stored_hash, secret)
         except (VerificationError, InvalidHashError):
             return False
-        proofs.keep(secret, stored_hash)  # before the next one in the queue looks for it
+        proofs.add(secret, stored_hash)  # before the semaphore is released, so that the next request finds it
     return True
 
 
@@ -74,12 +74,10 @@ def _hasher() -> PasswordHasher:
 
 
 class Proofs:
-    """Which stored hash each presented string was verified against, in this process.
+    """A cache in this process: which stored hash each secret was verified against.
 
-    Strings are held as a keyed digest (BLAKE2, RFC 7693) under a key that never leaves the process, so nothing here is
-    worth anything outside.
-    A hash that changes in the database has no proof. At most `size` of them, each for `seconds` at most; the least
-    recently used goes first.
+    Secrets are stored as keyed digests (BLAKE2, RFC 7693). The key never leaves the process, so the digests are useless
+    outside it. Has at most `size` entries, drops the least recently used first, and drops every entry after `seconds`.
     """
 
     def __init__(self, size: int, seconds: float) -> None:
@@ -91,11 +89,11 @@ class Proofs:
         with self._lock:
             return len(self._hashes)
 
-    def holds(self, secret: str, stored_hash: str) -> bool:
+    def has(self, secret: str, stored_hash: str) -> bool:
         return self.hash_of(secret) == stored_hash
 
     def hash_of(self, secret: str) -> str | None:
-        """The hash that `secret` was verified against; to be asked for in the database, which may hold another now."""
+        """Return the hash that `secret` was verified against, or None. The database may have another hash by now."""
         digest = self._digest(secret)
         try:
             with self._lock:
@@ -103,7 +101,7 @@ class Proofs:
         except KeyError:
             return None
 
-    def keep(self, secret: str, stored_hash: str) -> None:
+    def add(self, secret: str, stored_hash: str) -> None:
         digest = self._digest(secret)
         with self._lock:
             self._hashes[digest] = stored_hash

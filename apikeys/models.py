@@ -1,4 +1,4 @@
-"""API keys: how one comes to be, is found, checked, changed and ended."""
+"""The API key model: create, authenticate, find, rename and revoke keys."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ logger = logging.getLogger("onehorizon.apikeys")
 
 DESCRIPTION_MAX_LENGTH = 100
 STATUSES = ("active", "revoked", "expired")
-_FINGERPRINT = "SELECT fingerprint FROM apikeys_apikey WHERE key_id = %(key_id)s"
-LAST_USED_RESOLUTION = timedelta(minutes=1)
+_SELECT_FINGERPRINT = "SELECT fingerprint FROM apikeys_apikey WHERE key_id = %(key_id)s"
+LAST_USED_RESOLUTION = timedelta(minutes=1)  # `last_used_at` is written at most this often
 
 
 class ActiveKeyLimitReached(Exception):
-    """The workspace holds as many active keys as it may."""
+    """The workspace has reached its limit of active keys."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"This workspace has {limit} active API keys, the most it can have: revoke one first.")
+        super().__init__(f"This workspace has {limit} active API keys, which is the limit: revoke one first.")
 
 
-class CreatedAlready(Exception):
-    """The same request to create a key came before; `api_key` is what it made. Its secret can't be had again."""
+class KeyAlreadyCreated(Exception):
+    """An earlier request with this idempotency key created `api_key`. Its secret can't be shown again."""
 
     def __init__(self, api_key: ApiKey) -> None:
-        super().__init__(f"{api_key.masked} was created by this request before.")
+        super().__init__(f"An earlier request with this idempotency key created {api_key.masked}.")
         self.api_key = api_key
 
 
 class IdempotencyKeyReused(Exception):
-    """The `Idempotency-Key` of an earlier request came with another one."""
+    """An earlier, different request used this idempotency key."""
 
     def __init__(self) -> None:
-        super().__init__("This Idempotency-Key was sent before with another body: use a new one for a new key.")
+        super().__init__("This Idempotency-Key was already used with another body: use a new one for another key.")
 
 
 def key_id_starts_with(text: str) -> Q:
-    """Keys whose key id or masked form starts with `text`; none if it holds no part of a key id."""
-    prefix = text.removeprefix(f"{keys.MARK}_").rstrip("_….*")
+    """Return a filter for keys whose key id or masked form starts with `text`; `one_` alone matches none."""
+    prefix = text.removeprefix(f"{keys.PREFIX}_").rstrip("_….*")
     return Q(key_id__startswith=prefix) if prefix else Q(pk__in=[])
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def active(self) -> ApiKeyQuerySet:
-        """Neither revoked nor expired."""
+        """Return keys that are not revoked and not expired."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None)
 
     def revoked(self) -> ApiKeyQuerySet:
@@ -68,17 +68,17 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def expired(self) -> ApiKeyQuerySet:
         return self.filter(expires_at__lte=timezone.now(), revoked_at=None)
 
-    def having_status(self, status: str) -> ApiKeyQuerySet:
-        """`active`, `revoked`, `expired`, or `all`."""
-        narrowed = {"active": self.active, "revoked": self.revoked, "expired": self.expired, "all": self.all}
-        return narrowed[status]()
+    def with_status(self, status: str) -> ApiKeyQuerySet:
+        """Filter by status: `active`, `revoked`, `expired` or `all`."""
+        querysets = {"active": self.active, "revoked": self.revoked, "expired": self.expired, "all": self.all}
+        return querysets[status]()
 
     def matching(self, text: str) -> ApiKeyQuerySet:
-        """Keys whose description contains `text`, whose id it is, or whose key id or masked form starts with it."""
+        """Return keys whose description contains `text`, or whose id, key id or masked form matches it."""
         return self.filter(Q(description__icontains=text) | Q(pk=text) | key_id_starts_with(text))
 
     def with_users(self) -> ApiKeyQuerySet:
-        """Read the users who created and revoked the keys in the same query."""
+        """Fetch the users who created and revoked the keys in the same query."""
         return self.select_related("created_by", "revoked_by")
 
     @sensitive_variables("secret")
@@ -92,11 +92,11 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         idempotency_key: str | None = None,
         request_digest: str = "",
     ) -> tuple[ApiKey, str]:
-        """The one way a key comes to be. Returns it with its secret, which can't be had again.
+        """Create a key and return it with its secret, which can't be shown again.
 
-        Raises `ActiveKeyLimitReached`, `WorkspaceSuspended`, and `ValidationError` for a bad description or an expiry
-        in the past. Where the workspace has a key of this `idempotency_key`: `CreatedAlready`, or, if that came of a
-        request with another digest, `IdempotencyKeyReused`.
+        Raises `ValidationError` for an invalid description or expiry, `WorkspaceSuspended`, `ActiveKeyLimitReached`,
+        and `KeyAlreadyCreated` if the workspace has a key with this `idempotency_key`, or `IdempotencyKeyReused` if
+        that key was created with another `request_digest`.
         """
         description = clean_description(description)
         key_id, secret = keys.generate()
@@ -106,23 +106,22 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             hash=hashing.hash_secret(secret),
             fingerprint=hashing.fingerprint(secret),
             description=description,
-            expires_at=expires_at,
             created_by=by.user,
             idempotency_key=idempotency_key,
             request_digest=request_digest,
         )
         with transaction.atomic():
-            held = Workspace.objects.lock(workspace.pk)
+            locked = Workspace.objects.lock(workspace.pk)
             if idempotency_key is not None:
-                earlier = self.filter(workspace=workspace, idempotency_key=idempotency_key).first()
-                if earlier is not None and earlier.request_digest != request_digest:
+                duplicate = self.filter(workspace=workspace, idempotency_key=idempotency_key).first()
+                if duplicate is not None and duplicate.request_digest != request_digest:
                     raise IdempotencyKeyReused
-                if earlier is not None:
-                    raise CreatedAlready(earlier)
-            if expires_at is not None:
+                if duplicate is not None:
+                    raise KeyAlreadyCreated(duplicate)
+            if expires_at is not None:  # checked after the duplicate: a retry may arrive after the expiry
                 api_key.expires_at = clean_expiry(expires_at)
-            if held.suspended_at is not None:
-                raise WorkspaceSuspended(held.suspend_reason)
+            if locked.suspended_at is not None:
+                raise WorkspaceSuspended(locked.suspend_reason)
             limit = settings.APIKEYS_MAX_ACTIVE
             if self.active().filter(workspace=workspace).count() >= limit:
                 raise ActiveKeyLimitReached(limit)
@@ -132,12 +131,12 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     @sensitive_variables()
     def authenticate(self, secret: str) -> ApiKey | None:
-        """The active key whose secret this is, or None; also None while its workspace is suspended.
+        """Return the active key for this secret, or None. Keys of a suspended workspace are not active.
 
-        A malformed string costs arithmetic, an unknown one a short read.
+        A malformed secret is rejected without I/O, an unknown one after one short query that reads the fingerprint.
         """
         key_id = keys.parse(secret)
-        if key_id is None or not (hashing.proofs.hash_of(secret) or self._keeps_fingerprint(key_id, secret)):
+        if key_id is None or not (hashing.proofs.hash_of(secret) or self._has_fingerprint(key_id, secret)):
             return None
         usable = self.active().filter(workspace__suspended_at=None)
         api_key = usable.select_related("workspace__tier").filter(key_id=key_id).first()
@@ -145,15 +144,15 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             return None
         return api_key
 
-    def _keeps_fingerprint(self, key_id: str, secret: str) -> bool:
-        rows = fetch(_FINGERPRINT, {"key_id": key_id})
+    def _has_fingerprint(self, key_id: str, secret: str) -> bool:
+        rows = fetch(_SELECT_FINGERPRINT, {"key_id": key_id})
         return bool(rows) and hashing.has_fingerprint(secret, rows[0][0])
 
     @sensitive_variables()
     def look_up(self, text: str) -> ApiKey:
-        """The key that a person means by its id, its key id, its masked form, or its whole secret, in any state.
+        """Return the key with this id, key id, masked form or full secret, whatever its status.
 
-        Raises `DoesNotExist`, also for a secret that only looks like the key's.
+        Raises `DoesNotExist`, also for a wrong secret with the key id of an existing key.
         """
         text = text.strip()
         if is_id("key", text):
@@ -162,21 +161,24 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             return self.get(key_id=text)
         if masked := keys.MASKED_PATTERN.fullmatch(text):
             return self.get(key_id=masked["key_id"])
-        api_key = self.holding(text)
+        api_key = self.find_by_secret(text)
         if api_key is None:
             raise self.model.DoesNotExist
         return api_key
 
     @sensitive_variables()
-    def holding(self, secret: str) -> ApiKey | None:
-        """The key, in any state, whose secret this is by its fingerprint: for finding it, not for letting it in."""
+    def find_by_secret(self, secret: str) -> ApiKey | None:
+        """Return the key with this secret, whatever its status, or None.
+
+        Compares the fingerprint only: use `authenticate` to grant access.
+        """
         key_id = keys.parse(secret)
         api_key = self.filter(key_id=key_id).first() if key_id else None
         return api_key if api_key and api_key.has_fingerprint_of(secret) else None
 
 
 class ApiKey(models.Model):
-    """A credential of a workspace: it acts for the workspace and outlives whoever made it. Never deleted."""
+    """A credential of a workspace, independent of the user who created it. Rows are never deleted."""
 
     id = IdField("key")
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="api_keys", db_index=False)
@@ -202,7 +204,7 @@ class ApiKey(models.Model):
         ordering = ["-id"]  # newest first
         indexes = [
             models.Index(fields=["workspace", "-id"], name="api_key_newest_first"),
-            # What the operators' list is narrowed to, over all workspaces.
+            # For the status filter of the admin's list, over all workspaces.
             models.Index(fields=["-id"], name="api_key_not_revoked", condition=Q(revoked_at=None)),
             models.Index(fields=["-id"], name="api_key_revoked", condition=Q(revoked_at__isnull=False)),
             models.Index(fields=["expires_at"], name="api_key_expiring", condition=Q(revoked_at=None)),
@@ -213,7 +215,7 @@ class ApiKey(models.Model):
     def __str__(self) -> str:
         return self.masked
 
-    # ---- what it is ----
+    # ---- display ----
 
     @property
     def masked(self) -> str:
@@ -227,14 +229,14 @@ class ApiKey(models.Model):
             return "expired"
         return "active"
 
-    # ---- checking a secret ----
+    # ---- authentication ----
 
     def has_fingerprint_of(self, secret: str) -> bool:
         return hashing.has_fingerprint(secret, self.fingerprint)
 
     @sensitive_variables()
     def matches(self, secret: str) -> bool:
-        """Whether this is the key's secret. Brings the hash up to the settings' parameters where it lags."""
+        """Return whether `secret` is this key's secret. Rehashes it if the Argon2 settings have changed."""
         if not self.has_fingerprint_of(secret) or not hashing.verify(secret, self.hash):
             return False
         if hashing.is_outdated(self.hash):
@@ -243,30 +245,30 @@ class ApiKey(models.Model):
 
     @sensitive_variables()
     def _rehash(self, secret: str) -> None:
-        stored, fresh = self.hash, hashing.hash_secret(secret)
-        with _bookkeeping("rehash", self):
-            if ApiKey.objects.filter(pk=self.pk, hash=stored).update(hash=fresh):
-                self.hash = fresh
-                hashing.proofs.keep(secret, fresh)
+        old_hash, new_hash = self.hash, hashing.hash_secret(secret)
+        with _best_effort("rehash", self):
+            if ApiKey.objects.filter(pk=self.pk, hash=old_hash).update(hash=new_hash):
+                self.hash = new_hash
+                hashing.proofs.add(secret, new_hash)
 
-    def record_use(self, address: str | None) -> None:
-        """Notes when and from where the key was used last: at most once a minute, and never at a request's cost."""
+    def record_use(self, client_ip: str | None) -> None:
+        """Save the time and the client IP of this use, at most once a minute. Best effort: a failure is only logged."""
         now = timezone.now()
-        stale = now - LAST_USED_RESOLUTION
-        if self.last_used_at is not None and self.last_used_at > stale:
+        cutoff = now - LAST_USED_RESOLUTION
+        if self.last_used_at is not None and self.last_used_at > cutoff:
             return
-        with _bookkeeping("last use", self):
-            unused = ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=stale), pk=self.pk)
-            # Whoever holds the row is another request that notes the same, or a change: none is waited for, but on
-            # SQLite, which has one writer at a time.
-            free = unused.select_for_update(skip_locked=True).values("pk")
-            ApiKey.objects.filter(pk__in=free).update(last_used_at=now, last_used_from=address)
+        with _best_effort("last use", self):
+            outdated = ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=cutoff), pk=self.pk)
+            # Skip a locked row: another request is saving the same, or the key is being changed. SQLite has no row
+            # locks and waits for its one writer.
+            unlocked = outdated.select_for_update(skip_locked=True).values("pk")
+            ApiKey.objects.filter(pk__in=unlocked).update(last_used_at=now, last_used_from=client_ip)
 
-    # ---- verbs ----
+    # ---- changes ----
 
     @transaction.atomic
     def rename(self, description: str, *, by: Actor) -> None:
-        """Raises `ValidationError`."""
+        """Change the description. Raises `ValidationError`."""
         before, self.description = self.description, clean_description(description)
         if self.description != before:
             self.save(update_fields=["description"])
@@ -274,9 +276,9 @@ class ApiKey(models.Model):
 
     @transaction.atomic
     def revoke(self, *, by: Actor, reason: str = "") -> bool:
-        """Ends the key, from the next request on; there is no way back. False where it was revoked already.
+        """Revoke the key permanently, effective at its next request. Return False if it was already revoked.
 
-        Raises `ValidationError` for a reason that can't be kept.
+        Raises `ValidationError` for an invalid reason.
         """
         reason, revoked_at = _clean("revoke_reason", "reason", reason), timezone.now()
         changed = ApiKey.objects.filter(pk=self.pk, revoked_at=None).update(
@@ -296,8 +298,8 @@ class ApiKey(models.Model):
 
 
 @contextmanager
-def _bookkeeping(what: str, api_key: ApiKey) -> Iterator[None]:
-    """For writes that a request can do without: a failure is logged, and undoes nothing but them."""
+def _best_effort(what: str, api_key: ApiKey) -> Iterator[None]:
+    """Run writes that must not fail the request: log a database error and roll back only these writes."""
     try:
         with transaction.atomic():
             yield
@@ -306,23 +308,23 @@ def _bookkeeping(what: str, api_key: ApiKey) -> Iterator[None]:
 
 
 def clean_description(description: str) -> str:
-    """The description as it is kept. Raises `ValidationError`."""
+    """Return the description, stripped and validated. Raises `ValidationError`."""
     return _clean("description", "description", description)
 
 
 def clean_expiry(expires_at: datetime) -> datetime:
-    """The expiry as it is kept, in UTC. Raises `ValidationError`."""
+    """Return the expiry in UTC. Raises `ValidationError` for a past time or one after the year 9999."""
     try:
         expires_at = expires_at.astimezone(UTC)
     except OverflowError:
-        raise ValidationError({"expires_at": "This is after the year 9999."}) from None
+        raise ValidationError({"expires_at": "This must not be after the year 9999."}) from None
     if expires_at <= timezone.now():
-        raise ValidationError({"expires_at": "This is in the past."})
+        raise ValidationError({"expires_at": "This must be in the future."})
     return expires_at
 
 
 def _clean(field: str, name: str, text: str) -> str:
-    """`text` as the model's `field` keeps it. Raises `ValidationError` under `name`."""
+    """Return `text` stripped and validated by the model's `field`. Raises `ValidationError` under `name`."""
     column = cast("models.CharField[str, str]", ApiKey._meta.get_field(field))
     try:
         cleaned: str = column.clean(text.strip(), None)

@@ -11,13 +11,15 @@ DEFAULT_SCOPES = Scopes(read=Scope.READ, write=Scope.WRITE)
 
 
 class MissingScope(PermissionDenied):
+    """The access token lacks `scope`."""
+
     def __init__(self, scope: Scope) -> None:
         super().__init__(f"This requires an access token with the scope {scope}.")
         self.scope = scope
 
 
 class PrincipalRequired(BasePermission):
-    """Require authentication. Which objects a principal can reach is decided by the querysets (workspaces.access)."""
+    """Require authentication. Querysets decide which objects the principal can reach (workspaces.access)."""
 
     def has_permission(self, request: Request, view: object) -> bool:
         return isinstance(request.auth, Principal)
@@ -35,7 +37,7 @@ class ScopeRequired(BasePermission):
 
 
 class PersonRequired(BasePermission):
-    """Require a person. API keys get 403 whatever key they name, so they cannot probe for existing keys."""
+    """Require a person. API keys always get 403, even for unknown ids, so they can't probe for existing keys."""
 
     message = "API keys can't manage API keys: this needs an OAuth token of an owner or admin."
 
@@ -44,9 +46,9 @@ class PersonRequired(BasePermission):
 
 
 class KeyManagerRequired(BasePermission):
-    """Require a role that manages keys in the view's workspace. The role is read on every request."""
+    """Require a role in the view's workspace that can manage keys. The role is read on every request."""
 
-    message = "API keys are managed by owners and admins of the workspace."
+    message = "Only owners and admins of the workspace can manage its API keys."
 
     def has_permission(self, request: Request, view: Any) -> bool:
         workspace: Workspace = view.workspace

@@ -9,12 +9,12 @@ from workspaces.quota import Decision
 
 
 class ApiKeyPrincipal(Principal):
-    """An API key, acting for its workspace. It has no user, so it sees what the whole team sees."""
+    """An API key, which acts for its workspace. It has no user, so it never sees private tasks."""
 
     kind = "apiKey"
 
     def __init__(self, api_key: ApiKey, decision: Decision | None = None) -> None:
-        """`decision` is the quota's, where the statement that read the key has made it (apikeys.admission)."""
+        """`decision` is the quota's decision if the fast path has already made it (apikeys.admission)."""
         self.api_key = api_key
         self.decision = decision
 

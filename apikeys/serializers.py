@@ -16,7 +16,7 @@ class PersonSerializer(serializers.Serializer[User]):
 
 
 class ApiKeySerializer(InputSerializer):
-    """A key, in and out; never its secret. What is read-only is ignored when sent."""
+    """A key, without its secret. Read-only fields are ignored in requests."""
 
     apiKeyId = serializers.CharField(source="id", read_only=True)
     description = TextField(max_length=DESCRIPTION_MAX_LENGTH, validators=STORED_TEXT_VALIDATORS)
@@ -37,11 +37,11 @@ class ApiKeyListSerializer(serializers.Serializer[Any]):
 
 
 class CreatedApiKeySerializer(ApiKeySerializer):
-    secret = serializers.CharField(read_only=True, help_text="The bearer string, in this answer and never again.")
+    secret = serializers.CharField(read_only=True, help_text="The full bearer string. No other response contains it.")
 
 
 class RepeatedApiKeySerializer(ApiKeySerializer):
-    notice = serializers.CharField(read_only=True, help_text="Why there is no `secret`.")
+    notice = serializers.CharField(read_only=True, help_text="Why `secret` is missing.")
 
 
 class NewApiKeySerializer(InputSerializer):
@@ -50,7 +50,7 @@ class NewApiKeySerializer(InputSerializer):
 
     @property
     def digest(self) -> str:
-        """The same for every body that asks for the same key."""
+        """Return a SHA-256 of the validated body, which is the same for equivalent bodies."""
         return hashlib.sha256(orjson.dumps(self.validated_data, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

@@ -17,13 +17,13 @@ from workspaces.access import Principal
 
 
 class QuotaThrottle(BaseThrottle):
-    """Admits or rejects a request by the quota that its principal shares: a workspace's, or a person's own.
+    """Counts requests against the quota of the principal: its workspace's for an API key, the person's for a token.
 
-    Requests without a principal pass. A request counts once, however often it is checked, and not at all if rejected.
+    Requests without a principal pass. A request counts once, however often it is checked. Rejected ones don't count.
     """
 
     def allow_request(self, request: Request, view: object) -> bool:
-        """Raises `RateLimited`, whose message and delay DRF would otherwise replace by its own."""
+        """Return True, or raise `RateLimited`: after False, DRF would answer with its own message."""
         if not isinstance(request.auth, Principal):
             return True
         decision = request.auth.count_request()
@@ -35,39 +35,43 @@ class QuotaThrottle(BaseThrottle):
 
 
 class FailureLimit:
-    """How many failed authentications an address is told about, a minute, in this process.
+    """A sliding-window limit on failed authentications per client IP, in this process.
 
-    `count` is asked only after an authentication failed, so it can't delay or refuse a request with a right key.
-    Bounded: `ADDRESSES` at most, the least recent goes first.
+    Allows `APIKEYS_FAILURES_PER_MINUTE` failures per minute. IPv6 clients are limited by their /64 network. Remembers
+    at most `MAX_CLIENTS` clients and drops the least recently used first.
     """
 
     SECONDS = 60
-    ADDRESSES = 10_000
+    MAX_CLIENTS = 10_000
 
     def __init__(self) -> None:
-        self._failures: TTLCache[str, deque[float]] = TTLCache(self.ADDRESSES, self.SECONDS)
+        self._failures: TTLCache[str, deque[float]] = TTLCache(self.MAX_CLIENTS, self.SECONDS)
         self._lock = threading.Lock()
 
-    def count(self, address: str | None) -> None:
-        """Notes a failure. Raises `RateLimited` where the minute is full; those aren't counted."""
-        block = network_of(address)
+    def count(self, client_ip: str | None) -> None:
+        """Count one failure. Raises `RateLimited`, without counting it, if the limit is already reached.
+
+        Call this after an authentication has failed, so that the limit never affects a valid credential.
+        """
+        network = network_of(client_ip)
         with self._lock:
-            times = self._require_room(block)
+            times = self._check(network)
             times.append(time.monotonic())
-            self._failures[block] = times
+            self._failures[network] = times
 
-    def require_room(self, address: str | None) -> None:
-        """For what costs too much to be tried once more. Raises `RateLimited` where the minute is full."""
+    def check(self, client_ip: str | None) -> None:
+        """Raise `RateLimited` if the limit is reached. Call this before an authentication that takes Argon2."""
         with self._lock:
-            self._require_room(network_of(address))
+            self._check(network_of(client_ip))
 
-    def _require_room(self, block: str) -> deque[float]:
-        now = time.monotonic()
-        most = settings.APIKEYS_FAILURES_PER_MINUTE
-        times = self._failures.get(block) or deque(maxlen=most)
-        if len(times) == most and times[0] > now - self.SECONDS:
-            delay = math.ceil(times[0] + self.SECONDS - now)
-            raise RateLimited("too many failed authentications", max(delay, 1))
+    def _check(self, network: str) -> deque[float]:
+        """Return the times of the network's last failures, oldest first, in seconds of the monotonic clock."""
+        limit = settings.APIKEYS_FAILURES_PER_MINUTE
+        times = self._failures.get(network) or deque(maxlen=limit)
+        if len(times) == limit:
+            wait = times[0] + self.SECONDS - time.monotonic()
+            if wait > 0:
+                raise RateLimited("too many failed authentications", math.ceil(wait))
         return times
 
     def clear(self) -> None:
@@ -76,4 +80,4 @@ class FailureLimit:
 
 
 failures = FailureLimit()  # of bearer tokens
-client_failures = FailureLimit()  # of OAuth clients, with which the others have nothing to do
+client_failures = FailureLimit()  # of OAuth clients, counted separately

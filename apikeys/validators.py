@@ -5,7 +5,7 @@ from django.core.exceptions import ValidationError
 from apikeys import keys
 from workspaces.validators import single_line
 
-PART_OF_A_KEY = re.compile(rf"{keys.MARK}_[0-9A-Za-z]{{{keys.KEY_ID_LENGTH}}}_[0-9A-Za-z]")
+PART_OF_A_KEY = re.compile(rf"{keys.PREFIX}_[0-9A-Za-z]{{{keys.KEY_ID_LENGTH}}}_[0-9A-Za-z]")
 
 
 def without_key(value: str) -> None:

@@ -14,8 +14,8 @@ from django.views import View
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.generic import FormView, TemplateView
 
-from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, like_a_secret
-from apikeys.models import ActiveKeyLimitReached, ApiKey, ApiKeyQuerySet, CreatedAlready
+from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, looks_like_secret
+from apikeys.models import ActiveKeyLimitReached, ApiKey, ApiKeyQuerySet, KeyAlreadyCreated
 from core.client_ip import client_ip
 from core.ratelimits import limit_form
 from core.sites import site_url
@@ -81,10 +81,10 @@ class KeyListView(ManagesKeysMixin, TemplateView):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         params = self.request.GET
         text = params.get("q", "").replace("\x00", "")
-        text = "" if like_a_secret(text) else text  # FindKeyView never redirects here with a secret; show none
+        text = "" if looks_like_secret(text) else text  # FindKeyView never redirects here with a secret; show none
         status = params.get("status", "all" if text else "active")
         status = status if status in STATUSES else "active"
-        api_keys = self.keys.having_status(status)
+        api_keys = self.keys.with_status(status)
         if text:
             api_keys = api_keys.matching(text)
         page: Page[ApiKey] = Paginator(api_keys, KEYS_PER_PAGE).get_page(params.get("page"))
@@ -125,8 +125,8 @@ class FindKeyView(ManagesKeysMixin, FormView[FindForm]):
     def form_valid(self, form: FindForm) -> HttpResponse:
         text = form.cleaned_data["text"]
         query = {"q": text} if text else {}
-        if like_a_secret(text):
-            api_key = self.keys.holding(text)
+        if looks_like_secret(text):
+            api_key = self.keys.find_by_secret(text)
             query = {"secret": api_key.pk if api_key else "unknown"}
         return redirect(reverse("api-keys", args=[self.workspace.pk], query=query))
 
@@ -154,7 +154,7 @@ class AddKeyView(ManagesKeysMixin, FormView[AddKeyForm]):
                 by=self.actor,
                 idempotency_key=form.cleaned_data["idempotency_key"],
             )
-        except CreatedAlready as duplicate:
+        except KeyAlreadyCreated as duplicate:
             return redirect(reverse("api-key", args=[self.workspace.pk, duplicate.api_key.pk], query={"duplicate": 1}))
         except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
             form.add_error(None, str(error))

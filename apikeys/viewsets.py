@@ -3,7 +3,7 @@ import re
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError as InvalidForModel
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.views.decorators.debug import sensitive_variables
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import status
@@ -11,7 +11,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apikeys.models import ApiKey, ApiKeyQuerySet, CreatedAlready
+from apikeys.models import ApiKey, ApiKeyQuerySet, KeyAlreadyCreated
 from apikeys.permissions import KeyManagerRequired, PersonRequired, PrincipalRequired, ScopeRequired
 from apikeys.serializers import (
     ApiKeyListSerializer,
@@ -29,9 +29,11 @@ from workspaces.serializers import ErrorBodySerializer
 from workspaces.viewsets import InWorkspaceViewSet
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-SHOWN_ALREADY = "An earlier request with this Idempotency-Key made the key and was answered with its secret."
+ALREADY_CREATED = (
+    "An earlier request with this Idempotency-Key created the key, and only its response contained the secret."
+)
 
-MANAGERS_ONLY = "Needs an OAuth token of an owner or admin of the workspace; an API key is always refused."
+MANAGERS_ONLY = "Requires an OAuth token of an owner or admin of the workspace. API keys always get 403."
 API_KEY_BODY = {"x-codegen-request-body-name": "apiKey"}
 
 
@@ -46,20 +48,20 @@ API_KEY_BODY = {"x-codegen-request-body-name": "apiKey"}
     create=extend_schema(
         operation_id="createApiKey",
         summary="Create an API key",
-        description=f"{MANAGERS_ONLY} The answer holds the secret, this once.",
+        description=f"{MANAGERS_ONLY} Only this response contains the secret.",
         parameters=[
             OpenApiParameter(
                 "Idempotency-Key",
                 {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY.pattern}$"},
                 OpenApiParameter.HEADER,
-                description="Makes the request safe to repeat: a second one with the same value and body makes no "
+                description="Makes retries safe: a second request with the same value and body doesn't create a "
                 "second key.",
             ),
             OpenApiParameter(
                 "Idempotent-Replayed",
                 {"type": "string", "const": "true"},
                 OpenApiParameter.HEADER,
-                description="An earlier request made the key.",
+                description="Sent if an earlier request created the key.",
                 response=[200],
             ),
         ],
@@ -83,7 +85,7 @@ API_KEY_BODY = {"x-codegen-request-body-name": "apiKey"}
     destroy=extend_schema(
         operation_id="revokeApiKey",
         summary="Revoke an API key",
-        description=f"{MANAGERS_ONLY} It holds from the next request on; revoking again changes nothing.",
+        description=f"{MANAGERS_ONLY} The key's next request fails. Revoking a revoked key changes nothing.",
         responses={204: None},
     ),
 )
@@ -107,7 +109,7 @@ class ApiKeyViewSet(InWorkspaceViewSet):
         keys = self.get_queryset()
         serializer = ApiKeyListSerializer(
             {
-                "apiKeys": keys.having_status(query.validated_data["status"]),
+                "apiKeys": keys.with_status(query.validated_data["status"]),
                 "activeCount": keys.active().count(),
                 "activeLimit": settings.APIKEYS_MAX_ACTIVE,
             }
@@ -120,24 +122,24 @@ class ApiKeyViewSet(InWorkspaceViewSet):
         serializer.is_valid(raise_exception=True)
         try:
             api_key, secret = ApiKey.objects.create_key(
-                self.workspace, by=self.actor, **serializer.validated_data, **self._once(serializer.digest)
+                self.workspace, by=self.actor, **serializer.validated_data, **self._idempotency(serializer.digest)
             )
-        except InvalidForModel as error:  # its expiry, the one field that is the model's alone to judge
+        except DjangoValidationError as error:  # only its expiry: the serializer validates the rest
             raise ValidationError({"expiresAt": error.messages}) from None
-        except CreatedAlready as again:
-            body = {**ApiKeySerializer(again.api_key).data, "notice": SHOWN_ALREADY}
+        except KeyAlreadyCreated as duplicate:
+            body = {**ApiKeySerializer(duplicate.api_key).data, "notice": ALREADY_CREATED}
             return Response(body, headers={"Idempotent-Replayed": "true"})
         return Response({**ApiKeySerializer(api_key).data, "secret": secret}, status=status.HTTP_201_CREATED)
 
-    def _once(self, digest: str) -> dict[str, Any]:
-        """What makes the request safe to repeat: its `Idempotency-Key`, which is the person's own, and its digest."""
-        given = self.request.headers.get("Idempotency-Key")
-        if given is None:
+    def _idempotency(self, digest: str) -> dict[str, Any]:
+        """Return the arguments of `create_key` for the `Idempotency-Key` header, which is scoped to the person."""
+        header = self.request.headers.get("Idempotency-Key")
+        if header is None:
             return {}
-        if not IDEMPOTENCY_KEY.fullmatch(given):
+        if not IDEMPOTENCY_KEY.fullmatch(header):
             raise ValidationError({"Idempotency-Key": "Send 1 to 255 printable ASCII characters without spaces."})
-        own = hashlib.sha256(f"{self.principal.quota_subject} {given}".encode()).hexdigest()
-        return {"idempotency_key": own, "request_digest": digest}
+        idempotency_key = hashlib.sha256(f"{self.principal.quota_subject} {header}".encode()).hexdigest()
+        return {"idempotency_key": idempotency_key, "request_digest": digest}
 
     def retrieve(self, request: Request, workspace_id: str, api_key_id: str) -> Response:
         return Response(ApiKeySerializer(self.get_object()).data)

@@ -1,8 +1,8 @@
-"""Applications and the tokens people gave them, for operators. Never a token, a code or a secret, nor its hash."""
+"""OAuth applications and tokens in the admin. Never shows a token, a code, a stored secret or a hash."""
 
 from typing import Any
 
-import oauth2_provider.admin  # noqa: F401, registers the toolkit's own, which show what is below
+import oauth2_provider.admin  # noqa: F401, registers the toolkit's admins, which are unregistered below
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -18,7 +18,7 @@ from oauth.models import Application
 from workspaces.admin import AuditedAdmin
 from workspaces.models import AuditEvent
 
-SECRET_MIN_LENGTH = 32  # of one that an operator types in place of the generated one
+SECRET_MIN_LENGTH = 32  # of a client secret that an operator enters instead of the generated one
 
 for model in [*apps.get_app_config("oauth2_provider").get_models(), *apps.get_app_config("oauth").get_models()]:
     if admin.site.is_registered(model):
@@ -27,18 +27,20 @@ for model in [*apps.get_app_config("oauth2_provider").get_models(), *apps.get_ap
 
 @admin.register(Application)
 class ApplicationAdmin(AuditedAdmin[Application]):
-    """A confidential client's secret stands in the form that makes it, and is kept hashed from then on."""
+    """Only the add form shows the client secret; it is stored hashed."""
 
     list_display = ("name", "client_id", "client_type", "authorization_grant_type", "created")
     search_fields = ("^name", "client_id__exact")
-    search_help_text = "By how a name begins, or by client id."
-    KEPT = ("name", "client_type", "authorization_grant_type", "redirect_uris")
+    search_help_text = "Search by the start of a name, or by client ID."
+    COMMON_FIELDS = ("name", "client_type", "authorization_grant_type", "redirect_uris")
 
     def about(self, obj: Application) -> dict[str, Any]:
         return {"subject": str(obj.pk)}
 
     def get_fields(self, request: HttpRequest, obj: Application | None = None) -> tuple[str, ...]:
-        return ("client_id", "client_secret", *self.KEPT) if obj is None else ("client_id", *self.KEPT, "created")
+        if obj is None:
+            return ("client_id", "client_secret", *self.COMMON_FIELDS)
+        return ("client_id", *self.COMMON_FIELDS, "created")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Application | None = None) -> tuple[str, ...]:
         return () if obj is None else ("client_id", "client_type", "authorization_grant_type", "created")
@@ -48,9 +50,9 @@ class ApplicationAdmin(AuditedAdmin[Application]):
     ) -> Any:
         form = super().get_form(request, obj, change, **kwargs)
         if "client_secret" in form.base_fields:
-            told = "For a confidential client. Copy it now: it is kept hashed, and nobody can read it again."
-            form.base_fields["client_secret"].help_text = told
-            form.base_fields["client_secret"].validators.append(MinLengthValidator(SECRET_MIN_LENGTH))
+            field = form.base_fields["client_secret"]
+            field.help_text = "For confidential clients. Copy it now: it is stored hashed and can't be shown again."
+            field.validators.append(MinLengthValidator(SECRET_MIN_LENGTH))
         return form
 
     def has_delete_permission(self, request: HttpRequest, obj: Application | None = None) -> bool:
@@ -58,24 +60,24 @@ class ApplicationAdmin(AuditedAdmin[Application]):
 
 
 class TokenAdmin(ReadOnlyMixin, AuditedAdmin[Any]):
-    """Who let which application in. Nothing of it can be changed, but it can be ended."""
+    """Tokens that users granted to applications. They can be revoked but not changed."""
 
     list_select_related = ("user", "application")
     search_fields = ("user__email__exact", "application__client_id__exact")
-    search_help_text = "By a person's email or an application's client id."
+    search_help_text = "Search by a user's email or an application's client ID."
     actions = ("revoke",)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("apikeys.revoke_apikey")
 
-    @admin.action(description="Revoke", permissions=["revoke"])
+    @admin.action(description="Revoke selected tokens", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         tokens = [token for token in queryset if getattr(token, "revoked", None) is None]
         for token in tokens:
             with transaction.atomic():
                 self.record(request, "revoked", token, application=token.application.client_id)
                 token.revoke()
-        messages.success(request, f"Revoked: {len(tokens)}.")
+        messages.success(request, f"{len(tokens)} token{'' if len(tokens) == 1 else 's'} revoked.")
 
     def about(self, obj: Any) -> dict[str, Any]:
         return {"subject": obj.user_id}
@@ -83,7 +85,7 @@ class TokenAdmin(ReadOnlyMixin, AuditedAdmin[Any]):
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Its events are the person's, since a token ends with its row."""
+        """Redirect to the user's audit events: those about a token have the user as their subject."""
         token = self.get_object(request, unquote(object_id))
         if token is None:
             raise Http404

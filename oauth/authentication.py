@@ -10,22 +10,22 @@ from apikeys import keys
 from apikeys.authentication import BearerAuthentication
 from oauth.principals import UserPrincipal
 
-_FORMAT = re.compile(r"[A-Za-z0-9]{30}")  # as oauthlib generates them
+_FORMAT = re.compile(r"[A-Za-z0-9]{30}")  # the format that oauthlib generates
 
 
 class AccessTokenAuthentication(BearerAuthentication):
-    """Authenticates OAuth access tokens: every bearer token that is not an API key."""
+    """Authenticates OAuth access tokens: all bearer tokens without the prefix of an API key."""
 
     kind = "access_token"
 
     def handles(self, token: str) -> bool:
-        return not token.startswith(f"{keys.MARK}_")
+        return not token.startswith(f"{keys.PREFIX}_")
 
     def is_well_formed(self, token: str) -> bool:
         return _FORMAT.fullmatch(token) is not None
 
     @sensitive_variables()
-    def get_principal(self, token: str, address: str | None) -> UserPrincipal | None:
+    def get_principal(self, token: str, client_ip: str | None) -> UserPrincipal | None:
         if not self.is_well_formed(token):
             return None
         access_token: Any = (

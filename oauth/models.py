@@ -1,7 +1,7 @@
-"""Clients, and what they hold until they have a token. None of it can be used by who reads the database.
+"""OAuth applications, authorization codes and device codes. Codes are stored as SHA-256 digests.
 
-Access and refresh tokens are the toolkit's own models, which keep a SHA-256 of each and no more
-(COMPLIANT_BCP_RFC9700_TOKEN_STORAGE). They are 30 random characters, so a quick digest is enough.
+Access and refresh tokens are the toolkit's models, which store a SHA-256 digest too
+(COMPLIANT_BCP_RFC9700_TOKEN_STORAGE). A token is 30 random characters, so a fast digest is enough.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from oauth2_provider.models import AbstractApplication, AbstractDeviceGrant, Abs
 
 from workspaces.models import User
 
-# Neither vowels nor digits: nothing to confuse, and no words (RFC 8628, 6.1).
+# No vowels, so that no words appear, and no digits, which look like letters (RFC 8628, section 6.1).
 USER_CODE_ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
 GRANT_TYPES = {
     AbstractApplication.GRANT_AUTHORIZATION_CODE: "Authorization code",
     AbstractApplication.GRANT_DEVICE_CODE: "Device code",
 }
-LIFETIME = timedelta(minutes=10)
-KEPT = timedelta(days=1)
-SLOW_DOWN = timedelta(seconds=5)
+DEVICE_CODE_LIFETIME = timedelta(minutes=10)
+EXPIRED_GRANT_RETENTION = timedelta(days=1)
+SLOW_DOWN = timedelta(seconds=5)  # added to the polling interval (RFC 8628, section 3.5)
 
 
 class DigestField(models.CharField[str, str]):
-    """Keeps the SHA-256 of what it is given, and finds a row by what was given.
+    """Stores the SHA-256 of a value. Lookups take the value itself.
 
-    What it reads is the digest, so a row that was read is never saved whole again.
+    Reading returns the digest, and saving that would hash it again: save a fetched row with `update_fields`.
     """
 
     def get_prep_value(self, value: Any) -> Any:
@@ -43,7 +43,7 @@ class DigestField(models.CharField[str, str]):
 
 
 class Application(AbstractApplication):
-    """A client. A confidential one's secret is kept as a password is."""
+    """An OAuth client. The secret of a confidential client is hashed like a password."""
 
     authorization_grant_type = models.CharField(max_length=44, choices=GRANT_TYPES)
 
@@ -68,12 +68,14 @@ class Application(AbstractApplication):
 
     def clean(self) -> None:
         super().clean()
-        if any(not _keeps_a_code_private(uri) for uri in self.redirect_uris.split()):
-            raise ValidationError({"redirect_uris": "Plain http is for loopback addresses alone, such as 127.0.0.1."})
+        if any(not _is_safe_redirect(uri) for uri in self.redirect_uris.split()):
+            raise ValidationError(
+                {"redirect_uris": "Use https. Plain http is allowed only for loopback hosts such as 127.0.0.1."}
+            )
 
 
-def _keeps_a_code_private(uri: str) -> bool:
-    """Whether a code sent to `uri` crosses no network in clear (RFC 8252, 7.3)."""
+def _is_safe_redirect(uri: str) -> bool:
+    """Return whether a code sent to `uri` never crosses a network unencrypted (RFC 8252, section 7.3)."""
     parts = urlsplit(uri)
     if parts.scheme != "http":
         return True
@@ -84,25 +86,25 @@ def _keeps_a_code_private(uri: str) -> bool:
 
 
 class Grant(AbstractGrant):
-    """An authorization code. It is kept when it is used: shown again, it ends the tokens that it gave."""
+    """An authorization code. A used code stays: a second use revokes the tokens that it issued."""
 
     code = DigestField(max_length=64, unique=True)
     token_family = models.UUIDField(null=True)
 
 
 class DeviceCodes(NamedTuple):
-    device_code: str  # the terminal's, to ask with
-    user_code: str  # the person's, to type
+    device_code: str  # the terminal polls with it
+    user_code: str  # the user enters it in the browser
 
 
-def user_code_of(text: str) -> str:
-    """`WDJB-MJHT`, in whatever case and with or without the hyphen it was typed."""
+def normalize_user_code(text: str) -> str:
+    """Return a code in the form `WDJB-MJHT`. Case, hyphens and spaces of `text` don't matter."""
     letters = re.sub(r"[^A-Z]", "", text.upper())
     return f"{letters[:4]}-{letters[4:]}"
 
 
 class DeviceGrant(AbstractDeviceGrant):
-    """A terminal that waits for a person's word (RFC 8628)."""
+    """A terminal's request for access, which a user approves or denies (RFC 8628)."""
 
     device_code = DigestField(max_length=64)
     user_code = DigestField(max_length=64)
@@ -113,19 +115,19 @@ class DeviceGrant(AbstractDeviceGrant):
 
     @classmethod
     def start(cls, client_id: str, scope: str) -> DeviceCodes:
-        """A new one, in place of those that are long over."""
+        """Create a grant and return its codes. Also deletes grants that expired long ago."""
         now = timezone.now()
-        cls.objects.filter(expires__lt=now - KEPT).delete()
+        cls.objects.filter(expires__lt=now - EXPIRED_GRANT_RETENTION).delete()
         letters = "".join(secrets.choice(USER_CODE_ALPHABET) for _ in range(8))
-        codes = DeviceCodes(secrets.token_urlsafe(32), user_code_of(letters))
-        cls.objects.create(client_id=client_id, scope=scope, expires=now + LIFETIME, **codes._asdict())
+        codes = DeviceCodes(secrets.token_urlsafe(32), normalize_user_code(letters))
+        cls.objects.create(client_id=client_id, scope=scope, expires=now + DEVICE_CODE_LIFETIME, **codes._asdict())
         return codes
 
     @classmethod
-    def typed(cls, user_code: str) -> DeviceGrant | None:
-        """The one that waits under a code as a person types it."""
-        waiting = cls.objects.filter(status=cls.AUTHORIZATION_PENDING, expires__gt=timezone.now())
-        return waiting.filter(user_code=user_code_of(user_code)).first()
+    def find_pending(cls, user_code: str) -> DeviceGrant | None:
+        """Return the pending grant with this code, or None."""
+        pending = cls.objects.filter(status=cls.AUTHORIZATION_PENDING, expires__gt=timezone.now())
+        return pending.filter(user_code=normalize_user_code(user_code)).first()
 
     @property
     def application(self) -> Application:
@@ -133,22 +135,25 @@ class DeviceGrant(AbstractDeviceGrant):
         return application
 
     def decide(self, user: User, *, approved: bool) -> bool:
-        """The person's word, which can't be taken back. False where there was one already."""
-        waiting = DeviceGrant.objects.filter(pk=self.pk, status=self.AUTHORIZATION_PENDING, expires__gt=timezone.now())
-        return bool(waiting.update(user=user, status=self.AUTHORIZED if approved else self.DENIED))
+        """Save the user's decision, which is final. Return False if the grant is decided already or has expired."""
+        pending = DeviceGrant.objects.filter(pk=self.pk, status=self.AUTHORIZATION_PENDING, expires__gt=timezone.now())
+        return bool(pending.update(user=user, status=self.AUTHORIZED if approved else self.DENIED))
 
     @classmethod
     @transaction.atomic
     def poll(cls, client_id: str, device_code: str) -> tuple[DeviceGrant | None, bool]:
-        """The grant of a terminal that asks, and whether it asks too soon, which makes its interval longer."""
+        """Return the grant, or None, and whether the terminal polls too early, which extends its interval.
+
+        See `slow_down` in RFC 8628, section 3.5.
+        """
         grants = cls.objects.select_for_update().filter(client_id=client_id, device_code=device_code)
         grant = grants.first()
         if grant is None:
             return None, False
         now = timezone.now()
-        hasty = grant.last_checked is not None and now < grant.last_checked + timedelta(seconds=grant.interval)
-        if hasty:
+        too_early = grant.last_checked is not None and now < grant.last_checked + timedelta(seconds=grant.interval)
+        if too_early:
             grant.interval += int(SLOW_DOWN.total_seconds())
         grant.last_checked = now
         grant.save(update_fields=["interval", "last_checked"])
-        return grant, hasty
+        return grant, too_early

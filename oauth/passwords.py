@@ -6,14 +6,14 @@ from oauth.models import DeviceGrant, Grant
 from workspaces.models import User
 
 
-class EndTokens:
-    """Among the validators of passwords: one that is changed, wherever, ends what applications hold of the person.
+class RevokeTokensOnPasswordChange:
+    """Revokes the user's OAuth tokens and codes when the password changes. An entry of `AUTH_PASSWORD_VALIDATORS`.
 
-    Whoever changes it because someone else knows it wants that one out, and sessions end by themselves.
+    A user may change the password because someone else knows it. Django ends the user's other sessions by itself.
     """
 
     def validate(self, password: str, user: User | None = None) -> None:
-        """Any password will do."""
+        """Accept any password."""
 
     def get_help_text(self) -> str:
         return ""

@@ -5,11 +5,11 @@ from django.db.models import QuerySet
 from workspaces.access import Principal, Scope
 from workspaces.models import Membership, NoWorkspaceChosen, Tier, User, Workspace
 
-TIER = "standard"  # the size of each person's own quota
+TIER = "standard"  # the tier of every person's own quota
 
 
 class UserPrincipal(Principal):
-    """A person, acting through an OAuth client with the scopes of its access token."""
+    """A person who uses an OAuth client. Has the scopes of the access token."""
 
     kind = "user"
 
@@ -48,7 +48,7 @@ class UserPrincipal(Principal):
         return description | {"role": self._role(), "scopes": sorted(self.scopes)}
 
     def _role(self) -> str | None:
-        """Return the role in the current workspace, or None if there is none."""
+        """Return the role in the current workspace, or None if no workspace was chosen."""
         try:
             workspace = self.current_workspace()
         except NoWorkspaceChosen:

@@ -1,4 +1,4 @@
-"""The authorization server: the toolkit's, with what we ask beyond it."""
+"""The toolkit's authorization server with stricter rules: PKCE with S256 only, single-use codes, active users only."""
 
 import re
 from typing import Any
@@ -24,7 +24,10 @@ class AuthorizationServer(Server):  # type: ignore[misc]  # without types
 
 
 def require_s256(request: Request) -> dict[str, Any]:
-    """PKCE as RFC 9700 has it: a challenge without a method is S256, and another method is refused."""
+    """Apply PKCE rules (RFC 9700): a challenge without a method means S256, and other methods are rejected.
+
+    Raises `UnsupportedCodeChallengeMethodError`, or `InvalidRequestError` for a malformed challenge.
+    """
     if request.code_challenge is None:
         return {}
     if request.code_challenge_method is None:
@@ -32,29 +35,31 @@ def require_s256(request: Request) -> dict[str, Any]:
     if request.code_challenge_method != "S256":
         raise errors.UnsupportedCodeChallengeMethodError(request=request)
     if not _S256_CHALLENGE.fullmatch(request.code_challenge):
-        raise errors.InvalidRequestError("code_challenge must be the 43 characters of a SHA-256.", request=request)
+        raise errors.InvalidRequestError(
+            "code_challenge must be a SHA-256 in base64url, 43 characters long.", request=request
+        )
     return {}
 
 
 class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
-    # ---- the client ----
+    # ---- clients ----
 
     def _check_secret(self, provided_secret: str, stored_secret: str) -> bool:
-        """Who sends none is refused without hashing it."""
+        """Reject an empty secret without running Argon2."""
         return bool(provided_secret) and super()._check_secret(provided_secret, stored_secret)
 
-    # ---- the authorization code ----
+    # ---- authorization codes ----
 
     def _create_authorization_code(self, request: Request, code: dict[str, str]) -> Any:
-        # OpenID's and RFC 8707's parameters, which have no use here.
+        # Ignore the parameters of OpenID Connect and RFC 8707, which are not supported.
         request.nonce = request.claims = None
         request.resource = []
         return super()._create_authorization_code(request, code)
 
     def validate_code(self, client_id: str, code: str, client: Any, request: Request, *args: Any) -> bool:
-        used = Grant.objects.filter(code=code, application=client, token_family__isnull=False).first()
-        if used is not None:
-            RefreshToken.revoke_family(used.token_family)
+        used_grant = Grant.objects.filter(code=code, application=client, token_family__isnull=False).first()
+        if used_grant is not None:  # used twice, so it may be stolen: revoke its tokens (RFC 6749, section 4.1.2)
+            RefreshToken.revoke_family(used_grant.token_family)
             return False
         return bool(super().validate_code(client_id, code, client, request, *args))
 
@@ -63,17 +68,17 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         if not unused.update(token_family=request.token_family):
             raise errors.InvalidGrantError(request=request)
 
-    # ---- the device code ----
+    # ---- device codes ----
 
     def validate_device_code(self, client_id: str, device_code: str, request: Request) -> str | None:
-        grant, hasty = DeviceGrant.poll(client_id, device_code)
+        grant, too_early = DeviceGrant.poll(client_id, device_code)
         if grant is None:
             return None
         if grant.expires <= timezone.now():
             return str(DeviceCodeGrant.DEVICE_CODE_EXPIRED)
         if grant.status == DeviceGrant.DENIED:
             return str(DeviceCodeGrant.DEVICE_CODE_DENIED)
-        if hasty:
+        if too_early:
             return str(DeviceCodeGrant.DEVICE_CODE_SLOW_DOWN)
         if grant.status != DeviceGrant.AUTHORIZED:
             return str(DeviceCodeGrant.DEVICE_CODE_PENDING)
@@ -95,12 +100,13 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         super()._save_bearer_token(token, request, *args)
 
     def _require_unused(self, request: Request) -> None:
-        """Of two requests that refresh with one token at once, the later is refused."""
-        held = RefreshToken.objects.select_for_update().get(pk=request.refresh_token_instance.pk)
-        if held.revoked is not None:
+        """Raise `InvalidGrantError` if a concurrent request has used the refresh token."""
+        locked = RefreshToken.objects.select_for_update().get(pk=request.refresh_token_instance.pk)
+        if locked.revoked is not None:
             raise errors.InvalidGrantError(request=request)
 
     def _consume_device_code(self, request: Request) -> None:
+        """Delete the grant. Raises `InvalidGrantError` if a concurrent request has used its code."""
         deleted, _ = DeviceGrant.objects.filter(
             client_id=request.client_id, device_code=request.device_code, status=DeviceGrant.AUTHORIZED
         ).delete()

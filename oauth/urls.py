@@ -2,7 +2,7 @@ from django.urls import include, path
 
 from oauth import views
 
-# The toolkit finds its endpoints by these names, for the metadata.
+# The toolkit looks these names up to list the endpoints in the metadata.
 toolkit = [
     path("app/auth/authorize", views.AuthorizationView.as_view(), name="authorize"),
     path("app/auth/token", views.TokenView.as_view(), name="token"),

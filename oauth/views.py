@@ -22,7 +22,7 @@ from oauthlib.oauth2 import DeviceApplicationServer
 from apikeys.throttling import client_failures
 from core.client_ip import client_ip
 from core.ratelimits import RateLimited, limit_form
-from oauth.models import LIFETIME, Application, DeviceGrant, user_code_of
+from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, normalize_user_code
 from workspaces.models import User
 
 
@@ -87,7 +87,7 @@ class LimitClientFailuresMixin:
         ip = client_ip(request)
         try:
             if "client_secret" in request.POST or "Authorization" in request.headers:
-                client_failures.require_room(ip)
+                client_failures.check(ip)
             response: HttpResponse = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]  # the view's
             if response.status_code == 401:
                 client_failures.count(ip)
@@ -137,7 +137,7 @@ class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # wit
                 "verification_uri_complete": request.build_absolute_uri(
                     reverse("device", query={"user_code": user_code})
                 ),
-                "expires_in": int(LIFETIME.total_seconds()),
+                "expires_in": int(DEVICE_CODE_LIFETIME.total_seconds()),
                 "interval": 5,
             }
         )
@@ -151,11 +151,11 @@ class DevicePageView(LoginRequiredMixin, View):
         if not user_code:
             return render(request, "oauth/device.html")
         limit_form(request, "device-code", str(request.user.pk), "20/5m")
-        grant = DeviceGrant.typed(user_code)
+        grant = DeviceGrant.find_pending(user_code)
         if grant is None:
             return render(request, "oauth/device.html", {"code_not_found": True}, status=404)
         context = consent_context(_user(request), grant.scope.split())
-        context |= {"user_code": user_code_of(user_code), "application": grant.application}
+        context |= {"user_code": normalize_user_code(user_code), "application": grant.application}
         return render(request, "oauth/approve_device.html", context)
 
 
@@ -164,7 +164,7 @@ class DeviceDecisionView(LoginRequiredMixin, View):
 
     def post(self, request: HttpRequest) -> HttpResponse:
         limit_form(request, "device-code", str(request.user.pk), "20/5m")
-        grant = DeviceGrant.typed(request.POST.get("user_code", ""))
+        grant = DeviceGrant.find_pending(request.POST.get("user_code", ""))
         approved = "allow" in request.POST
         if grant is None or not grant.decide(_user(request), approved=approved):
             return render(request, "oauth/device.html", {"code_not_found": True}, status=404)

@@ -103,7 +103,7 @@ def test_create_api_key_refuses_in_one_sentence(acme: Workspace) -> None:
     assert make(description=" ") == "description: This field cannot be blank."
     assert "at most 100 characters (it has 101)" in make(description="a" * 101)
     assert make(description="a\nb") == "description: Control characters are not allowed."
-    assert make(expires_at="2020-01-01") == "expires at: This is in the past."
+    assert make(expires_at="2020-01-01") == "expires at: This must be in the future."
     assert not ApiKey.objects.exists()
 
 
@@ -118,7 +118,7 @@ def test_create_api_key_refuses_a_time_that_is_none(acme: Workspace, time: str) 
 def test_create_api_key_refuses_a_twenty_first_in_one_sentence(full: Workspace) -> None:
     told = refusal("create_api_key", "acme", description="One more")
 
-    assert told == "This workspace has 20 active API keys, the most it can have: revoke one first."
+    assert told == "This workspace has 20 active API keys, which is the limit: revoke one first."
 
 
 # ---- revoke_api_key ----
@@ -341,5 +341,5 @@ def test_seed_demo_touches_no_other_key_to_make_room(demo_workspace: Workspace) 
 
     told = refusal("seed_demo", "--json")
 
-    assert told == "This workspace has 20 active API keys, the most it can have: revoke one first."
+    assert told == "This workspace has 20 active API keys, which is the limit: revoke one first."
     assert demo_workspace.api_keys.active().count() == 20

@@ -120,12 +120,12 @@ def test_nothing_chosen_is_said(desk: Client, db: None) -> None:
 def test_more_than_one_confirmation_can_hold_is_refused(
     desk: Client, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apikeys.admin.MOST_AT_ONCE", 1)
+    monkeypatch.setattr("apikeys.admin.MAX_REVOKED_AT_ONCE", 1)
     chosen = [make_key(workspace)[0].pk, make_key(workspace)[0].pk]
 
     page = desk.post(LIST, {"action": "revoke_selected", "_selected_action": chosen}, follow=True)
 
-    assert "more than 1 keys" in page.content.decode()
+    assert "Select at most 1 keys" in page.content.decode()
 
 
 def test_a_key_is_renamed_with_an_event(desk: Client, operator: User, api_key: ApiKey) -> None:

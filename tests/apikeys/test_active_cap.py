@@ -25,7 +25,7 @@ def test_the_twenty_first_active_key_is_refused_and_leaves_no_trace(workspace: W
     fill(workspace)
     events = AuditEvent.objects.count()
 
-    with pytest.raises(ActiveKeyLimitReached, match=r"has 20 active API keys, the most it can have: revoke one first"):
+    with pytest.raises(ActiveKeyLimitReached, match=r"has 20 active API keys, which is the limit: revoke one first"):
         make_key(workspace)
 
     assert workspace.api_keys.count() == 20

@@ -142,7 +142,7 @@ def test_an_expiry_in_the_past_is_refused(workspace: Workspace, ago: timedelta) 
     with pytest.raises(ValidationError) as refused:
         make_key(workspace, expires_at=timezone.now() - ago)
 
-    assert refused.value.message_dict == {"expires_at": ["This is in the past."]}
+    assert refused.value.message_dict == {"expires_at": ["This must be in the future."]}
     assert not workspace.api_keys.exists()
 
 

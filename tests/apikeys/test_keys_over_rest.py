@@ -202,9 +202,7 @@ def test_the_twenty_first_key(person: Api, workspace: Workspace) -> None:
     answer = person.post(KEYS, {"description": "One more"})
 
     assert answer.status_code == 409
-    assert answer.json()["message"] == (
-        "This workspace has 20 active API keys, the most it can have: revoke one first."
-    )
+    assert answer.json()["message"] == ("This workspace has 20 active API keys, which is the limit: revoke one first.")
 
 
 @pytest.mark.parametrize("api_key_id", ["key_unknown", "key_00000000000000000000000000", "x"])
@@ -278,7 +276,7 @@ def test_the_same_header_with_another_body(person: Api, body: dict[str, Any]) ->
     assert answer.status_code == 422
     assert answer.json() == {
         "code": 422,
-        "message": "This Idempotency-Key was sent before with another body: use a new one for a new key.",
+        "message": "This Idempotency-Key was already used with another body: use a new one for another key.",
     }
     assert ApiKey.objects.count() == 1
 

@@ -242,21 +242,21 @@ def test_a_hash_that_can_not_be_made_anew_costs_its_request_nothing(
 def test_there_are_never_more_proofs_than_their_number_and_the_least_recently_used_goes_first() -> None:
     proofs = Proofs(size=3, seconds=60)
     for secret in ("a", "b", "c"):
-        proofs.keep(secret, "hash")
-    assert proofs.holds("a", "hash")
+        proofs.add(secret, "hash")
+    assert proofs.has("a", "hash")
 
-    proofs.keep("d", "hash")
+    proofs.add("d", "hash")
 
     assert len(proofs) == 3
-    assert [proofs.holds(secret, "hash") for secret in "abcd"] == [True, False, True, True]
+    assert [proofs.has(secret, "hash") for secret in "abcd"] == [True, False, True, True]
 
 
 def test_a_proof_ends_with_its_time_however_often_it_was_used() -> None:
     proofs = Proofs(size=3, seconds=0.5)
     kept = time.monotonic()
-    proofs.keep("secret", "hash")
+    proofs.add("secret", "hash")
 
-    wait_until(lambda: not proofs.holds("secret", "hash"))
+    wait_until(lambda: not proofs.has("secret", "hash"))
 
     assert time.monotonic() - kept >= 0.5
     assert len(proofs) == 0
@@ -264,21 +264,21 @@ def test_a_proof_ends_with_its_time_however_often_it_was_used() -> None:
 
 def test_a_proof_is_of_one_secret_and_one_hash() -> None:
     proofs = Proofs(size=3, seconds=60)
-    proofs.keep("secret", "hash")
+    proofs.add("secret", "hash")
 
-    assert proofs.holds("secret", "hash")
-    assert not proofs.holds("secret", "another hash")
-    assert not proofs.holds("another secret", "hash")
-    assert not proofs.holds("secret", "")
+    assert proofs.has("secret", "hash")
+    assert not proofs.has("secret", "another hash")
+    assert not proofs.has("another secret", "hash")
+    assert not proofs.has("secret", "")
     proofs.clear()
-    assert not proofs.holds("secret", "hash")
+    assert not proofs.has("secret", "hash")
 
 
 def test_a_proof_is_worth_nothing_in_another_process_or_to_who_reads_this_one() -> None:
     here, there = Proofs(size=3, seconds=60), Proofs(size=3, seconds=60)
     secret = keys.generate().secret
-    here.keep(secret, "hash")
-    there.keep(secret, "hash")
+    here.add(secret, "hash")
+    there.add(secret, "hash")
 
     assert set(here._hashes).isdisjoint(there._hashes)
     assert secret not in repr(vars(here))
@@ -291,8 +291,8 @@ def test_proofs_stay_bounded_and_true_under_many_threads() -> None:
         wrong = 0
         for turn in range(400):
             secret = f"{(number * 31 + turn) % 120}"
-            proofs.keep(secret, f"hash of {secret}")
-            wrong += proofs.holds(secret, "another hash") or len(proofs) > 50
+            proofs.add(secret, f"hash of {secret}")
+            wrong += proofs.has(secret, "another hash") or len(proofs) > 50
         return wrong
 
     assert in_threads(*[lambda number=number: hammer(number) for number in range(8)]) == [0] * 8

@@ -123,7 +123,7 @@ def test_no_mutation_of_a_good_key_lets_anyone_in(data: st.DataObject, secret: s
 def test_nothing_invented_is_looked_up(text: str) -> None:
     with pytest.raises(ApiKey.DoesNotExist):
         ApiKey.objects.look_up(text)
-    assert ApiKey.objects.holding(text) is None
+    assert ApiKey.objects.find_by_secret(text) is None
     assert ApiKey.objects.authenticate(text) is None
 
 

@@ -55,7 +55,7 @@ export interface CreateApiKeyRequest {
      */
     apiKey: NewApiKey;
     /**
-     * Makes the request safe to repeat: a second one with the same value and body makes no second key.
+     * Makes retries safe: a second request with the same value and body doesn't create a second key.
      */
     idempotencyKey?: string;
 }
@@ -163,7 +163,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
     }
 
     /**
-     * Needs an OAuth token of an owner or admin of the workspace; an API key is always refused. The answer holds the secret, this once.
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403. Only this response contains the secret.
      * Create an API key
      */
     async createApiKeyRaw(requestParameters: CreateApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<CreatedApiKey>> {
@@ -174,7 +174,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
     }
 
     /**
-     * Needs an OAuth token of an owner or admin of the workspace; an API key is always refused. The answer holds the secret, this once.
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403. Only this response contains the secret.
      * Create an API key
      */
     async createApiKey(requestParameters: CreateApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<CreatedApiKey> {
@@ -226,7 +226,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
     }
 
     /**
-     * Needs an OAuth token of an owner or admin of the workspace; an API key is always refused.
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403.
      * Fetch an API key
      */
     async fetchApiKeyRaw(requestParameters: FetchApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<ApiKey>> {
@@ -237,7 +237,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
     }
 
     /**
-     * Needs an OAuth token of an owner or admin of the workspace; an API key is always refused.
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403.
      * Fetch an API key
      */
     async fetchApiKey(requestParameters: FetchApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<ApiKey> {
@@ -285,7 +285,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
     }
 
     /**
-     * Needs an OAuth token of an owner or admin of the workspace; an API key is always refused.
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403.
      * List API keys
      */
     async listApiKeysRaw(requestParameters: ListApiKeysRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<ApiKeyList>> {
@@ -296,7 +296,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
     }
 
     /**
-     * Needs an OAuth token of an owner or admin of the workspace; an API key is always refused.
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403.
      * List API keys
      */
     async listApiKeys(requestParameters: ListApiKeysRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<ApiKeyList> {
@@ -348,7 +348,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
     }
 
     /**
-     * Needs an OAuth token of an owner or admin of the workspace; an API key is always refused. It holds from the next request on; revoking again changes nothing.
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403. The key\'s next request fails. Revoking a revoked key changes nothing.
      * Revoke an API key
      */
     async revokeApiKeyRaw(requestParameters: RevokeApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<void>> {
@@ -359,7 +359,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
     }
 
     /**
-     * Needs an OAuth token of an owner or admin of the workspace; an API key is always refused. It holds from the next request on; revoking again changes nothing.
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403. The key\'s next request fails. Revoking a revoked key changes nothing.
      * Revoke an API key
      */
     async revokeApiKey(requestParameters: RevokeApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<void> {
@@ -420,7 +420,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
     }
 
     /**
-     * Needs an OAuth token of an owner or admin of the workspace; an API key is always refused.
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403.
      * Rename an API key
      */
     async updateApiKeyRaw(requestParameters: UpdateApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<ApiKey>> {
@@ -431,7 +431,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
     }
 
     /**
-     * Needs an OAuth token of an owner or admin of the workspace; an API key is always refused.
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403.
      * Rename an API key
      */
     async updateApiKey(requestParameters: UpdateApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<ApiKey> {

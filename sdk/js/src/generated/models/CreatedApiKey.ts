@@ -76,11 +76,11 @@ export interface CreatedApiKey {
      */
     readonly revokedBy: Person | null;
     /**
-     * The bearer string, in this answer and never again.
+     * The full bearer string. No other response contains it.
      */
     readonly secret?: string;
     /**
-     * Why there is no `secret`.
+     * Why `secret` is missing.
      */
     readonly notice?: string;
 }
