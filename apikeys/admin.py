@@ -66,7 +66,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
     )
     fields = ("description", *readonly_fields)
     formfield_overrides: ClassVar = {CharField: {"widget": KeylessInput(attrs={"class": "vTextField"})}}
-    narrowed_by: ClassVar = {"workspace": Workspace, "created_by": User}
+    link_filters: ClassVar = {"workspace": Workspace, "created_by": User}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
         return super().get_queryset(request).defer("hash", "fingerprint")

@@ -45,7 +45,7 @@ _LIMITS = (
 # which decides.
 _STATEMENT = f"""
     WITH known AS (
-        SELECT {_SELECTED}, quota.admissions AS before, {quota.NOW} AS now
+        SELECT {_SELECTED}, quota.admissions AS before, {quota.NOW_SQL} AS now
         FROM apikeys_apikey AS apikey
         JOIN workspaces_workspace AS workspace ON workspace.id = apikey.workspace_id
         JOIN workspaces_tier AS tier ON tier.name = workspace.tier_id
@@ -55,11 +55,11 @@ _STATEMENT = f"""
           AND workspace.suspended_at IS NULL
     ), admitted AS (
         UPDATE workspaces_quota AS quota
-        SET admissions = {quota.with_one_more("greatest(known.tier_requests, known.tier_burst_requests)")}
+        SET admissions = {quota.record_sql("greatest(known.tier_requests, known.tier_burst_requests)")}
         FROM known
         WHERE quota.subject = known.apikey_workspace_id
-          AND {quota.has_room("known.before", *_LIMITS, now="known.now")}
-          AND {quota.has_room("quota.admissions", *_LIMITS)}
+          AND {quota.admissible_sql("known.before", *_LIMITS, now="known.now")}
+          AND {quota.admissible_sql("quota.admissions", *_LIMITS)}
         RETURNING quota.admissions
     )
     SELECT {_ALIASES}, admitted.admissions IS NOT NULL, coalesce(admitted.admissions, known.before), known.now

@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, for the tests to stop and kill and for the benchmarks to measure."""
+"""A temporary PostgreSQL server, for the benchmarks and for tests that stop and kill it."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ import psycopg
 NEEDS = "This needs PostgreSQL's server and setpriv: apt-get install postgresql util-linux."
 
 
-def programs() -> Path | None:
-    """Where the newest PostgreSQL of this machine has its programs; None where there is none to start."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name.partition(".")[0]))
-    return found[-1] if found and shutil.which("setpriv") else None
+def find_programs() -> Path | None:
+    """Return the directory with the programs of the newest installed PostgreSQL, or None if it can't be started."""
+    paths = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name.partition(".")[0]))
+    return paths[-1] if paths and shutil.which("setpriv") else None
 
 
 def children(pid: int) -> list[int]:
+    """Return the ids of the child processes."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def as_postgres() -> list[str]:
-    """How a command begins that must not run as root, as PostgreSQL's and PgBouncer's servers."""
+    """Return the command prefix for programs that refuse to run as root, such as PostgreSQL and PgBouncer."""
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
 
 
 @dataclass
 class Cluster:
-    """PostgreSQL on a free port, as an unprivileged user, in a directory of its own."""
+    """A PostgreSQL server on a free port, in its own directory, as an unprivileged user."""
 
     programs: Path
     directory: Path
@@ -50,14 +51,14 @@ class Cluster:
     def run(self, program: str, *arguments: str) -> None:
         output = self.directory / "output"
         with output.open("wb") as log:
-            done = subprocess.run(
+            result = subprocess.run(
                 [*as_postgres(), str(self.programs / program), "-D", str(self.directory / "data"), *arguments],
                 cwd=self.directory,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 timeout=120,
             )
-        assert done.returncode == 0, output.read_text()
+        assert result.returncode == 0, output.read_text()
 
     def create(self) -> None:
         if os.geteuid() == 0:
@@ -65,7 +66,7 @@ class Cluster:
         self.run("initdb", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync")
 
     def start(self) -> None:
-        # Processes are killed here, never the machine: what they have written stays without fsync too.
+        # Without fsync: only processes are killed, never the machine, so the operating system keeps what they wrote.
         settings = {"listen_addresses": "127.0.0.1", "fsync": "off"} | self.settings
         options = [f"-p {self.port} -k {self.directory}", *(f"-c {name}={value}" for name, value in settings.items())]
         self.run("pg_ctl", "-w", "-s", "-l", str(self.directory / "log"), "-o", " ".join(options), "start")
@@ -75,24 +76,25 @@ class Cluster:
         return (self.directory / "data/postmaster.pid").exists()
 
     def stop(self, mode: str = "fast") -> None:
-        """`fast` rolls back and says goodbye; `immediate` is a crash."""
+        """Stop the server: `fast` rolls back and closes connections, `immediate` is a crash."""
         self.run("pg_ctl", "-w", "-s", "-m", mode, "stop")
 
     def connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self.url, autocommit=True, connect_timeout=60)
 
-    def ask(self, statement: Any, *parameters: Any) -> list[Any]:
+    def query(self, statement: Any, *params: Any) -> list[Any]:
+        """Run a statement in its own transaction and return its rows."""
         with self.connect() as connection:
-            cursor = connection.execute(statement, parameters or None)
+            cursor = connection.execute(statement, params or None)
             return cursor.fetchall() if cursor.description else []
 
-    def cut(self) -> None:
-        """Ends every connection, as a failover does, and waits until they have ended."""
-        self.ask("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    def terminate_connections(self) -> None:
+        """Terminate every connection, as a failover does, and wait until all have ended."""
+        self.query("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
 
     @contextmanager
-    def holding(self, statement: str) -> Iterator[psycopg.Connection[Any]]:
-        """An open transaction that has done `statement`, and that is undone with the block or a `rollback()`."""
+    def open_transaction(self, statement: str) -> Iterator[psycopg.Connection[Any]]:
+        """Run `statement` in a transaction that stays open until the end of the block, and is then rolled back."""
         connection = psycopg.connect(self.url)
         try:
             connection.execute(statement)
@@ -101,12 +103,13 @@ class Cluster:
             connection.close()
 
     def processes(self) -> list[int]:
+        """Return the ids of the server's processes."""
         postmaster = int((self.directory / "data/postmaster.pid").read_text().split()[0])
         return [postmaster, *children(postmaster)]
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Its processes stand still, and their sockets stay open."""
+        """Stop the processes with SIGSTOP during the block. Their sockets stay open."""
         pids = self.processes()
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -118,6 +121,7 @@ class Cluster:
 
     @contextmanager
     def stopped(self, mode: str = "fast") -> Iterator[None]:
+        """Stop the server during the block."""
         self.stop(mode)
         try:
             yield
@@ -127,7 +131,7 @@ class Cluster:
 
 @contextmanager
 def postgresql(programs: Path, port: int, **settings: str) -> Iterator[Cluster]:
-    """A new one with these settings, gone with the block."""
+    """Start a new server with these settings. It is deleted at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="onehorizon-", ignore_cleanup_errors=True) as directory:
         cluster = Cluster(programs, Path(directory), port, settings)
         cluster.create()

@@ -1,4 +1,4 @@
-"""Who is measured, and how each is brought to the same state before a burst of requests."""
+"""The contenders, and how each is reset to the same state before a burst of requests."""
 
 import json
 import time
@@ -17,9 +17,9 @@ from bench.stage import Server, Stage, processor_seconds
 
 OURS = "/api/v1/workspaces/current/tasks"
 BURST = 36  # requests: within the tier's burst of 40
-# Whoever is in steady use of their quota: 160 admissions in the last 15 minutes, of which none in the last one.
+# Seconds since each admission of a quota in steady use: 160 in the last 15 minutes, none in the last minute.
 USED = [61.0 + 5 * n for n in range(160)]
-# The same with 40 more just now: refused.
+# The same with 40 more in the last second, so that requests are rejected.
 USED_UP = [1 + n / 100 for n in range(40)] + USED
 
 SET_QUOTA = """
@@ -34,7 +34,7 @@ SET_QUOTA = """
 
 @dataclass
 class Usage:
-    """Processor seconds by kind of process."""
+    """Processor seconds per kind of process."""
 
     python: float
     database: float
@@ -61,7 +61,7 @@ class Contender:
     samples: list["Sample"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.one, self.two = Client(self.server.port, 1), Client(self.server.port, 2)
+        self.one_connection, self.two_connections = Client(self.server.port, 1), Client(self.server.port, 2)
 
     def burst(self, client: Client, requests: int = BURST) -> Burst:
         self.reset()
@@ -72,46 +72,46 @@ class Contender:
 
 @dataclass
 class Sample:
-    """One slice: throughput and processor time by two connections, latencies by one."""
+    """One slice: throughput and processor time with two connections, latencies (in seconds) with one."""
 
     per_second: float
-    usage: Usage  # of a request
+    usage: Usage  # per request
     latencies: list[float]
 
 
 class Meter:
-    """Measures slices. The stage's own connections to PostgreSQL are not counted."""
+    """Measures slices. `excluded` are the PostgreSQL processes that serve the benchmark's own connections."""
 
     BURSTS = 2
 
-    def __init__(self, stage: Stage, own: set[int]) -> None:
+    def __init__(self, stage: Stage, excluded: set[int]) -> None:
         self.stage = stage
-        self.own = own
+        self.excluded = excluded
 
     def usage(self, contender: Contender) -> Usage:
-        database = sum(map(processor_seconds, set(self.stage.cluster.processes()) - self.own))
+        database = sum(map(processor_seconds, set(self.stage.cluster.processes()) - self.excluded))
         return Usage(contender.server.processor_seconds(), database, self.stage.redis.processor_seconds())
 
     def take(self, contender: Contender) -> None:
-        contender.burst(contender.two, 12)  # what the others have put out of the processor's caches comes back
-        latencies = contender.burst(contender.one).latencies
+        contender.burst(contender.two_connections, 12)  # warms the processor's caches up again
+        latencies = contender.burst(contender.one_connection).latencies
         seconds, usage = 0.0, Usage(0, 0, 0)
         for _ in range(self.BURSTS):
             contender.reset()
             requests = list(islice(contender.requests, BURST))
             before = self.usage(contender)
-            burst = contender.two.send(requests)
+            burst = contender.two_connections.send(requests)
             usage += self.usage(contender) - before
             assert burst.statuses == {contender.status}, (contender.name, burst.statuses, burst.body)
             seconds += burst.seconds
         count = BURST * self.BURSTS
-        each = Usage(usage.python / count, usage.database / count, usage.redis / count)
-        contender.samples.append(Sample(count / seconds, each, latencies))
+        per_request = Usage(usage.python / count, usage.database / count, usage.redis / count)
+        contender.samples.append(Sample(count / seconds, per_request, latencies))
 
 
 @dataclass
 class Seeds:
-    """What the two databases hold that can be used (see `bench.seed` and `bench.peers.seed`)."""
+    """The secrets and workspaces in the two databases (see `bench.seed` and `bench.peers.seed`)."""
 
     few: dict[str, list[str]]
     many: dict[str, list[str]]
@@ -120,7 +120,7 @@ class Seeds:
 
 def seeds(stage: Stage) -> Seeds:
     for database in ("few", "many"):
-        stage.cluster.ask(f"CREATE DATABASE {database}")
+        stage.cluster.query(f"CREATE DATABASE {database}")
     few, many = (stage.run("-m", "bench.seed", name, database=name) for name in ("few", "many"))
     return Seeds(few, many, stage.run("-m", "bench.peers.seed", database="few"))
 
@@ -130,16 +130,18 @@ def contenders(stage: Stage, seeds: Seeds) -> Iterator[tuple[dict[str, Contender
     ours = stage.serve("onehorizon.wsgi:application", database="few")
     among_many = stage.serve("onehorizon.wsgi:application", database="many")
     floor = stage.serve("bench.floor:application", database="few")
-    unguarded = stage.serve("onehorizon.wsgi:application", database="few", DJANGO_SETTINGS_MODULE="bench.open_settings")
+    without_guards = stage.serve(
+        "onehorizon.wsgi:application", database="few", DJANGO_SETTINGS_MODULE="bench.open_settings"
+    )
     peers = stage.serve("bench.peers.wsgi:application", database="few", DJANGO_SETTINGS_MODULE="bench.peers.settings")
 
     with Connection.connect(stage.url("few"), autocommit=True) as connection:
         cache = RedisCache(f"redis://127.0.0.1:{stage.redis.port}/0", {})
-        own = {connection.info.backend_pid}
+        excluded = {connection.info.backend_pid}
 
         def quota(ages: Sequence[float]) -> Callable[[], object]:
-            terms: dict[str, Any] = {"subject": seeds.few["workspaces"][0], "ages": list(ages)}
-            return lambda: connection.execute(SET_QUOTA, terms)
+            params: dict[str, Any] = {"subject": seeds.few["workspaces"][0], "ages": list(ages)}
+            return lambda: connection.execute(SET_QUOTA, params)
 
         def throttles(ident: str) -> Callable[[], object]:
             def reset() -> None:
@@ -150,20 +152,20 @@ def contenders(stage: Stage, seeds: Seeds) -> Iterator[tuple[dict[str, Contender
             return reset
 
         with_keys = [get(OURS, f"Bearer {secret}") for secret in seeds.few["secrets"]]
-        # One key of each of 2,000 workspaces, then the next key of each: no two requests in a row have anything alike.
-        everybody = [get(OURS, f"Bearer {secret}") for secret in seeds.many["secrets"]]
+        # One key of each of 2,000 workspaces, so that consecutive requests share no rows.
+        with_many_keys = [get(OURS, f"Bearer {secret}") for secret in seeds.many["secrets"]]
         api_key, knox = f"Api-Key {seeds.peers['apiKey']}", f"Token {seeds.peers['knox']}"
-        nothing = lambda: None  # noqa: E731
-        found = [
+        no_reset = lambda: None  # noqa: E731
+        candidates = [
             Contender("ours", ours, cycle(with_keys), quota(USED)),
-            Contender("ours, 1,000,000 keys", among_many, cycle(everybody[:2000]), nothing),
-            Contender("ours, refused (429)", ours, cycle(with_keys), quota(USED_UP), 429),
-            Contender("ours, invented key (401)", ours, invented(), nothing, 401),
-            Contender("ours without authentication and quota", unguarded, cycle([get(OURS)]), nothing),
+            Contender("ours, 1,000,000 keys", among_many, cycle(with_many_keys[:2000]), no_reset),
+            Contender("ours, rejected (429)", ours, cycle(with_keys), quota(USED_UP), 429),
+            Contender("ours, invented key (401)", ours, invented(), no_reset, 401),
+            Contender("ours without authentication and quota", without_guards, cycle([get(OURS)]), no_reset),
             Contender("floor", floor, cycle(with_keys), quota(USED)),
-            Contender("stock, .values()", peers, cycle([get("/values")]), nothing),
-            Contender("stock, ModelSerializer", peers, cycle([get("/serializer")]), nothing),
-            Contender("djangorestframework-api-key", peers, cycle([get("/api-key", api_key)]), nothing),
+            Contender("stock, .values()", peers, cycle([get("/values")]), no_reset),
+            Contender("stock, ModelSerializer", peers, cycle([get("/serializer")]), no_reset),
+            Contender("djangorestframework-api-key", peers, cycle([get("/api-key", api_key)]), no_reset),
             Contender(
                 "djangorestframework-api-key, two throttles",
                 peers,
@@ -177,24 +179,24 @@ def contenders(stage: Stage, seeds: Seeds) -> Iterator[tuple[dict[str, Contender
                 throttles(seeds.peers["throttled"][1]),
             ),
         ]
-        require_alike(found)
-        yield {contender.name: contender for contender in found}, Meter(stage, own)
+        require_equal_responses(candidates)
+        yield {contender.name: contender for contender in candidates}, Meter(stage, excluded)
 
 
 def invented() -> Iterator[bytes]:
-    """Well-formed keys that nobody has."""
+    """Yield requests with well-formed keys that don't exist."""
     while True:
         yield get(OURS, f"Bearer {keys.generate().secret}")
 
 
-def require_alike(found: list[Contender]) -> None:
-    """Warms each contender up, and sees to it that all who serve tasks serve the same JSON."""
-    answers = {}
-    for contender in found:
+def require_equal_responses(candidates: list[Contender]) -> None:
+    """Warm each contender up, and check that all that serve the tasks serve the same JSON."""
+    responses = {}
+    for contender in candidates:
         requests = 2000 if "1,000,000" in contender.name else BURST
-        burst = contender.burst(contender.two, requests)
+        burst = contender.burst(contender.two_connections, requests)
         if contender.status == 200 and "1,000,000" not in contender.name:
-            answers[contender.name] = json.loads(burst.body)
-    first = answers["ours"]
-    assert len(first["tasks"]) == 20
-    assert [name for name, answer in answers.items() if answer != first] == []
+            responses[contender.name] = json.loads(burst.body)
+    expected = responses["ours"]
+    assert len(expected["tasks"]) == 20
+    assert [name for name, response in responses.items() if response != expected] == []

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import onehorizon.wsgi  # noqa: F401, sets Django up as production does
+import onehorizon.wsgi  # noqa: F401, sets up Django as in production
 from apikeys import admission
 from apikeys.models import ApiKey
 from core.formats import OrjsonRenderer

@@ -1,7 +1,7 @@
-"""Whether one workspace slows another: how long one's requests take while the other's are refused in a flood.
+"""Isolation: the latency of one workspace's requests during a flood of rejected requests of another workspace.
 
-The flood comes from processes of its own, lest it slow the client that measures. All share the machine's processors:
-what the flood takes of them is part of the figure.
+Separate processes send the flood, so that it doesn't slow down the measuring client. All share the machine's
+processors, so the latency includes the processor time that the flood takes.
 """
 
 import time
@@ -16,17 +16,17 @@ from bench.load import Client, get
 from bench.stage import Stage
 
 SLICES = 10  # of each kind
-SECONDS = 3  # of a slice
-PAUSE = 0.005  # between the requests of the one who is measured
-FLOOD = 100  # requests a second, 150 times what the tier admits
+SECONDS = 3  # per slice
+PAUSE = 0.005  # seconds between the measured requests
+FLOOD = 100  # requests per second, 150 times what the tier admits
 FLOODERS = 2
 
-LIFT = """
+RAISE_LIMITS = """
     INSERT INTO workspaces_tier (name, requests, seconds, burst_requests, burst_seconds)
-        VALUES ('lifted', 10000, 900, 10000, 60);
-    UPDATE workspaces_workspace SET tier_id = 'lifted' WHERE id = 'w_' || lpad('0', 26, '0')
+        VALUES ('unlimited', 10000, 900, 10000, 60);
+    UPDATE workspaces_workspace SET tier_id = 'unlimited' WHERE id = 'w_' || lpad('0', 26, '0')
 """
-FLOODED = f"w_{50:026}"  # whose the second of the known keys is; the first is of the workspace that is lifted
+FLOODED = f"w_{50:026}"  # the workspace of the second secret in `Seeds.many`; the first secret is of the measured one
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Isolation:
 
     quiet: list[float] = field(default_factory=list)
     flooded: list[float] = field(default_factory=list)
-    refused: int = 0
+    rejected: int = 0
 
     @property
     def ratio(self) -> float:
@@ -47,32 +47,33 @@ def p99(latencies: list[float]) -> float:
 
 
 def isolation(stage: Stage, seeds: Seeds) -> Isolation:
-    own, other = (get(OURS, f"Bearer {secret}") for secret in seeds.many["secrets"][:2])
+    measured, flooding = (get(OURS, f"Bearer {secret}") for secret in seeds.many["secrets"][:2])
     server = stage.serve("onehorizon.wsgi:application", database="many", workers=2, threads=2)
-    found = Isolation()
+    results = Isolation()
     with (
         Connection.connect(stage.url("many"), autocommit=True) as connection,
         ProcessPoolExecutor(FLOODERS) as flooders,
     ):
-        connection.execute(LIFT)
-        ask(server.port, own, time.monotonic() + SECONDS, 0)
+        connection.execute(RAISE_LIMITS)
+        send_until(server.port, measured, time.monotonic() + SECONDS, 0)
         for number in range(2 * SLICES):
             flood = FLOODERS if number % 2 else 0
             connection.execute(SET_QUOTA, {"subject": FLOODED, "ages": USED_UP})
             end = time.monotonic() + SECONDS
-            sent = [flooders.submit(ask, server.port, other, end, FLOODERS / FLOOD) for _ in range(flood)]
-            (found.flooded if flood else found.quiet).extend(ask(server.port, own, end, PAUSE)[200])
-            found.refused += sum(len(each.result()[429]) for each in sent)
-    return found
+            futures = [flooders.submit(send_until, server.port, flooding, end, FLOODERS / FLOOD) for _ in range(flood)]
+            latencies = results.flooded if flood else results.quiet
+            latencies += send_until(server.port, measured, end, PAUSE)[200]
+            results.rejected += sum(len(future.result()[429]) for future in futures)
+    return results
 
 
-def ask(port: int, request: bytes, end: float, pause: float) -> dict[int, list[float]]:
-    """Latencies, by status, of what one connection sends until `end`, so far apart."""
-    answers: dict[int, list[float]] = {200: [], 429: []}
+def send_until(port: int, request: bytes, end: float, pause: float) -> dict[int, list[float]]:
+    """Send requests on one connection until `end`, with a pause after each, and return the latencies by status."""
+    latencies: dict[int, list[float]] = {200: [], 429: []}
     client = Client(port, 1)
     while time.monotonic() < end:
         burst = client.send([request])
-        answers[burst.statuses.pop()] += burst.latencies
+        latencies[burst.statuses.pop()] += burst.latencies
         time.sleep(pause)
     client.close()
-    return answers
+    return latencies

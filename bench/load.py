@@ -1,4 +1,4 @@
-"""A client that costs little: raw sockets kept alive, as many requests under way as there are connections."""
+"""A client with little overhead: raw keep-alive sockets, one request at a time per connection."""
 
 import re
 import socket
@@ -12,7 +12,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 
 def get(path: str, authorization: str = "") -> bytes:
-    """A request as the proxy in front of production would send it."""
+    """Return the bytes of a GET request as a production proxy sends it."""
     headers = {"Host": HOST, "X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https", "Accept": "*/*"}
     if authorization:
         headers["Authorization"] = authorization
@@ -23,60 +23,61 @@ def get(path: str, authorization: str = "") -> bytes:
 @dataclass
 class Burst:
     seconds: float
-    latencies: list[float]  # seconds, one a request
+    latencies: list[float]  # seconds, one per request
     statuses: set[int]
-    body: bytes  # the last answer's
+    body: bytes  # of the last response
 
 
 class Client:
     def __init__(self, port: int, connections: int) -> None:
         self._sockets = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(connections)]
-        for each in self._sockets:
-            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for connection in self._sockets:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, requests: Sequence[bytes]) -> Burst:
-        free = list(self._sockets)
-        under_way: deque[tuple[socket.socket, float]] = deque()
+        idle = list(self._sockets)
+        pending: deque[tuple[socket.socket, float]] = deque()
         latencies, statuses, body = [], set(), b""
 
         def finish() -> bytes:
-            each, sent = under_way.popleft()
-            status, body = _answer(each)
-            latencies.append(time.perf_counter() - sent)
+            connection, sent_at = pending.popleft()
+            status, body = _read_response(connection)
+            latencies.append(time.perf_counter() - sent_at)
             statuses.add(status)
-            free.append(each)
+            idle.append(connection)
             return body
 
-        began = time.perf_counter()
+        start = time.perf_counter()
         for request in requests:
-            if not free:
+            if not idle:
                 finish()
-            each = free.pop()
-            under_way.append((each, time.perf_counter()))
-            each.sendall(request)
-        while under_way:
+            connection = idle.pop()
+            pending.append((connection, time.perf_counter()))
+            connection.sendall(request)
+        while pending:
             body = finish()
-        return Burst(time.perf_counter() - began, latencies, statuses, body)
+        return Burst(time.perf_counter() - start, latencies, statuses, body)
 
     def close(self) -> None:
-        for each in self._sockets:
-            each.close()
+        for connection in self._sockets:
+            connection.close()
 
 
-def _answer(connection: socket.socket) -> tuple[int, bytes]:
+def _read_response(connection: socket.socket) -> tuple[int, bytes]:
+    """Return the status and the body."""
     received = b""
     while (end := received.find(b"\r\n\r\n")) < 0:
-        received += _more(connection)
-    told = _LENGTH.search(received, 0, end + 2)
-    assert told, received[:end]
-    length = int(told[1])
+        received += _receive(connection)
+    match = _LENGTH.search(received, 0, end + 2)
+    assert match, received[:end]
+    length = int(match[1])
     while len(received) < end + 4 + length:
-        received += _more(connection)
+        received += _receive(connection)
     return int(received[9:12]), received[end + 4 :]
 
 
-def _more(connection: socket.socket) -> bytes:
+def _receive(connection: socket.socket) -> bytes:
     received = connection.recv(1 << 18)
     if not received:
-        raise ConnectionError("the server hung up")
+        raise ConnectionError("the server closed the connection")
     return received

@@ -1,4 +1,4 @@
-"""What a worker grows to as it meets more and more keys."""
+"""The memory of a worker, as it verifies more and more keys."""
 
 from bench.contenders import OURS, Seeds
 from bench.load import Client, get
@@ -8,12 +8,12 @@ STEPS = (100, 10_000, 20_000)
 
 
 def memory(stage: Stage, seeds: Seeds) -> dict[int, float]:
-    """The resident MiB of a worker after so many different keys, each of which it has verified."""
+    """Return the resident MiB of a worker, by the number of different keys that it has verified."""
     server = stage.serve("onehorizon.wsgi:application", database="many")
     client = Client(server.port, 1)
-    found, met = {}, 0
+    resident, verified = {}, 0
     for step in STEPS:
-        burst = client.send([get(OURS, f"Bearer {secret}") for secret in seeds.many["secrets"][met:step]])
+        burst = client.send([get(OURS, f"Bearer {secret}") for secret in seeds.many["secrets"][verified:step]])
         assert burst.statuses == {200}, burst.body
-        found[step], met = resident_mib(server.worker), step
-    return found
+        resident[step], verified = resident_mib(server.worker), step
+    return resident

@@ -1,4 +1,4 @@
-"""Ours without authentication and quota: what both add is the difference."""
+"""The settings without authentication and quota, to measure what the two cost."""
 
 from onehorizon.settings import *  # noqa: F403
 

@@ -1,8 +1,8 @@
 """Fills a database: `few`, 20 keys of one workspace, or `many`, 1,000,000 keys of 100,000 workspaces.
 
-Prints, as JSON, the secrets that can be used, and the workspaces whose they are. Every workspace that is asked has the
-same tasks. Of the many keys one in fifty has a secret that anybody knows, spread evenly over the table. They count as
-used just now: a key that is met again after a minute has its use written down, which is not what is compared here.
+Prints the usable secrets and their workspaces as JSON. Every workspace with such a secret has the same tasks. Among the
+many keys, every 50th has a usable secret, and the others have random hashes. `last_used_at` is an hour ahead, so that
+no request updates it: that is not what is measured here.
 """
 
 import json
@@ -20,12 +20,12 @@ from django.db import connection  # noqa: E402
 from apikeys import keys  # noqa: E402
 from apikeys.hashing import fingerprint, hash_secret  # noqa: E402
 from apikeys.models import ApiKey  # noqa: E402
-from workspaces.models import Actor, Role, Task, TaskContributionType, User, Via, Workspace  # noqa: E402  # noqa: E402
+from workspaces.models import Actor, Role, Task, TaskContributionType, User, Via, Workspace  # noqa: E402
 
 TASKS = 20
 KEYS = 1_000_000
 WORKSPACES = 100_000
-EVERY = 50  # has a secret that is known
+EVERY = 50  # every 50th key has a usable secret
 
 MANY_WORKSPACES = """
     INSERT INTO workspaces_workspace (id, name, slug, tier_id, created_at, suspend_reason)
@@ -41,9 +41,9 @@ MANY_KEYS = """
            coalesce(real.hash, '$argon2id$v=19$m=8,t=1,p=1$' || repeat(md5(i::text), 2)),
            coalesce(real.fingerprint, decode(left(md5(i::text), 16), 'hex')),
            'Key ' || i, now(), now() + interval '1 hour', '', ''
-    FROM generate_series(0, %(keys)s - 1) AS i LEFT JOIN real ON real.place = i
+    FROM generate_series(0, %(keys)s - 1) AS i LEFT JOIN real ON real.number = i
 """
-# The same history as in `contenders.USED`, for every workspace.
+# The same admissions as `contenders.USED`, for every workspace.
 MANY_QUOTAS = """
     INSERT INTO workspaces_quota (subject, admissions)
     SELECT id, ARRAY(SELECT (extract(epoch FROM now()) * 1000000)::bigint - 61000000 - 5000000 * n
@@ -86,24 +86,24 @@ def one_workspace() -> Workspace:
 
 def few(workspace: Workspace) -> dict[str, list[str]]:
     by = Actor(via=Via.COMMAND)
-    made = [ApiKey.objects.create_key(workspace, description=f"Key {n}", by=by)[1] for n in range(20)]
-    return {"secrets": made, "workspaces": [workspace.pk]}
+    secrets = [ApiKey.objects.create_key(workspace, description=f"Key {n}", by=by)[1] for n in range(20)]
+    return {"secrets": secrets, "workspaces": [workspace.pk]}
 
 
 def many(workspace: Workspace) -> dict[str, list[str]]:
-    known = {place: keys.generate() for place in range(0, KEYS, EVERY)}
-    terms: dict[str, int | str] = {"workspaces": WORKSPACES, "keys": KEYS, "every": EVERY, "bench": workspace.pk}
+    usable = {number: keys.generate() for number in range(0, KEYS, EVERY)}
+    params: dict[str, int | str] = {"workspaces": WORKSPACES, "keys": KEYS, "every": EVERY, "bench": workspace.pk}
     with connection.cursor() as cursor:
-        cursor.execute("CREATE TEMP TABLE real (place int PRIMARY KEY, key_id text, hash text, fingerprint bytea)")
+        cursor.execute("CREATE TEMP TABLE real (number int PRIMARY KEY, key_id text, hash text, fingerprint bytea)")
         cursor.executemany(
             "INSERT INTO real VALUES (%s, %s, %s, %s)",
-            [(place, key.key_id, hash_secret(key.secret), fingerprint(key.secret)) for place, key in known.items()],
+            [(number, key.key_id, hash_secret(key.secret), fingerprint(key.secret)) for number, key in usable.items()],
         )
         for statement in (MANY_WORKSPACES, MANY_TASKS, MANY_CONTRIBUTORS, MANY_KEYS):
-            cursor.execute(statement, terms)
+            cursor.execute(statement, params)
         cursor.execute(MANY_QUOTAS)
-    subjects = [f"w_{place % WORKSPACES:026}" for place in known]
-    return {"secrets": [key.secret for key in known.values()], "workspaces": sorted(set(subjects))}
+    workspaces = {f"w_{number % WORKSPACES:026}" for number in usable}
+    return {"secrets": [key.secret for key in usable.values()], "workspaces": sorted(workspaces)}
 
 
 call_command("migrate", verbosity=0)

@@ -1,4 +1,4 @@
-"""What is measured, as processes: a PostgreSQL and a Redis of our own, and granian, with one worker of one thread."""
+"""The processes of the benchmark: its own PostgreSQL and Redis, and granian with one worker of one thread."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cluster import NEEDS, Cluster, children, postgresql, programs
+from bench.cluster import NEEDS, Cluster, children, find_programs, postgresql
 from bench.load import HOST
 
 ROOT = Path(__file__).resolve().parent.parent
-# Argon2 as cheap as it gets: keys are hashed by the ten thousand here, and a known key's request has none of it.
+# Argon2 at its lowest cost: 20,000 keys are hashed here, and a request with a verified key runs no Argon2.
 ENVIRONMENT = {
     "DEBUG": "off",
     "SECRET_KEY": secrets.token_urlsafe(50),
@@ -37,6 +37,7 @@ class Server:
 
     @property
     def worker(self) -> int:
+        """The id of the first worker process."""
         return children(self.process.pid)[0]
 
     def processor_seconds(self) -> float:
@@ -54,57 +55,57 @@ class Stage:
         return self.cluster.url.removesuffix("postgres") + database
 
     def run(self, *arguments: str, database: str, **environment: str) -> Any:
-        """What a Python command prints, as JSON; None where it prints nothing."""
-        done = subprocess.run(
+        """Run a Python command and return the JSON that it prints, or None if it prints nothing."""
+        result = subprocess.run(
             [sys.executable, *arguments],
             cwd=ROOT,
             env=self._environment(database, environment),
             capture_output=True,
             text=True,
         )
-        if done.returncode:
-            raise RuntimeError(done.stderr[-5000:])
-        return json.loads(done.stdout) if done.stdout.strip() else None
+        if result.returncode:
+            raise RuntimeError(result.stderr[-5000:])
+        return json.loads(result.stdout) if result.stdout.strip() else None
 
     def serve(
         self, application: str, *, database: str, workers: int = 1, threads: int = 1, **environment: str
     ) -> Server:
-        """granian, until the stage is taken down; its log is a file, as production's would be."""
+        """Start granian, until the stage ends. It logs to a file, as in production."""
         port = free_port()
         granian = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
         granian += ["--port", str(port), "--workers", str(workers), "--blocking-threads", str(threads)]
-        # A connection of the client idles while the others are measured; granian would close it after 30 s.
+        # The client's connections are idle while other contenders are measured; granian would close them after 30 s.
         granian += ["--log-level", "warning", "--http1-header-read-timeout", "60000"]
         log = self._stack.enter_context((self.directory / f"{port}.log").open("wb"))
-        started = subprocess.Popen(
+        process = subprocess.Popen(
             [*granian, application],
             cwd=ROOT,
             env=self._environment(database, environment),
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        self._stack.callback(_end, started)
-        _wait(port, started)
-        return Server(port, started)
+        self._stack.callback(_stop, process)
+        _wait_for_port(port, process)
+        return Server(port, process)
 
-    def _environment(self, database: str, more: dict[str, str]) -> dict[str, str]:
+    def _environment(self, database: str, overrides: dict[str, str]) -> dict[str, str]:
         bench = {"DATABASE_URL": self.url(database), "BENCH_REDIS": f"redis://127.0.0.1:{self.redis.port}/0"}
-        return os.environ | ENVIRONMENT | bench | more
+        return os.environ | ENVIRONMENT | bench | overrides
 
 
 @contextmanager
 def staged() -> Iterator[Stage]:
-    found = programs()
-    if found is None or not shutil.which("redis-server"):
+    programs = find_programs()
+    if programs is None or not shutil.which("redis-server"):
         sys.exit(f"{NEEDS} And Redis: apt-get install redis-server.")
     settings = {"max_connections": "40", "shared_buffers": "512MB", "autovacuum": "off", "max_wal_size": "4GB"}
-    with postgresql(found, free_port(), **settings) as cluster, ExitStack() as stack:
+    with postgresql(programs, free_port(), **settings) as cluster, ExitStack() as stack:
         port = free_port()
         redis = subprocess.Popen(
             ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""], stdout=subprocess.DEVNULL
         )
-        stack.callback(_end, redis)
-        _wait(port, redis)
+        stack.callback(_stop, redis)
+        _wait_for_port(port, redis)
         yield Stage(cluster, Server(port, redis), cluster.directory, stack)
 
 
@@ -114,27 +115,27 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(port: int, started: subprocess.Popen[bytes]) -> None:
+def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and started.poll() is None:
+    while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise RuntimeError(f"{started.args!r} does not listen")
+    raise RuntimeError(f"{process.args!r} does not listen on its port")
 
 
-def _end(started: subprocess.Popen[bytes]) -> None:
-    started.terminate()
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
     try:
-        started.wait(20)
+        process.wait(20)
     except subprocess.TimeoutExpired:
-        started.kill()
-        started.wait()
+        process.kill()
+        process.wait()
 
 
 def processor_seconds(pid: int) -> float:
-    """Of all threads of a process, in nanoseconds' precision; 0 where it has ended."""
+    """Return the processor time of all threads of a process, to the nanosecond; 0 if the process has ended."""
     try:
         threads = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/schedstat")]
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Where the time of a request goes: a process asks itself, and looks a thousand times a second where it is.
+"""A sampling profile of a request: the process sends itself requests and samples its own stack 1,000 times a second.
 
-Takes a secret and its workspace; prints, as JSON, milliseconds a request by what was under way. The database's time
-is in it, as time spent waiting; granian and the network are not.
+Takes a secret and its workspace as arguments. Prints the milliseconds per request, by activity, as JSON. They include
+the time spent waiting for the database, but not granian and the network.
 """
 
 import io
@@ -22,31 +22,32 @@ from bench.load import HOST
 
 SECONDS = 15
 
-# Whose frame, as the end of a file's path and its function, means what; the innermost that is known counts.
-KNOWN = {
+# The activity by frame: the end of the file's path, and the function. The innermost frame in this table counts.
+ACTIVITIES = {
     ("apikeys/admission.py", "authenticate"): "key and quota",
     ("workspaces/task_pages.py", "task_page"): "tasks",
-    ("apikeys/models.py", "record_use"): "when the key was last used",
-    ("apikeys/authentication.py", "authenticate"): "authentication, the rest of it",
+    ("apikeys/models.py", "record_use"): "last use of the key",
+    ("apikeys/authentication.py", "authenticate"): "authentication, the rest",
     ("core/formats.py", "render"): "JSON",
-    ("django/urls/resolvers.py", "resolve"): "finding the view",
-    ("django/dispatch/dispatcher.py", "send"): "Django's signals: a look at the connection",
-    ("logging/__init__.py", "info"): "the request's line in the log",
+    ("django/urls/resolvers.py", "resolve"): "URL resolver",
+    ("django/dispatch/dispatcher.py", "send"): "Django's signals: connection check",
+    ("logging/__init__.py", "info"): "access log",
 }
-PACKAGES = {"/rest_framework/": "DRF, the rest of it", "/django/": "Django, the rest of it"}
-STATEMENT = ("core/db/statements.py", "fetch")
+PACKAGES = {"/rest_framework/": "DRF, the rest", "/django/": "Django, the rest"}
+STATEMENTS = "/core/db/statements.py"  # its `fetch` runs the statements
 
 
-def stage(frame: FrameType | None) -> str:
-    in_database, package = False, "ours, the rest of it"
+def activity(frame: FrameType | None) -> str:
+    """Return the activity of a stack: by its innermost frame in `ACTIVITIES`, or else by its innermost package."""
+    in_database, package = False, "ours, the rest"
     innermost = True
     while frame is not None:
         path, name = frame.f_code.co_filename, frame.f_code.co_name
-        place = ("/".join(path.split("/")[-2:]), name)
-        place = ("/".join(path.split("/")[-3:]), name) if path.count("/django/") else place
-        in_database = in_database or place == STATEMENT
-        if place in KNOWN:
-            return KNOWN[place] + (": its statement" if in_database else "")
+        depth = 3 if "/django/" in path else 2
+        function = ("/".join(path.split("/")[-depth:]), name)
+        in_database = in_database or (name == "fetch" and path.endswith(STATEMENTS))
+        if function in ACTIVITIES:
+            return ACTIVITIES[function] + (": statement" if in_database else "")
         if innermost:
             for part, label in PACKAGES.items():
                 if part in path:
@@ -80,27 +81,27 @@ def main() -> None:
     def start(*_: Any) -> Callable[[bytes], object]:
         return lambda _: None
 
-    def ask() -> None:
-        answer = application(environ | {"wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr}, start)
-        b"".join(answer)
-        answer.close()
+    def send_request() -> None:
+        response = application(environ | {"wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr}, start)
+        b"".join(response)
+        response.close()
 
-    seen: Counter[str] = Counter()
-    signal.signal(signal.SIGALRM, lambda _, frame: seen.update([stage(frame)]))
+    samples: Counter[str] = Counter()
+    signal.signal(signal.SIGALRM, lambda _, frame: samples.update([activity(frame)]))
     spent, requests = 0.0, 0
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
         while spent < SECONDS:
             connection.execute(SET_QUOTA, {"subject": workspace, "ages": USED})
-            ask()
-            began = time.perf_counter()
+            send_request()
+            start_time = time.perf_counter()
             signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
             for _ in range(BURST - 1):
-                ask()
+                send_request()
             signal.setitimer(signal.ITIMER_REAL, 0)
-            spent += time.perf_counter() - began
+            spent += time.perf_counter() - start_time
             requests += BURST - 1
-    each = spent / requests * 1000 / seen.total()
-    print(json.dumps({label: round(count * each, 3) for label, count in seen.most_common()}))
+    per_sample = spent / requests * 1000 / samples.total()  # milliseconds
+    print(json.dumps({label: round(count * per_sample, 3) for label, count in samples.most_common()}))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class ApplicationAdmin(AuditedAdmin[Application]):
     search_help_text = "Search by the start of a name, or by client ID."
     COMMON_FIELDS = ("name", "client_type", "authorization_grant_type", "redirect_uris")
 
-    def about(self, obj: Application) -> dict[str, Any]:
+    def event_fields(self, obj: Application) -> dict[str, Any]:
         return {"subject": str(obj.pk)}
 
     def get_fields(self, request: HttpRequest, obj: Application | None = None) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ class TokenAdmin(ReadOnlyMixin, AuditedAdmin[Any]):
                 token.revoke()
         messages.success(request, f"{len(tokens)} token{'' if len(tokens) == 1 else 's'} revoked.")
 
-    def about(self, obj: Any) -> dict[str, Any]:
+    def event_fields(self, obj: Any) -> dict[str, Any]:
         return {"subject": obj.user_id}
 
     def history_view(

@@ -1,4 +1,4 @@
-"""The admin for workspaces, users and tiers. Each change and its audit event are saved in one transaction."""
+"""Workspaces, people and tiers, for operators. Every change writes its audit event in the same transaction."""
 
 from typing import Any, cast
 
@@ -27,14 +27,14 @@ from workspaces import quota
 from workspaces.admin import AuditedAdmin, actor_of
 from workspaces.models import Action, AuditEvent, LastOwner, Membership, Role, Tier, User, Workspace
 
-admin.site.unregister(Group)  # migrations define the groups and their permissions
+admin.site.unregister(Group)  # migrations define the groups
 
 
 # ---- workspaces ----
 
 
 class MembershipForm(forms.ModelForm[Membership]):
-    """A member and their role. An existing membership's user can't be changed."""
+    """A member's role. The person is chosen when the membership is created and can't be changed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -45,21 +45,22 @@ class MembershipForm(forms.ModelForm[Membership]):
 
 
 class MembershipFormSet(BaseInlineFormSet[Membership, Workspace, forms.ModelForm[Membership]]):
-    """The members of a workspace. Locks the workspace to check that an owner remains."""
+    """Requires an owner among the members. Locks the workspace, so that it has one when the members are saved."""
 
     def clean(self) -> None:
         super().clean()
         if any(self.errors):
             return
-        kept = [form for form in self.forms if form not in self.deleted_forms]
-        if any(form.has_changed() and form.cleaned_data.get("role") == Role.OWNER for form in kept):
+        remaining = [form for form in self.forms if form not in self.deleted_forms]
+        if any(form.has_changed() and form.cleaned_data.get("role") == Role.OWNER for form in remaining):
             return
-        owners = Membership.objects.filter(workspace=self.instance, role=Role.OWNER)
         if not self.instance._state.adding:
             Workspace.objects.lock(self.instance.pk)
-        changed = [form.instance.pk for form in self.forms if form in self.deleted_forms or form.has_changed()]
-        if self.instance._state.adding or not owners.exclude(pk__in=changed).exists():
-            raise ValidationError(str(LastOwner()))
+            changed = [form.instance.pk for form in self.forms if form in self.deleted_forms or form.has_changed()]
+            owners = Membership.objects.filter(workspace=self.instance, role=Role.OWNER)
+            if owners.exclude(pk__in=changed).exists():
+                return
+        raise ValidationError(str(LastOwner()))
 
 
 class MembershipInline(admin.TabularInline[Membership, Workspace]):
@@ -80,15 +81,15 @@ class MembershipInline(admin.TabularInline[Membership, Workspace]):
 
 @admin.register(Workspace)
 class WorkspaceAdmin(AuditedAdmin[Workspace]):
-    list_display = ("name", "slug", "tier_name", "active_keys", "suspended_at", "created_at", "lists")
+    list_display = ("name", "slug", "tier_name", "active_keys", "suspended_at", "created_at", "links")
     search_fields = ("^slug", "^name", "id__exact")
-    search_help_text = "Search by id, or by the start of a name or slug."
+    search_help_text = "Search by the start of the name or slug, or by id."
     prepopulated_fields = {"slug": ("name",)}
-    readonly_fields = ("id", "created_at", "suspended_at", "suspend_reason", "active_keys", "lists", "quota_now")
+    readonly_fields = ("id", "created_at", "suspended_at", "suspend_reason", "active_keys", "links", "quota_now")
     inlines = (MembershipInline,)
-    events_by = "workspace"
+    event_filter = "workspace"
 
-    def about(self, obj: Workspace) -> dict[str, Any]:
+    def event_fields(self, obj: Workspace) -> dict[str, Any]:
         return {"workspace_id": obj.pk}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
@@ -101,7 +102,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
             return [(None, {"fields": ["name", "slug", "tier"]})]
         suspension = ["suspended_at", "suspend_reason"] if obj.suspended_at else []
         return [
-            (None, {"fields": ["name", "slug", *suspension, "active_keys", "lists", "id", "created_at"]}),
+            (None, {"fields": ["name", "slug", *suspension, "active_keys", "links", "id", "created_at"]}),
             ("Quota", {"fields": ["tier", "quota_now"]}),
         ]
 
@@ -116,24 +117,24 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
     def active_keys(self, workspace: Workspace) -> int:
         return cast(int, workspace.active_keys)  # type: ignore[attr-defined]  # annotated
 
-    @admin.display(description="lists")
-    def lists(self, workspace: Workspace) -> SafeString:
+    @admin.display(description="links")
+    def links(self, workspace: Workspace) -> SafeString:
         keys, events = (changelist_url(model, workspace=workspace.pk) for model in (ApiKey, AuditEvent))
         return format_html_join(" · ", '<a href="{}">{}</a>', [(keys, "Keys"), (events, "Events")])
 
-    @admin.display(description="current usage")
+    @admin.display(description="current use")
     def quota_now(self, workspace: Workspace) -> str:
         return render_to_string("admin/quota.html", {"quota": quota.status(workspace.pk, workspace.tier)})
 
     def save_model(self, request: HttpRequest, obj: Workspace, form: Any, change: bool) -> None:
-        """Save the tier through the model's method, and everything else as usual."""
+        """Save the tier through `change_tier`, which writes its own event, and the other fields as usual."""
         if change and "tier" in form.changed_data:
             form.changed_data.remove("tier")
             obj.change_tier(form.cleaned_data["tier"], by=actor_of(request))
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Save through the model's methods, new owners first, so that the workspace always has an owner."""
+        """Save through the models' methods, new owners first, so that the workspace always has an owner."""
         formset.save(commit=False)
         actor = actor_of(request)
         for membership in formset.new_objects:
@@ -144,7 +145,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         for membership in formset.deleted_objects:
             membership.leave(by=actor)
 
-    # ---- actions with a confirmation page ----
+    # ---- suspend, resume, clear the quota ----
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
@@ -156,36 +157,37 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         ]
 
     def suspend_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        workspace = self._get_workspace(request, object_id)
+        workspace = self._to_change(request, object_id)
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if not form.is_valid():
-            text = "All requests with its keys fail immediately. Its members see the reason on the page of their keys."
-            return self._confirm(request, workspace, form, title=f"Suspend {workspace}?", text=text, submit="Suspend")
+            message = "Requests with its keys will fail immediately. Its members see the reason on the API keys page."
+            title = f"Suspend {workspace}?"
+            return self._confirm(request, workspace, form, title=title, message=message, verb="Suspend")
         workspace.suspend(form.cleaned_data["reason"], by=actor_of(request))
-        return self._success(request, workspace, f"{workspace} is suspended: requests with its keys fail.")
+        return self._redirect(request, workspace, f"{workspace} is suspended. Its keys are rejected.")
 
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        workspace = self._get_workspace(request, object_id)
+        workspace = self._to_change(request, object_id)
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if not form.is_valid():
-            text = "Its keys work again immediately."
-            return self._confirm(request, workspace, form, title=f"Resume {workspace}?", text=text, submit="Resume")
+            message = "Its keys will work again immediately."
+            title = f"Resume {workspace}?"
+            return self._confirm(request, workspace, form, title=title, message=message, verb="Resume")
         workspace.resume(form.cleaned_data["reason"], by=actor_of(request))
-        return self._success(request, workspace, f"{workspace} is resumed: its keys work again.")
+        return self._redirect(request, workspace, f"{workspace} is resumed. Its keys work again.")
 
     def clear_quota_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        workspace = self._get_workspace(request, object_id)
+        workspace = self._to_change(request, object_id)
         if request.method != "POST":
             title = f"Clear the quota of {workspace}?"
-            text = "The requests of its keys so far no longer count. The full quota is available immediately."
-            return self._confirm(request, workspace, None, title=title, text=text, submit="Clear the quota")
+            message = "Its keys will have the full quota again immediately."
+            return self._confirm(request, workspace, None, title=title, message=message, verb="Clear quota")
         with transaction.atomic():
             quota.clear(workspace.pk)
             workspace.record(Action.WORKSPACE_QUOTA_CLEARED, actor_of(request))
-        return self._success(request, workspace, f"Quota cleared: {workspace} has its full quota again.")
+        return self._redirect(request, workspace, f"The quota of {workspace} is cleared.")
 
-    def _get_workspace(self, request: HttpRequest, object_id: str) -> Workspace:
-        """Return the workspace. Raise `Http404`, or `PermissionDenied` if the operator may not change it."""
+    def _to_change(self, request: HttpRequest, object_id: str) -> Workspace:
         workspace = self.get_object(request, unquote(object_id))
         if workspace is None:
             raise Http404
@@ -196,14 +198,14 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
     def _confirm(
         self, request: HttpRequest, workspace: Workspace, form: ReasonForm | None, **context: str
     ) -> HttpResponse:
-        return self.page(request, "confirm.html", form=form, cancel_url=change_url(workspace), **context)
+        return self.page(request, "confirm.html", form=form, back=change_url(workspace), **context)
 
-    def _success(self, request: HttpRequest, workspace: Workspace, message: str) -> HttpResponse:
+    def _redirect(self, request: HttpRequest, workspace: Workspace, message: str) -> HttpResponse:
         messages.success(request, message)
         return redirect(change_url(workspace))
 
 
-# ---- users ----
+# ---- people ----
 
 
 class AddUserForm(AdminUserCreationForm[User]):
@@ -217,7 +219,7 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
     list_display = ("email", "name", "is_active", "is_staff", "last_login", "created_at")
     list_filter = ("is_active", "is_staff")
     search_fields = ("^email", "^name", "id__exact")
-    search_help_text = "Search by id, or by the start of an email or name."
+    search_help_text = "Search by the start of the email or name, or by id."
     ordering = ("email",)
     form = forms.ModelForm[User]
     add_form = AddUserForm
@@ -225,15 +227,15 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
     fieldsets = (
         (None, {"fields": ("email", "name", "is_active")}),
         ("Workspaces and keys", {"fields": ("in_workspaces", "keys_created")}),
-        ("Operator permissions", {"fields": ("is_staff", "groups")}),
-        ("Id and times", {"fields": ("id", "created_at", "last_login")}),
+        ("Admin access", {"fields": ("is_staff", "groups")}),
+        ("Details", {"fields": ("id", "created_at", "last_login")}),
     )
     readonly_fields = ("in_workspaces", "keys_created", "id", "created_at", "last_login")
     filter_horizontal = ()
     formfield_overrides = {ManyToManyField: {"widget": forms.CheckboxSelectMultiple}}
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Only superusers can change a superuser, so that an operator can't take over the account."""
+        """Allow only superusers to change a superuser, so that an operator can't take over that account."""
         is_protected = obj is not None and obj.is_superuser and not request.user.is_superuser
         return super().has_change_permission(request, obj) and not is_protected
 
@@ -243,13 +245,15 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
     @admin.display(description="workspaces")
     def in_workspaces(self, user: User) -> SafeString | str:
         memberships = user.memberships.select_related("workspace")
-        rows = [(change_url(membership.workspace), membership.workspace, membership.role) for membership in memberships]
+        rows = [(change_url(item.workspace), item.workspace, item.role) for item in memberships]
         return format_html_join(", ", '<a href="{}">{}</a> as {}', rows) or "None"
 
     @admin.display(description="keys")
     def keys_created(self, user: User) -> SafeString:
-        url = changelist_url(ApiKey, created_by=user.pk)
-        return link(url, "Keys they created (the keys keep working if the user leaves)")
+        return link(
+            changelist_url(ApiKey, created_by=user.pk),
+            "Keys this person created. They keep working if the person leaves.",
+        )
 
     @transaction.atomic
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
@@ -271,6 +275,6 @@ class TierAdmin(AuditedAdmin[Tier]):
         return () if obj is None else ("name",)
 
     def has_delete_permission(self, request: HttpRequest, obj: Tier | None = None) -> bool:
-        """The default tier can't be deleted: new workspaces need it."""
+        """Keep the default tier: new workspaces need it."""
         default = Workspace._meta.get_field("tier").get_default()
         return super().has_delete_permission(request, obj) and (obj is None or obj.pk != default)

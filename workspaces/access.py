@@ -1,4 +1,4 @@
-"""Principals, the scopes they hold, and the workspaces they can reach."""
+"""Principals, their scopes, and the workspaces they can access."""
 
 from abc import ABC, abstractmethod
 from enum import StrEnum
@@ -18,42 +18,44 @@ class Scope(StrEnum):
 
 
 class Scopes(NamedTuple):
-    """The scopes that a view requires for reading and for writing; None requires only a principal."""
+    """The scopes that a view requires for reading and for writing. None: any principal."""
 
     read: Scope | None
     write: Scope | None
 
 
 class HasWorkspaces(Protocol):
+    """A principal or a user."""
+
     def reachable_workspaces(self) -> QuerySet[Workspace]:
-        """Return the workspaces that it may access."""
+        """Return the workspaces that this principal or user may access."""
 
     def current_workspace(self) -> Workspace:
-        """Return the workspace that `current` means. Raises `NoWorkspaceChosen`."""
+        """Return the workspace for the id `current`. Raise `NoWorkspaceChosen`."""
 
 
 class Principal(ABC):
-    """Whom a request acts for: an API key, which acts for its workspace, or a person. `request.auth` on API requests.
+    """The API key (for its workspace) or person that a request acts for. `request.auth` on API requests.
 
     A principal belongs to one request.
     """
 
     kind: ClassVar[str]  # as in the response of whoAmI
     user: User | None = None
-    decision: quota.Decision | None = None  # on this request
+    decision: quota.Decision | None = None  # the quota's decision on this request
 
     @property
     @abstractmethod
     def quota_subject(self) -> str:
-        """The id that requests are counted under. Principals with the same id share a quota."""
+        """The id of the quota's row. Principals with the same id share a quota."""
 
     @property
     @abstractmethod
     def tier(self) -> Tier:
-        """The size of the quota."""
+        """The tier with the quota's limits."""
 
     def count_request(self) -> quota.Decision:
-        """Count the request against the quota, once however often this is called, and return the decision."""
+        """Count the request against the quota at the first call, and return that decision at every call."""
         if self.decision is None:
             self.decision = quota.admit(self.quota_subject, self.tier)
         return self.decision
@@ -74,13 +76,14 @@ class Principal(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return what whoAmI says about it besides the workspace and the quota."""
+        """Return the JSON for whoAmI, without the kind, the workspace and the quota."""
 
 
 def resolve_workspace(principal: HasWorkspaces, workspace_id: str) -> Workspace:
     """Return the workspace for the `{workspaceId}` of a page or the API: an id or `current`.
 
-    Raises `Workspace.DoesNotExist` for an absent workspace and for one that the principal can't reach.
+    Raise `Workspace.DoesNotExist` for an absent workspace and for one that the principal can't reach, and
+    `NoWorkspaceChosen` for `current`.
     """
     if workspace_id == "current":
         return principal.current_workspace()

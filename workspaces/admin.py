@@ -21,11 +21,12 @@ M = TypeVar("M", bound=Model)
 
 
 def actor_of(request: HttpRequest) -> Actor:
+    """Return the signed-in operator as the actor of a change."""
     return Actor(Via.ADMIN, cast(User, request.user), client_ip(request))
 
 
 class OperatorsAdmin(admin.ModelAdmin[M]):
-    """Base class of all admins: lists that stay fast with a million rows, and the audit events as the history."""
+    """Base class of all admins: lists that are fast with a million rows, and audit events instead of Django's log."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
@@ -33,13 +34,13 @@ class OperatorsAdmin(admin.ModelAdmin[M]):
     list_per_page = 50
     sortable_by = ()
     ordering = ("-pk",)
-    # The fields that a link from another page may filter this list by, with the model of a foreign key.
-    narrowed_by: ClassVar[Mapping[str, type[Model] | None]] = {}
-    events_by = "subject"  # the field of the audit events that holds the id of one of these rows
+    # Fields by which links from other pages filter this list, each with its model if it is a foreign key.
+    link_filters: ClassVar[Mapping[str, type[Model] | None]] = {}
+    event_filter = "subject"  # the field of `AuditEvent` that has the id of an object of this admin
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         filters = []
-        for name, model in self.narrowed_by.items():
+        for name, model in self.link_filters.items():
             if value := request.GET.get(name):
                 item = model._default_manager.filter(pk=value).first() if model else value
                 filters.append(f"{name.replace('_', ' ')}: {item or 'unknown'}")
@@ -47,13 +48,15 @@ class OperatorsAdmin(admin.ModelAdmin[M]):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Allow only the filters that pages link to: `?hash__startswith=` would reveal a hash bit by bit."""
-        filters = (each if isinstance(each, str) else each.parameter_name for each in self.list_filter)  # type: ignore[union-attr]
-        return lookup.removesuffix("__exact") in {*self.narrowed_by, *filters}
+        filters = (item if isinstance(item, str) else item.parameter_name for item in self.list_filter)  # type: ignore[union-attr]
+        return lookup.removesuffix("__exact") in {*self.link_filters, *filters}
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        return redirect(changelist_url(AuditEvent, **{self.events_by: unquote(object_id)}))
+        return redirect(changelist_url(AuditEvent, **{self.event_filter: unquote(object_id)}))
+
+    # No rows of Django's `LogEntry`.
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any: ...
 
@@ -62,31 +65,33 @@ class OperatorsAdmin(admin.ModelAdmin[M]):
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any: ...
 
     def page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
-        """Render a page of this model besides Django's own."""
+        """Render `admin/<template>`, a page of ours about this model."""
         context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
         return TemplateResponse(request, f"admin/{template}", context)
 
 
 def changes_in(form: forms.ModelForm[Any]) -> dict[str, list[Any]]:
-    """What a form changed, as `{field: [before, after]}`. A password or a secret is nobody's to read."""
+    """Return what the form changed, as `{field: [before, after]}`, without passwords and secrets."""
     changes = {}
     for name in form.changed_data:
         if "password" not in name and "secret" not in name:
-            before, sent = form.get_initial_for_field(form.fields[name], name), form.cleaned_data[name]
-            after = sent if isinstance(sent, QuerySet) else getattr(form.instance, name)
-            changes[name] = [_plain(before), _plain(after)]
+            before, value = form.get_initial_for_field(form.fields[name], name), form.cleaned_data[name]
+            after = value if isinstance(value, QuerySet) else getattr(form.instance, name)
+            changes[name] = [_as_json(before), _as_json(after)]
     return changes
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if isinstance(value, QuerySet | list):
-        return [str(each) for each in value]
+        return [str(item) for item in value]
     return value.pk if isinstance(value, Model) else value
 
 
 class AuditedAdmin(OperatorsAdmin[M]):
+    """Writes an audit event when an object is created, changed or deleted, in the transaction of Django's view."""
+
     def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
-        """Of what is there already only what the form changed is saved: the rest may have changed since it was read."""
+        """Save only the fields that the form changed. Another request may have changed the others meanwhile."""
         if not change:
             super().save_model(request, obj, form, change)
         elif columns := {field.name for field in self.opts.concrete_fields}.intersection(form.changed_data):
@@ -100,9 +105,10 @@ class AuditedAdmin(OperatorsAdmin[M]):
 
     def record(self, request: HttpRequest, verb: str, obj: M, **details: Any) -> None:
         action = Action(f"{self.opts.model_name}.{verb}")
-        AuditEvent.objects.record(action, actor_of(request), **self.about(obj), **details)
+        AuditEvent.objects.record(action, actor_of(request), **self.event_fields(obj), **details)
 
-    def about(self, obj: M) -> dict[str, Any]:
+    def event_fields(self, obj: M) -> dict[str, Any]:
+        """Return the fields of `AuditEvent` that identify the object."""
         return {"subject": obj.pk}
 
 
@@ -134,11 +140,11 @@ class AuditEventAdmin(ReadOnlyMixin, OperatorsAdmin[AuditEvent]):
         "details",
         "id",
     )
-    narrowed_by: ClassVar = {"workspace": Workspace, "actor": User, "subject": None}
+    link_filters: ClassVar = {"workspace": Workspace, "actor": User, "subject": None}
 
     @admin.display(description="about")
     def about(self, event: AuditEvent) -> str:
-        """Return the subject, as a link if the prefix of its id belongs to a model of this site."""
+        """Return the subject, as a link if the prefix of its id is that of a model in this admin."""
         for model in apps.get_models():
             key = model._meta.pk
             is_subject = isinstance(key, IdField) and is_id(key.prefix, event.subject)

@@ -1,4 +1,4 @@
-"""The base view of the REST API: the order of the checks."""
+"""The base view of the REST API. It defines the order of the checks."""
 
 from typing import Any, cast
 
@@ -12,13 +12,13 @@ from workspaces.access import Principal, Scopes
 
 
 class ApiView(APIView):
-    """Checks authentication and the quota first, so that every request with a valid key counts, whatever its response.
+    """Checks authentication and the quota first, so that every authenticated request counts against the quota.
 
-    `APIView` checks the throttles last: a 403 or 406 would not count.
+    `APIView` checks throttles last: a request answered 403 or 406 would not count.
     """
 
     scopes: Scopes  # required by `ScopeRequired`
-    http_method_names = [method for method in APIView.http_method_names if method != "options"]  # which nothing needs
+    http_method_names = [method for method in APIView.http_method_names if method != "options"]  # not used
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.format_kwarg = self.get_format_suffix(**kwargs)
@@ -29,12 +29,12 @@ class ApiView(APIView):
 
     @property
     def principal(self) -> Principal:
-        """Whom the request acts for. Views that `PrincipalRequired` does not guard may have none."""
+        """The principal of the request. It may be None in views without `PrincipalRequired`."""
         return cast(Principal, self.request.auth)
 
     @property
     def body(self) -> Any:
-        """The parsed body, or None without a body, which DRF would take for an empty object."""
+        """The parsed body, or None for a request without a body, where `request.data` is an empty object."""
         return self.request.data if self.request.stream is not None else None
 
 
@@ -43,7 +43,7 @@ class ApiViewSet(ViewSetMixin, ApiView):
 
 
 class UnknownPathView(ApiView):
-    """Answers every unknown path under /api/ with 404. Requests with a key count here as well."""
+    """Answers unknown paths under /api/ with 404. Authenticated requests count against the quota here too."""
 
     permission_classes = [AllowAny]
 

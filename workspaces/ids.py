@@ -1,7 +1,7 @@
-"""Ids that say what they name and sort by creation: `tsk_01m2x7…`.
+"""Ids with a prefix for their kind, in order of creation: `tsk_01m2x7…`.
 
-A prefix, then a ULID (48 bits of milliseconds, 80 random bits) in lower-case Crockford base32: 26 characters that
-sort alike in every database's collation. Within a process each id is greater than the one before.
+A prefix, then a ULID (48 bits of milliseconds, 80 random bits) in lower-case Crockford base32: 26 characters with the
+same order in every database's collation. Within a process, each id is greater than the previous one.
 """
 
 import re
@@ -15,7 +15,7 @@ from django.db import models
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
-_SHAPE = re.compile(f"[{_ALPHABET}]{{{_LENGTH}}}")
+_PATTERN = re.compile(f"[{_ALPHABET}]{{{_LENGTH}}}")
 
 M = TypeVar("M", bound=models.Model)
 
@@ -24,6 +24,7 @@ _last = 0
 
 
 def new_id(prefix: str) -> str:
+    """Return a new id. Thread-safe."""
     global _last
     with _lock:
         _last = max((time.time_ns() // 1_000_000) << 80 | secrets.randbits(80), _last + 1)
@@ -32,12 +33,12 @@ def new_id(prefix: str) -> str:
 
 
 def is_id(prefix: str, text: str) -> bool:
-    """Whether `text` has the shape of an id; anything else needn't be asked of the database."""
-    return text.startswith(f"{prefix}_") and _SHAPE.fullmatch(text, len(prefix) + 1) is not None
+    """Return whether `text` has the format of an id. If not, no query is needed."""
+    return text.startswith(f"{prefix}_") and _PATTERN.fullmatch(text, len(prefix) + 1) is not None
 
 
 class IdField(models.CharField[str, str]):
-    """A primary key made by `new_id`."""
+    """A primary key with an id of `new_id` as its default."""
 
     def __init__(self, prefix: str, **kwargs: Any) -> None:
         self.prefix = prefix
@@ -57,6 +58,6 @@ class IdField(models.CharField[str, str]):
 
 
 def get_by_id(queryset: models.QuerySet[M], text: str) -> M:
-    """Return the row with this id. Raise the model's DoesNotExist, without a query where `text` is malformed."""
+    """Return the row with this id. Raise the model's `DoesNotExist`, without a query if `text` is malformed."""
     id_field = cast(IdField, queryset.model._meta.pk)
     return (queryset if is_id(id_field.prefix, text) else queryset.none()).get(pk=text)

@@ -1,7 +1,7 @@
-"""The quota: two sliding windows, checked and recorded by one atomic statement on the database's clock.
+"""The quota: two sliding windows, checked and recorded in one atomic statement, by the database's clock.
 
-A subject (a workspace or a person) has one row: the times of its admissions, newest first, in microseconds of the Unix
-epoch, at most as many as its tier's larger limit. See docs/architecture.md.
+A subject (a workspace or a person) has one row: the times of its admitted requests, newest first, in microseconds since
+the Unix epoch, at most as many as its tier's larger limit. See docs/architecture.md.
 """
 
 from bisect import bisect_left
@@ -15,17 +15,19 @@ from django.db import connection
 from core.db.statements import fetch
 from workspaces.models import Tier
 
-SECOND = 1_000_000  # in microseconds, the unit of every time in this module
+SECOND = 1_000_000  # microseconds, the unit of admissions, `now` and `delay` in this module
 
 
 class Limit(NamedTuple):
+    """At most `requests` in any span of `seconds`."""
+
     name: str
     requests: int
     seconds: int
 
 
 class Window(NamedTuple):
-    """How a limit stands: requests left, and seconds until one more is (0 where nothing is counted)."""
+    """The state of a limit: requests left, and seconds until one more is left (0 if no admission counts)."""
 
     limit: Limit
     remaining: int
@@ -38,8 +40,13 @@ class Status(NamedTuple):
     tier: str
     windows: tuple[Window, ...]
 
+    @property
+    def retry_after(self) -> int:
+        """Seconds until a request is admitted; 0 if one is admitted now."""
+        return max((window.reset for window in self.windows if not window.remaining), default=0)
+
     def headers(self) -> dict[str, str]:
-        """Return the fields of draft-ietf-httpapi-ratelimit-headers."""
+        """Return the response headers of draft-ietf-httpapi-ratelimit-headers."""
         return {
             "RateLimit-Policy": ", ".join(
                 f'"{w.limit.name}";q={w.limit.requests};w={w.limit.seconds}' for w in self.windows
@@ -48,7 +55,7 @@ class Status(NamedTuple):
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return the same for `GET /me`, in seconds and requests."""
+        """Return the JSON for `GET /me`. Windows and resets are in seconds."""
         return {
             "tier": self.tier,
             "limits": [
@@ -65,10 +72,10 @@ class Status(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Whether a request was admitted, and the quota after that.
+    """Whether a request was admitted, and the state of the quota after it.
 
-    `retry_after` is the number of whole seconds, rounded up, after which a single client is admitted; 0 if this request
-    was.
+    `retry_after`: after this many whole seconds, rounded up, a request of a single client is admitted. 0 if this one
+    was admitted.
     """
 
     admitted: bool
@@ -77,15 +84,16 @@ class Decision(NamedTuple):
 
 
 def limits_of(tier: Tier) -> tuple[Limit, Limit]:
+    """Return the main limit, named as the tier, and the burst limit."""
     main = Limit(tier.name, tier.requests, tier.seconds)
     return main, Limit("burst", tier.burst_requests, tier.burst_seconds)
 
 
-# ---- the decision, pure ----
+# ---- the decision, without I/O ----
 
 
 def delay(admissions: Sequence[int], now: int, limits: Sequence[Limit]) -> int:
-    """Microseconds until a request is admitted; 0 or less: it is admitted now. `admissions` are newest first."""
+    """Return the microseconds until a request is admitted; 0 or less: now. `admissions` are newest first."""
     return max(
         (
             admissions[limit.requests - 1] + limit.seconds * SECOND - now
@@ -96,109 +104,114 @@ def delay(admissions: Sequence[int], now: int, limits: Sequence[Limit]) -> int:
     )
 
 
-def window(admissions: Sequence[int], now: int, limit: Limit) -> Window:
-    counted = bisect_left(admissions, limit.seconds * SECOND - now, key=neg)  # those after `now` less the window
-    if not counted:
+def window_at(admissions: Sequence[int], now: int, limit: Limit) -> Window:
+    """Return the state of the limit at `now`. `admissions` are newest first."""
+    length = limit.seconds * SECOND
+    count = bisect_left(admissions, length - now, key=neg)  # admissions later than `now - length`
+    if not count:
         return Window(limit, limit.requests, 0)
-    # The admission whose leaving makes room for one more: the oldest counted, unless the limit was lowered since.
-    leaving = admissions[min(counted, limit.requests) - 1] + limit.seconds * SECOND
-    return Window(limit, max(limit.requests - counted, 0), _seconds_up(leaving - now))
+    # One more request is left when this admission leaves the window: the oldest that counts, or a later one if the
+    # limit was lowered.
+    next_to_leave = admissions[min(count, limit.requests) - 1]
+    return Window(limit, max(limit.requests - count, 0), _whole_seconds(next_to_leave + length - now))
 
 
-def _seconds_up(microseconds: int) -> int:
+def _whole_seconds(microseconds: int) -> int:
+    """Return the seconds, rounded up, and at least 1."""
     return max(-(-microseconds // SECOND), 1)
 
 
 # ---- the statement ----
 
-_NOW = {
-    # By way of a double, whose 53 bits hold microseconds until the year 2255; `extract` counts in slow decimals.
+_NOW_SQL = {
+    # Double precision is exact until 2255; `extract` returns `numeric`, which is slow.
     "postgresql": "(date_part('epoch', clock_timestamp()) * 1000000)::bigint",
-    # Milliseconds; SQLite takes the time once a statement, after the statement has the write lock.
+    # Exact to the millisecond. SQLite reads its clock once per statement, after it has taken the write lock.
     "sqlite": "(CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)",
 }
-NOW = _NOW["postgresql"]
-
-_TERMS = ("keep", "requests", "span", "burst_requests", "burst_span")
+NOW_SQL = _NOW_SQL["postgresql"]
 
 
-def with_one_more(keep: str) -> str:
-    """PostgreSQL's expression for the admissions of a row of `quota`, with one now: at most `keep` of them.
+def record_sql(max_admissions: str) -> str:
+    """Return PostgreSQL's expression for `quota.admissions` with the current time added, cut to `max_admissions`.
 
-    `greatest` keeps them in order should the clock step back.
+    `greatest` keeps the order if the clock steps back.
     """
-    return f"ARRAY[greatest({NOW}, quota.admissions[1])] || quota.admissions[1:{keep} - 1]"
+    return f"ARRAY[greatest({NOW_SQL}, quota.admissions[1])] || quota.admissions[1:{max_admissions} - 1]"
 
 
-def has_room(admissions: str, requests: str, span: str, burst_requests: str, burst_span: str, now: str = NOW) -> str:
-    """PostgreSQL's condition for admitting one more: spans are in microseconds."""
+def admissible_sql(
+    admissions: str, requests: str, window: str, burst_requests: str, burst_window: str, now: str = NOW_SQL
+) -> str:
+    """Return PostgreSQL's condition for admitting a request. Every argument is SQL; the windows are in microseconds."""
     return (
-        f"coalesce({admissions}[{requests}] <= {now} - {span}, true)"
-        f" AND coalesce({admissions}[{burst_requests}] <= {now} - {burst_span}, true)"
+        f"coalesce({admissions}[{requests}] <= {now} - {window}, true)"
+        f" AND coalesce({admissions}[{burst_requests}] <= {now} - {burst_window}, true)"
     )
 
 
-_PARAMETERS = {term: f"%({term})s" for term in _TERMS}
-_STATEMENTS = {
+_LIMIT_PARAMS = ("%(requests)s", "%(window)s", "%(burst_requests)s", "%(burst_window)s")
+_ADMIT = {
     "postgresql": f"""
-        INSERT INTO workspaces_quota AS quota (subject, admissions) VALUES (%(subject)s, ARRAY[{NOW}])
+        INSERT INTO workspaces_quota AS quota (subject, admissions) VALUES (%(subject)s, ARRAY[{NOW_SQL}])
         ON CONFLICT (subject) DO UPDATE
-            SET admissions = {with_one_more("%(keep)s")}
-            WHERE {has_room("quota.admissions", *(_PARAMETERS[term] for term in _TERMS[1:]))}
+            SET admissions = {record_sql("%(max_admissions)s")}
+            WHERE {admissible_sql("quota.admissions", *_LIMIT_PARAMS)}
         RETURNING admissions
     """,  # noqa: S608, constants
-    # SQLite can't slice: it drops up to two times for the one it adds, so a list that was longer than a lowered tier's
-    # limit shrinks with each admission.
+    # SQLite has no slices. Each admission adds one time and removes up to two beyond the maximum, so that a list that
+    # is too long, because the limit was lowered, becomes shorter with each admission.
     "sqlite": """
         INSERT INTO workspaces_quota AS quota (subject, admissions) VALUES (%(subject)s, json_array({now}))
         ON CONFLICT (subject) DO UPDATE
             SET admissions = json_remove(
                 '[' || max({now}, json_extract(quota.admissions, '$[0]')) || ',' || substr(quota.admissions, 2),
-                '$[' || %(keep)s || ']',
-                '$[' || %(keep)s || ']'
+                '$[' || %(max_admissions)s || ']',
+                '$[' || %(max_admissions)s || ']'
             )
-            WHERE coalesce(json_extract(quota.admissions, '$[' || (%(requests)s - 1) || ']') <= {now} - %(span)s, 1)
+            WHERE coalesce(json_extract(quota.admissions, '$[' || (%(requests)s - 1) || ']') <= {now} - %(window)s, 1)
               AND coalesce(
-                    json_extract(quota.admissions, '$[' || (%(burst_requests)s - 1) || ']') <= {now} - %(burst_span)s,
+                    json_extract(quota.admissions, '$[' || (%(burst_requests)s - 1) || ']') <= {now} - %(burst_window)s,
                     1
                   )
         RETURNING admissions
-    """.format(now=_NOW["sqlite"]),  # noqa: S608, constants
+    """.format(now=_NOW_SQL["sqlite"]),  # noqa: S608, constants
 }
 _READ = {
     vendor: f"SELECT (SELECT admissions FROM workspaces_quota WHERE subject = %(subject)s), {now}"  # noqa: S608, constants
-    for vendor, now in _NOW.items()
+    for vendor, now in _NOW_SQL.items()
 }
 
 
 def admit(subject: str, tier: Tier) -> Decision:
-    """Counts one request of `subject` if there is room for it."""
+    """Record a request of `subject` if both limits admit it, and return the decision. Rejected ones don't count."""
     main, burst = limits_of(tier)
-    parameters = {
+    params = {
         "subject": subject,
-        "keep": max(main.requests, burst.requests),
+        "max_admissions": max(main.requests, burst.requests),
         "requests": main.requests,
-        "span": main.seconds * SECOND,
+        "window": main.seconds * SECOND,
         "burst_requests": burst.requests,
-        "burst_span": burst.seconds * SECOND,
+        "burst_window": burst.seconds * SECOND,
     }
-    rows = fetch(_STATEMENTS[connection.vendor], parameters)
-    return admitted(tier, _times(rows[0][0])) if rows else rejected(tier, *read(subject))
+    if rows := fetch(_ADMIT[connection.vendor], params):
+        return admitted(tier, _parse(rows[0][0]))
+    return rejected(tier, *read(subject))
 
 
 def admitted(tier: Tier, admissions: Sequence[int]) -> Decision:
-    """Return the decision on a request that is the first of `admissions`."""
+    """Return the decision on an admitted request: `admissions[0]`."""
     return Decision(True, 0, status_at(tier, admissions, admissions[0]))
 
 
 def rejected(tier: Tier, admissions: Sequence[int], now: int) -> Decision:
-    """Return the decision on a request that the admissions before it leave no room for."""
-    wait = _seconds_up(delay(admissions, now, limits_of(tier)))
-    return Decision(False, wait, status_at(tier, admissions, now))
+    """Return the decision on a request that was rejected because of `admissions`."""
+    retry_after = _whole_seconds(delay(admissions, now, limits_of(tier)))
+    return Decision(False, retry_after, status_at(tier, admissions, now))
 
 
 def status_at(tier: Tier, admissions: Sequence[int], now: int) -> Status:
-    return Status(tier.name, tuple(window(admissions, now, limit) for limit in limits_of(tier)))
+    return Status(tier.name, tuple(window_at(admissions, now, limit) for limit in limits_of(tier)))
 
 
 def status(subject: str, tier: Tier) -> Status:
@@ -207,7 +220,7 @@ def status(subject: str, tier: Tier) -> Status:
 
 
 def clear(subject: str) -> None:
-    """Forget the admissions of `subject`, so that its whole quota is available."""
+    """Delete the admissions of `subject`, so that its full quota is available."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM workspaces_quota WHERE subject = %s", [subject])
 
@@ -215,11 +228,12 @@ def clear(subject: str) -> None:
 def read(subject: str) -> tuple[Sequence[int], int]:
     """Return the admissions of `subject`, newest first, and the database's time, in microseconds."""
     admissions, now = fetch(_READ[connection.vendor], {"subject": subject})[0]
-    return _times(admissions), now
+    return _parse(admissions), now
 
 
-def _times(stored: str | list[int] | None) -> Sequence[int]:
-    if isinstance(stored, str):
-        times: list[int] = orjson.loads(stored)
+def _parse(admissions: str | list[int] | None) -> Sequence[int]:
+    """Return the admissions of a row as a sequence: JSON on SQLite, an array on PostgreSQL, None without a row."""
+    if isinstance(admissions, str):
+        times: list[int] = orjson.loads(admissions)
         return times
-    return stored or []
+    return admissions or []

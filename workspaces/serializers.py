@@ -24,7 +24,7 @@ MAX_CONTRIBUTORS = 100
 
 
 class TextField(serializers.CharField):
-    """Text that was sent as text: a number or a boolean is a mistake, not a title."""
+    """A string. DRF's `CharField` also accepts numbers and booleans."""
 
     default_error_messages = {"invalid": "This must be a string."}
 
@@ -35,19 +35,19 @@ class TextField(serializers.CharField):
 
 
 class TimeField(serializers.DateTimeField):
-    """RFC 3339, which DRF takes among much else: dates by weeks, other scripts' digits, times of no zone."""
+    """A time in RFC 3339. DRF also accepts week dates, digits of other scripts, and times without an offset."""
 
-    FORM = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-    default_error_messages = {"invalid": "Write this as RFC 3339 has it, such as 2027-01-31T09:00:00Z."}
+    PATTERN = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+    default_error_messages = {"invalid": "Use RFC 3339 format, such as 2027-01-31T09:00:00Z."}
 
     def to_internal_value(self, data: Any) -> datetime:
-        if not isinstance(data, str) or not self.FORM.fullmatch(data):
+        if not isinstance(data, str) or not self.PATTERN.fullmatch(data):
             self.fail("invalid")
         return super().to_internal_value(data.upper())
 
 
 class ChoiceField(serializers.ChoiceField):
-    """Names the choices, where DRF would repeat what was sent: it may be a secret in the wrong field."""
+    """Lists the choices in its error. DRF's error repeats the value, which may be a secret in the wrong field."""
 
     def __init__(self, choices: Any, **kwargs: Any) -> None:
         super().__init__(choices, **kwargs)
@@ -55,39 +55,40 @@ class ChoiceField(serializers.ChoiceField):
 
 
 class InputSerializer(serializers.Serializer[Any]):
-    """Refuses a body that isn't an object in our own words."""
+    """Base class of request bodies, which must be JSON objects. `null` is rejected too."""
 
     default_error_messages = {"invalid": "This must be a JSON object."}
 
     def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
-        """`null` is no object either."""
         return (False, None) if data is None else super().validate_empty_values(data)
 
 
 class QuerySerializer(InputSerializer):
-    """A query string, held to the same rules as a body. DRF takes an empty value in a form for one that was left out:
-    `?cursor=` would be the first page once more.
+    """A query string, validated like a body.
+
+    DRF ignores empty values of a `QueryDict`, so that `?cursor=` would return the first page again. Here they are
+    values: a plain dict is validated instead.
     """
 
     def to_internal_value(self, data: QueryDict) -> Any:
-        given = {
+        values = {
             name: data.getlist(name) if isinstance(field, serializers.ListField) else data[name]
             for name, field in self.fields.items()
             if name in data
         }
-        return super().to_internal_value(given)
+        return super().to_internal_value(values)
 
 
-@extend_schema_serializer(description="How every refusal looks.")
+@extend_schema_serializer(description="The body of every error response.")
 class ErrorBodySerializer(serializers.Serializer[Any]):
-    """The body of every error response. The exception handler builds it; this describes it."""
+    """Documents the body that the exception handler (onehorizon.errors) builds."""
 
-    code = serializers.IntegerField(help_text="The status.")
-    message = serializers.CharField(help_text="One sentence.")
+    code = serializers.IntegerField(help_text="The HTTP status.")
+    message = serializers.CharField(help_text="What is wrong, in one sentence.")
     errors = serializers.DictField(  # type: ignore[assignment]  # a field, which DRF takes off the class
         child=serializers.ListField(child=serializers.CharField()),
         required=False,
-        help_text="On 400, where fields are at fault: by field, as `contributors.0.userId`, what is wrong.",
+        help_text="On 400: the errors of each invalid field, such as `contributors.0.userId`.",
     )
 
 
@@ -121,7 +122,7 @@ class ContributorSerializer(InputSerializer):
     type = ChoiceField(choices=TaskContributionType.choices)
 
     def to_internal_value(self, data: Any) -> Any:
-        """A contributor is named whole, also in a PATCH, which to DRF makes every field below it optional."""
+        """Require all fields. In a PATCH, DRF makes the fields of nested serializers optional too."""
         contributor = super().to_internal_value(data)
         missing = [name for name, field in self.fields.items() if field.source not in contributor]
         if missing:
@@ -130,7 +131,7 @@ class ContributorSerializer(InputSerializer):
 
 
 class TaskSerializer(InputSerializer):
-    """A task, in and out. What is read-only is ignored when sent, so that a fetched task can be sent back."""
+    """A task, for requests and responses. Read-only fields are ignored in requests, so clients can send a task back."""
 
     taskId = serializers.CharField(source="id", read_only=True)
     workspaceId = serializers.CharField(source="workspace_id", read_only=True)
@@ -146,10 +147,16 @@ class TaskSerializer(InputSerializer):
     kind = ChoiceField(choices=TaskKind.choices, required=False)
     scope = ChoiceField(choices=TaskScope.choices, required=False)
     visibility = ChoiceField(
-        choices=TaskVisibility.choices, required=False, help_text="`private`: seen by its owner alone, and by no key."
+        choices=TaskVisibility.choices,
+        required=False,
+        help_text="`private`: only the owner can see the task. API keys can't.",
     )
     userId = TextField(
-        source="user_id", max_length=40, required=False, allow_null=True, help_text="Its owner, a member."
+        source="user_id",
+        max_length=40,
+        required=False,
+        allow_null=True,
+        help_text="The owner. Must be a member of the workspace.",
     )
     contributors = ContributorSerializer(  # type: ignore[call-arg]  # max_length goes to the list
         many=True, required=False, max_length=MAX_CONTRIBUTORS
@@ -161,7 +168,7 @@ class TaskSerializer(InputSerializer):
     def validate_contributors(self, contributors: list[dict[str, str]]) -> list[tuple[str, str]]:
         pairs = [(contributor["user_id"], contributor["type"]) for contributor in contributors]
         if len(set(pairs)) != len(pairs):
-            raise serializers.ValidationError("Someone is named twice with the same type.")
+            raise serializers.ValidationError("A user is listed twice with the same type.")
         return pairs
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -170,23 +177,23 @@ class TaskSerializer(InputSerializer):
         visibility = attrs.get("visibility", task.visibility if task else TaskVisibility.TEAM)
         owner = attrs.get("user_id", task.user_id if task else None)
         if visibility == TaskVisibility.PRIVATE and owner is None:
-            raise serializers.ValidationError({"userId": "A private task is seen by its owner alone, so it needs one."})
+            raise serializers.ValidationError({"userId": "A private task must have an owner."})
         return attrs
 
     def _require_members(self, attrs: dict[str, Any]) -> None:
-        """Refuses strangers. Someone whom the task names already may stay, member or not: they may have left."""
-        named = {user_id for user_id, _ in attrs.get("contributors", [])}
+        """Reject users outside of the workspace. The task's current owner and contributors may have left it."""
+        contributors = {user_id for user_id, _ in attrs.get("contributors", [])}
         owner = attrs.get("user_id")
-        wanted = {user_id for user_id in named | {owner} if user_id and is_id("u", user_id)}
+        valid_ids = {user_id for user_id in contributors | {owner} if user_id and is_id("u", user_id)}
         workspace: Workspace = self.context["workspace"]
-        known = set(workspace.memberships.filter(user__in=wanted).values_list("user_id", flat=True))
+        allowed = set(workspace.memberships.filter(user__in=valid_ids).values_list("user_id", flat=True))
         if self.instance is not None:
-            known |= {self.instance.user_id, *(c.user_id for c in self.instance.contributors.all())}
+            allowed |= {self.instance.user_id, *(c.user_id for c in self.instance.contributors.all())}
         errors = {}
-        if owner is not None and owner not in known:
-            errors["userId"] = "This is not a member of the workspace."
-        if named - known:
-            errors["contributors"] = "Everyone named must be a member of the workspace."
+        if owner is not None and owner not in allowed:
+            errors["userId"] = "This user is not a member of the workspace."
+        if contributors - allowed:
+            errors["contributors"] = "All contributors must be members of the workspace."
         if errors:
             raise serializers.ValidationError(errors)
 
@@ -200,7 +207,9 @@ class TaskSerializer(InputSerializer):
 
 class TaskListSerializer(serializers.Serializer[Any]):
     tasks = TaskSerializer(many=True)
-    nextCursor = serializers.CharField(allow_null=True, help_text="Send it as `cursor` for the next page; null: none.")
+    nextCursor = serializers.CharField(
+        allow_null=True, help_text="The `cursor` of the next page, or null on the last page."
+    )
 
 
 class TaskQuery(QuerySerializer):
@@ -209,14 +218,14 @@ class TaskQuery(QuerySerializer):
     status = serializers.ListField(child=ChoiceField(choices=TaskStatus.choices), required=False)
     scope = serializers.ListField(child=ChoiceField(choices=TaskScope.choices), required=False)
     kind = serializers.ListField(child=ChoiceField(choices=TaskKind.choices), required=False)
-    userId = serializers.CharField(source="user", max_length=40, required=False, help_text="Whose tasks.")
+    userId = serializers.CharField(source="user", max_length=40, required=False, help_text="Only tasks of this owner.")
     limit = serializers.IntegerField(min_value=1, max_value=200, default=50)
-    cursor = serializers.CharField(max_length=64, required=False, help_text="The `nextCursor` of the page before.")
-    all = serializers.BooleanField(required=False, help_text="Taken, and changes nothing.")
+    cursor = serializers.CharField(max_length=64, required=False, help_text="The `nextCursor` of the previous page.")
+    all = serializers.BooleanField(required=False, help_text="Accepted for compatibility. Has no effect.")
 
     def validate_cursor(self, cursor: str) -> str:
         if not is_id("tsk", cursor):
-            raise serializers.ValidationError("This is not a cursor of ours: send nextCursor as it came.")
+            raise serializers.ValidationError("Invalid cursor. Send the nextCursor of the previous page unchanged.")
         return cursor
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -226,16 +235,16 @@ class TaskQuery(QuerySerializer):
 
 @lru_cache(maxsize=256)
 def task_query(query_string: str) -> dict[str, Any]:
-    """What a query string of listTasks asks for, as the arguments of `task_page`. Raises `ValidationError`."""
+    """Return the arguments of `task_page` for the query string of listTasks. Raise `ValidationError`."""
     query = TaskQuery(data=QueryDict(query_string))
     query.is_valid(raise_exception=True)
-    asked: dict[str, Any] = query.validated_data
-    return asked
+    arguments: dict[str, Any] = query.validated_data
+    return arguments
 
 
 class QuotaLimitSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
-    requests = serializers.IntegerField(help_text="Admitted in any span of `seconds`, at most.")
+    requests = serializers.IntegerField(help_text="The most requests that are admitted in any span of `seconds`.")
     seconds = serializers.IntegerField()
     remaining = serializers.IntegerField()
     resetAfter = serializers.IntegerField(help_text="Seconds until `remaining` grows.")
@@ -257,9 +266,11 @@ class UserKindField(serializers.CharField):
 
 
 class PrincipalSerializer(serializers.Serializer[Any]):
-    """What `GET /me` answers. Each kind of principal adds its own fields."""
+    """The response of `GET /me`. Each kind of principal adds its own fields."""
 
-    workspace = WorkspaceSerializer(allow_null=True, help_text="What `current` means; null: none was chosen.")
+    workspace = WorkspaceSerializer(
+        allow_null=True, help_text="The workspace of the id `current`, or null if none is chosen."
+    )
     quota = QuotaSerializer()
 
 
@@ -273,9 +284,9 @@ class ApiKeyPrincipalSerializer(PrincipalSerializer):
 class UserPrincipalSerializer(PrincipalSerializer):
     kind = UserKindField()
     userId = serializers.CharField()
-    name = serializers.CharField(required=False, help_text="With the scope `profile`.")
-    email = serializers.CharField(required=False, help_text="With the scope `email`.")
-    role = serializers.CharField(allow_null=True, help_text="In `workspace`: owner, admin or member.")
+    name = serializers.CharField(required=False, help_text="Requires the scope `profile`.")
+    email = serializers.CharField(required=False, help_text="Requires the scope `email`.")
+    role = serializers.CharField(allow_null=True, help_text="The role in `workspace`: owner, admin or member.")
     scopes = serializers.ListField(child=serializers.CharField())
 
 

@@ -1,18 +1,17 @@
-"""A page of tasks, which is what nearly every request asks for: one statement of fixed text, its rows made JSON.
+"""A page of tasks, in one SQL statement whose rows become JSON directly.
 
-The ORM builds these queries in more time than the database takes to answer them, and a serializer takes that time
-again. There are as many texts as ways to filter, some 900; a connection keeps
-the 100 used last prepared.
+Most requests read such a page. The ORM took longer to build its queries than the database took to answer them, and a
+serializer took that time again (docs/architecture.md). The filters result in about 900 statement variants; a connection
+keeps the 100 that were used last prepared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from core.db.statements import fetch
 from workspaces.models import TaskVisibility
 
-# What a task is called in the API, and its column.
-_SHOWN = {
+_COLUMNS = {  # by the name in the API
     "taskId": "id",
     "workspaceId": "workspace_id",
     "title": "title",
@@ -26,19 +25,19 @@ _SHOWN = {
     "updatedAt": "updated_at",
     "completedAt": "completed_at",
 }
-_STATEMENT = f"""
-    SELECT {", ".join(f"task.{column}" for column in _SHOWN.values())},
+_SELECT = f"""
+    SELECT {", ".join(f"task.{column}" for column in _COLUMNS.values())},
         contributor.id, contributor.user_id, contributor.type
     FROM (
         SELECT * FROM workspaces_task
         WHERE workspace_id = %(workspace)s AND {{conditions}}
-        ORDER BY id DESC LIMIT %(rows)s
+        ORDER BY id DESC LIMIT %(max_tasks)s
     ) AS task
     LEFT JOIN workspaces_taskcontributor AS contributor ON contributor.task_id = task.id
     ORDER BY task.id DESC
 """  # noqa: S608, names of columns
-_VISIBLE_TO_TEAM = f"visibility = '{TaskVisibility.TEAM}'"
-_VISIBLE_TO_PERSON = f"({_VISIBLE_TO_TEAM} OR user_id = %(person)s)"
+_VISIBLE_TO_KEY = f"visibility = '{TaskVisibility.TEAM}'"
+_VISIBLE_TO_PERSON = f"({_VISIBLE_TO_KEY} OR user_id = %(person)s)"
 
 
 def task_page(
@@ -52,31 +51,39 @@ def task_page(
     kind: Sequence[str] = (),
     user: str = "",
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """The newest `limit` tasks older than `cursor`, as the API shows them, and the next page's cursor; None: the last.
+    """Return a page of tasks as the API's JSON, newest first, and the cursor of the next page; None on the last page.
 
-    A person sees their own private tasks; without one, as for a key, none is seen. A cursor is a place in the order,
-    not a row: tasks that come and go in between move nothing.
+    Private tasks are included only for `person_id`, their owner. It is None for a key. `status`, `scope`, `kind` and
+    `user` (the owner) filter the tasks. The page has at most `limit` tasks, all older than the task with the id
+    `cursor`; that task may have been deleted.
     """
-    conditions = [_VISIBLE_TO_PERSON if person_id else _VISIBLE_TO_TEAM]
-    parameters: dict[str, Any] = {"workspace": workspace_id, "person": person_id, "rows": limit + 1}
+    conditions = [_VISIBLE_TO_PERSON if person_id else _VISIBLE_TO_KEY]
+    params: dict[str, Any] = {"workspace": workspace_id, "person": person_id, "max_tasks": limit + 1}
     for column, values in (("status", status), ("scope", scope), ("kind", kind)):
         if values:
-            named = {f"{column}_{place}": value for place, value in enumerate(sorted(set(values)))}
-            conditions.append(f"{column} IN ({', '.join(f'%({name})s' for name in named)})")
-            parameters |= named
-    for condition, name, value in (("user_id = %(user)s", "user", user), ("id < %(cursor)s", "cursor", cursor)):
-        if value:
-            conditions.append(condition)
-            parameters[name] = value
+            choices = {f"{column}_{index}": value for index, value in enumerate(sorted(set(values)))}
+            conditions.append(f"{column} IN ({', '.join(f'%({name})s' for name in choices)})")
+            params |= choices
+    if user:
+        conditions.append("user_id = %(user)s")
+        params["user"] = user
+    if cursor:
+        conditions.append("id < %(cursor)s")
+        params["cursor"] = cursor
 
+    tasks = _group_by_task(fetch(_SELECT.format(conditions=" AND ".join(conditions)), params))
+    has_next_page = len(tasks) > limit
+    return tasks[:limit], tasks[limit - 1]["taskId"] if has_next_page else None
+
+
+def _group_by_task(rows: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Return one dictionary per task. A task has one row per contributor, or one row if it has none."""
     tasks: list[dict[str, Any]] = []
-    for *columns, place, contributor_id, contribution in fetch(
-        _STATEMENT.format(conditions=" AND ".join(conditions)), parameters
-    ):
-        if not tasks or tasks[-1]["taskId"] != columns[0]:
-            tasks.append(dict(zip(_SHOWN, columns, strict=True), contributors=[]))
-        if place is not None:
-            tasks[-1]["contributors"].append((place, {"userId": contributor_id, "type": contribution}))
-    for task in tasks:  # in SQL this would have the whole page sorted once more
+    for *values, contributor_id, user_id, contribution_type in rows:
+        if not tasks or tasks[-1]["taskId"] != values[0]:
+            tasks.append(dict(zip(_COLUMNS, values, strict=True), contributors=[]))
+        if contributor_id is not None:
+            tasks[-1]["contributors"].append((contributor_id, {"userId": user_id, "type": contribution_type}))
+    for task in tasks:  # sorted here, because ORDER BY with two columns would make the database sort the whole page
         task["contributors"] = [contributor for _, contributor in sorted(task["contributors"])]
-    return tasks[:limit], tasks[limit - 1]["taskId"] if len(tasks) > limit else None
+    return tasks

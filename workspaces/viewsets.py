@@ -27,14 +27,14 @@ TASK_BODY = {"x-codegen-request-body-name": "task"}
 
 
 class WhoAmIView(ApiView):
-    """The principal of the request: what it is, where it belongs, and what is left of its quota."""
+    """The principal of the request, its current workspace, and its remaining quota."""
 
     scopes = Scopes(read=None, write=None)
 
     @extend_schema(
         operation_id="whoAmI",
         tags=["Me"],
-        summary="Who the request acts for",
+        summary="Fetch the principal of the request",
         responses=AnyPrincipalSerializer,
     )
     def get(self, request: Request) -> Response:
@@ -55,12 +55,13 @@ class WhoAmIView(ApiView):
 
 
 class InWorkspaceViewSet(ApiViewSet):
-    """For views below a workspace: `workspace` is the one that the address means, or the answer is 404."""
+    """Base class of views below `/workspaces/{workspaceId}`."""
 
     scopes = Scopes(read=Scope.READ, write=Scope.WRITE)
 
     @cached_property
     def workspace(self) -> Workspace:
+        """The workspace in the path. Raise `Workspace.DoesNotExist` (a 404) if the principal can't reach it."""
         return resolve_workspace(self.principal, self.kwargs["workspace_id"])
 
 
@@ -89,8 +90,8 @@ class MemberViewSet(InWorkspaceViewSet):
 @extend_schema_view(
     list=extend_schema(
         operation_id="listTasks",
-        summary="List tasks, the newest first",
-        description="A person also sees their own private tasks; a key sees nobody's.",
+        summary="List tasks, newest first",
+        description="People also see their own private tasks. API keys see no private tasks.",
         parameters=[TaskQuery],
         responses=TaskListSerializer,
     ),
@@ -105,7 +106,7 @@ class MemberViewSet(InWorkspaceViewSet):
     partial_update=extend_schema(
         operation_id="updateTask",
         summary="Update a task",
-        description="Changes the fields that are sent. A task may be sent back whole: what is read-only is ignored.",
+        description="Updates the fields in the body. Read-only fields are ignored, so you can send a whole task back.",
         request=TaskSerializer,
         responses=TaskSerializer,
         extensions=TASK_BODY,
@@ -117,9 +118,9 @@ class TaskViewSet(InWorkspaceViewSet):
         tasks: TaskQuerySet = self.workspace.tasks.visible_to(self.principal.user)
         return tasks.prefetch_related("contributors")
 
-    def get_object(self, *, locked: bool = False) -> Task:
+    def get_object(self, *, lock: bool = False) -> Task:
         tasks = self.get_queryset()
-        return get_by_id(tasks.select_for_update(no_key=True) if locked else tasks, self.kwargs["task_id"])
+        return get_by_id(tasks.select_for_update(no_key=True) if lock else tasks, self.kwargs["task_id"])
 
     def list(self, request: Request, workspace_id: str) -> Response:
         query = task_query(request.META["QUERY_STRING"])
@@ -138,13 +139,14 @@ class TaskViewSet(InWorkspaceViewSet):
 
     @transaction.atomic
     def partial_update(self, request: Request, workspace_id: str, task_id: str) -> Response:
-        """Under the row's lock, so that what is checked is what is changed, whoever changes the task meanwhile."""
-        task = self.get_object(locked=True)
+        """Lock the row first, so that a concurrent request can't change the task between validation and saving."""
+        task = self.get_object(lock=True)
         serializer = TaskSerializer(task, data=self.body, partial=True, context={"workspace": self.workspace})
         serializer.is_valid(raise_exception=True)
         serializer.save()
         return Response(serializer.data)
 
+    @transaction.atomic
     def destroy(self, request: Request, workspace_id: str, task_id: str) -> Response:
-        self.get_object().delete()
+        self.get_object(lock=True).delete()  # locked, because it may become private meanwhile
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,4 +1,4 @@
-"""Prints a bearer string of each peer, as JSON, and whom each peer's throttle counts."""
+"""Prints, as JSON, a credential for each of the other packages and the ids under which their throttles count."""
 
 import json
 import os

@@ -1,5 +1,6 @@
-"""listTasks as it is written with stock means. Nobody says whose the tasks are: there is one workspace with any."""
+"""listTasks with the usual means of DRF. The path names no workspace, because only one has tasks."""
 
+from functools import cache
 from typing import Any
 
 from django.utils.functional import cached_property
@@ -14,7 +15,7 @@ from rest_framework_api_key.permissions import HasAPIKey, KeyParser
 
 from workspaces.models import Task, TaskContributor, Workspace
 
-SHOWN = {
+FIELDS = {  # columns, with their names in the API
     "id": "taskId",
     "workspace_id": "workspaceId",
     "title": "title",
@@ -41,18 +42,19 @@ class TasksView(APIView):
 
 
 class ValuesView(TasksView):
-    """Rows by `.values()`."""
+    """Builds the JSON from `.values()`."""
 
     def get(self, request: Request) -> Response:
-        rows = list(self.tasks.values(*SHOWN))
+        rows = list(self.tasks.values(*FIELDS))
         contributors: dict[str, list[dict[str, str]]] = {row["id"]: [] for row in rows}
-        for each in TaskContributor.objects.filter(task__in=contributors).values("task_id", "user_id", "type"):
-            contributors[each["task_id"]].append({"userId": each["user_id"], "type": each["type"]})
-        shown = [
-            {name: row[column] for column, name in SHOWN.items()} | {"contributors": contributors[row["id"]]}
+        for contributor in TaskContributor.objects.filter(task__in=contributors).values("task_id", "user_id", "type"):
+            item = {"userId": contributor["user_id"], "type": contributor["type"]}
+            contributors[contributor["task_id"]].append(item)
+        tasks = [
+            {name: row[column] for column, name in FIELDS.items()} | {"contributors": contributors[row["id"]]}
             for row in rows[:LIMIT]
         ]
-        return Response({"tasks": shown, "nextCursor": rows[LIMIT - 1]["id"] if len(rows) > LIMIT else None})
+        return Response({"tasks": tasks, "nextCursor": rows[LIMIT - 1]["id"] if len(rows) > LIMIT else None})
 
 
 class ContributorSerializer(serializers.ModelSerializer[TaskContributor]):
@@ -74,11 +76,11 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
 
     class Meta:
         model = Task
-        fields = [*SHOWN.values(), "contributors"]
+        fields = [*FIELDS.values(), "contributors"]
 
 
 class SerializerView(TasksView):
-    """Rows by a ModelSerializer."""
+    """Builds the JSON with a `ModelSerializer`."""
 
     def get(self, request: Request) -> Response:
         tasks = list(self.tasks.prefetch_related("contributors"))
@@ -87,7 +89,7 @@ class SerializerView(TasksView):
 
 
 class QuotaThrottle(SimpleRateThrottle):
-    """The same limits; each counts in a key of its own in Redis, by reading it and writing it back."""
+    """The same limits as ours. Each limit has its own Redis key, which is read and then written back."""
 
     limit: tuple[int, int]
 
@@ -126,10 +128,7 @@ class ThrottledKnoxView(ValuesView):
     throttle_classes = [MainThrottle, BurstThrottle]
 
 
-_workspace: list[str] = []
-
-
+@cache
 def workspace() -> str:
-    if not _workspace:
-        _workspace.append(Workspace.objects.get(slug="bench").pk)
-    return _workspace[0]
+    """Return the id of the workspace with the tasks."""
+    return Workspace.objects.get(slug="bench").pk

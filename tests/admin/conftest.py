@@ -41,6 +41,6 @@ def plain_staff(db: None) -> User:
 
 
 @pytest.fixture
-def desk(operator: User) -> Client:
+def operator_client(operator: User) -> Client:
     """The operator's browser."""
     return signed_in(operator)

@@ -111,12 +111,14 @@ def test_staff_without_a_group_revoke_nothing(plain_staff: User, api_key: ApiKey
     assert api_key.revoked_at is None
 
 
-def test_an_operator_cannot_take_over_a_superuser(desk: Client) -> None:
+def test_an_operator_cannot_take_over_a_superuser(operator_client: Client) -> None:
     root = User.objects.create_superuser("root@example.com", "Root", "root-password")
 
     answers = [
-        desk.post(change_url(root), {"email": "mine@example.com", "name": "Mine"}),
-        desk.post(below(root, "password").replace("_5F", "_"), {"password1": "x" * 12, "password2": "x" * 12}),
+        operator_client.post(change_url(root), {"email": "mine@example.com", "name": "Mine"}),
+        operator_client.post(
+            below(root, "password").replace("_5F", "_"), {"password1": "x" * 12, "password2": "x" * 12}
+        ),
     ]
 
     root.refresh_from_db()
@@ -124,10 +126,10 @@ def test_an_operator_cannot_take_over_a_superuser(desk: Client) -> None:
     assert root.check_password("root-password")
 
 
-def test_the_admin_says_what_and_where_it_is(desk: Client, settings: Any) -> None:
+def test_the_admin_says_what_and_where_it_is(operator_client: Client, settings: Any) -> None:
     settings.ENVIRONMENT = "staging"
 
-    page = desk.get(INDEX).content.decode()
+    page = operator_client.get(INDEX).content.decode()
 
     assert "One Horizon" in page
     assert '<span class="environment">staging</span>' in page

@@ -75,7 +75,7 @@ def test_a_customer_is_throttled(page: Page, acme: Workspace, complaints: list[s
     expect(page.get_by_text("360 of 400")).to_be_visible()
     assert api.get("/me").status_code == 200
     page.get_by_role("link", name="Clear quota").click()
-    page.get_by_role("button", name="Clear the quota").click()
+    page.get_by_role("button", name="Clear quota").click()
 
     expect(page.get_by_text("400 of 400")).to_be_visible()
     assert complaints == []
@@ -90,7 +90,7 @@ def test_an_admin_left(page: Page, acme: Workspace, complaints: list[str]) -> No
     page.locator("#searchbar").fill("admin@")
     page.keyboard.press("Enter")
     page.get_by_role("link", name="admin@example.com").click()
-    page.get_by_role("link", name="Keys they created").click()
+    page.get_by_role("link", name="Keys this person created").click()
     expect(page.get_by_text("Made by who left")).to_be_visible()
     expect(page.get_by_text("Made by another")).not_to_be_visible()
     page.go_back()

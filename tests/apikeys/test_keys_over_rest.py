@@ -182,7 +182,7 @@ def test_an_expiry_that_is_not_as_rfc_3339_has_it(person: Api, time: Any) -> Non
 
     assert answer.status_code == 400
     assert answer.json()["errors"] == {
-        "expiresAt": ["Write this as RFC 3339 has it, such as 2027-01-31T09:00:00Z."],
+        "expiresAt": ["Use RFC 3339 format, such as 2027-01-31T09:00:00Z."],
     }
 
 

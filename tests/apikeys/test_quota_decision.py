@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workspaces import quota
-from workspaces.quota import SECOND, Limit, Status, Window, delay, window
+from workspaces.quota import SECOND, Limit, Status, Window, delay, window_at
 
 limits_drawn = st.lists(
     st.builds(Limit, st.just("some"), requests=st.integers(1, 6), seconds=st.integers(1, 12)), min_size=1, max_size=3
@@ -103,7 +103,7 @@ def test_what_remains_is_what_the_limit_alone_would_still_admit(
         while delay(probe, now, [limit]) <= 0:
             probe.insert(0, now)
             admitted_now += 1
-        assert window(admissions, now, limit).remaining == admitted_now
+        assert window_at(admissions, now, limit).remaining == admitted_now
 
 
 @given(arrivals_drawn, limits_drawn, moments)
@@ -113,12 +113,12 @@ def test_reset_is_when_more_remains_and_no_whole_second_sooner(
     admissions = admissions_of(arrivals, limits)
     now = arrivals[-1] + pause
     for limit in limits:
-        current = window(admissions, now, limit)
+        current = window_at(admissions, now, limit)
         if current.remaining == limit.requests:
             assert current.reset == 0
             continue
-        later = window(admissions, now + current.reset * SECOND, limit)
-        sooner = window(admissions, now + (current.reset - 1) * SECOND, limit)
+        later = window_at(admissions, now + current.reset * SECOND, limit)
+        sooner = window_at(admissions, now + (current.reset - 1) * SECOND, limit)
         assert 1 <= current.reset <= limit.seconds
         assert later.remaining > current.remaining
         assert sooner.remaining == current.remaining
@@ -131,12 +131,12 @@ def test_after_a_limit_was_lowered_the_delay_and_the_reset_are_still_true(
     admissions = admissions_of(arrivals, limits)
     lowered = Limit("lowered", requests, 10)
     now = arrivals[-1] + pause
-    wait, current = delay(admissions, now, [lowered]), window(admissions, now, lowered)
+    wait, current = delay(admissions, now, [lowered]), window_at(admissions, now, lowered)
 
     assert (current.remaining == 0) == (wait > 0)
     if wait > 0:
         assert current.reset == -(-wait // SECOND)
-        assert window(admissions, now + wait, lowered).remaining >= 1
+        assert window_at(admissions, now + wait, lowered).remaining >= 1
         assert delay(admissions, now + wait, [lowered]) <= 0
 
 
@@ -144,7 +144,7 @@ def test_an_unused_quota_is_whole_and_has_nothing_to_wait_for() -> None:
     limit = Limit("standard", 200, 900)
 
     assert delay([], 0, [limit]) == 0
-    assert window([], 0, limit) == Window(limit, remaining=200, reset=0)
+    assert window_at([], 0, limit) == Window(limit, remaining=200, reset=0)
 
 
 def test_an_admission_leaves_its_window_to_the_microsecond() -> None:
@@ -152,8 +152,8 @@ def test_an_admission_leaves_its_window_to_the_microsecond() -> None:
 
     assert delay([0], 60 * SECOND - 1, [limit]) == 1
     assert delay([0], 60 * SECOND, [limit]) == 0
-    assert window([0], 60 * SECOND - 1, limit) == Window(limit, remaining=0, reset=1)
-    assert window([0], 60 * SECOND, limit) == Window(limit, remaining=1, reset=0)
+    assert window_at([0], 60 * SECOND - 1, limit) == Window(limit, remaining=0, reset=1)
+    assert window_at([0], 60 * SECOND, limit) == Window(limit, remaining=1, reset=0)
 
 
 def test_the_status_is_rendered_as_the_headers_of_the_draft() -> None:
@@ -174,5 +174,5 @@ def test_the_status_is_rendered_as_the_headers_of_the_draft() -> None:
 
 
 def test_admissions_read_alike_from_either_database() -> None:
-    assert quota._times("[2,1]") == quota._times([2, 1]) == [2, 1]
-    assert quota._times(None) == []
+    assert quota._parse("[2,1]") == quota._parse([2, 1]) == [2, 1]
+    assert quota._parse(None) == []

@@ -66,7 +66,7 @@ def stored(subject: str) -> Sequence[int]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT admissions FROM workspaces_quota WHERE subject = %s", [subject])
         row = cursor.fetchone()
-    return quota._times(row[0] if row else None)
+    return quota._parse(row[0] if row else None)
 
 
 def new_subject() -> str:
@@ -96,8 +96,9 @@ def test_the_statement_decides_as_the_pure_functions_do(drawn: Tier, waits: list
             assert decision.retry_after == 0
         else:
             assert decision.retry_after in remaining(expected_delay // SECOND, began)
+            assert decision.status.retry_after == decision.retry_after
         for actual, limit in zip(decision.status.windows, limits, strict=True):
-            expected = quota.window(kept, now, limit)
+            expected = quota.window_at(kept, now, limit)
             assert (actual.limit, actual.remaining) == (limit, expected.remaining)
             assert actual.reset == 0 if expected.reset == 0 else actual.reset in remaining(expected.reset, began)
         assert len(stored(subject)) == len(kept)

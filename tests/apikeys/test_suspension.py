@@ -82,7 +82,7 @@ def test_the_page_offers_no_new_key_and_makes_none(page: Client, api_key: ApiKey
     disabled = '<button class="primary" disabled aria-describedby="suspended">'
     assert f"{disabled}Add key</button>" in listed
     assert f"{disabled}Create key</button>" in form.content.decode()
-    assert "Keys can be added once it is resumed." in answer
+    assert "You can create keys once it is resumed." in answer
     assert suspended.api_keys.count() == 1
 
 

@@ -566,7 +566,7 @@ def test_someone_named_twice_with_the_same_type_is_refused(api: Api, member: Use
 
     response = api.post(TASKS, {"title": "Ship it", "contributors": twice})
 
-    assert response.json()["errors"] == {"contributors": ["Someone is named twice with the same type."]}
+    assert response.json()["errors"] == {"contributors": ["A user is listed twice with the same type."]}
 
 
 def test_members_of_another_workspace_are_as_unknown_as_nobody(

@@ -1,4 +1,4 @@
-"""Audit events: who did what to which key, workspace, person, tier or application, when, and from which client IP."""
+"""Audit events: who changed which key, workspace, person, tier or application, when, and from which client IP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Actor:
 
 
 class Action(models.TextChoices):
-    """What an audit event can be about: an object and a verb."""
+    """The kinds of audit event: an object and a verb."""
 
     ACCESS_TOKEN_REVOKED = "accesstoken.revoked"  # noqa: S105, not a secret
     API_KEY_CREATED = "api_key.created"
@@ -62,8 +62,8 @@ class AuditEventManager(models.Manager["AuditEvent"]):
     ) -> None:
         """Create an event. Call it in the transaction of the change.
 
-        `subject` is the id of the key or person, or the name of the tier, that the change is about. `workspace_id` is
-        None for a change that concerns no single workspace.
+        `subject` is the id of the key, person, tier or application that the change is about, and blank for the
+        workspace itself. `workspace_id` is None for a change outside of workspaces.
         """
         self.create(
             action=action,
@@ -76,14 +76,14 @@ class AuditEventManager(models.Manager["AuditEvent"]):
         )
 
     def about(self, subject: str) -> models.QuerySet[AuditEvent]:
-        """Return the events about a key, a person or a tier, newest first, with their actors."""
+        """Return the events about the subject with this id, newest first, with their actors."""
         return self.filter(subject=subject).select_related("actor")
 
 
 class AuditEvent(models.Model):
-    """One change. Written in its transaction, and never changed or deleted.
+    """One change, recorded in its transaction. Events are never changed or deleted.
 
-    The subject is an id and no foreign key, so that an event outlives a deleted row and can be about any model.
+    The subject is an id instead of a foreign key, so that it can refer to any model, and to a deleted row.
     """
 
     id = IdField("evt")
@@ -114,7 +114,7 @@ class AuditEvent(models.Model):
 
     @property
     def sentence(self) -> str:
-        """What happened, for people to read."""
+        """The change in words, for lists."""
         match self.action, self.details:
             case Action.API_KEY_CREATED, {"description": description}:
                 return f"Created as “{description}”"
@@ -125,7 +125,7 @@ class AuditEvent(models.Model):
             case Action.WORKSPACE_SUSPENDED, {"reason": reason}:
                 return f"Suspended: “{reason}”"
             case Action.WORKSPACE_RESUMED, {"reason": reason}:
-                return f"Resumed: “{reason}”"
+                return f"Resumed: “{reason}”" if reason else "Resumed"
             case Action.MEMBERSHIP_CHANGED, {"before": before, "after": after}:
                 return f"Role changed from {before} to {after}"
             case Action.MEMBERSHIP_CREATED, {"role": role}:

@@ -48,12 +48,13 @@ class TaskContributionType(models.TextChoices):
 
 class TaskQuerySet(models.QuerySet["Task"]):
     def visible_to(self, user: User | None) -> TaskQuerySet:
-        """What a person sees, or, without one, what a key sees: a private task is its owner's alone."""
-        shared = models.Q(visibility=TaskVisibility.TEAM)
-        return self.filter(shared | models.Q(user=user) if user else shared)
+        """Return the tasks that the person may see, or, for None, a key. Only its owner may see a private task."""
+        team = models.Q(visibility=TaskVisibility.TEAM)
+        return self.filter(team | models.Q(user=user) if user else team)
 
     @transaction.atomic
     def create_task(self, workspace: Workspace, *, contributors: Sequence[tuple[str, str]] = (), **fields: Any) -> Task:
+        """Create a task. `contributors` are pairs of user id and `TaskContributionType`."""
         task = self.create(workspace=workspace, **fields)
         task.add_contributors(contributors)
         return task
@@ -83,7 +84,7 @@ class Task(models.Model):
         return self.title
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Keeps `completed_at` in step with the status, whoever changes it."""
+        """Save, and set `completed_at` while the status is completed."""
         if self.status != TaskStatus.COMPLETED:
             self.completed_at = None
         elif self.completed_at is None:
@@ -92,10 +93,10 @@ class Task(models.Model):
 
     @transaction.atomic
     def update(self, *, contributors: Sequence[tuple[str, str]] | None = None, **changes: Any) -> None:
-        """Saves just `changes`, and the contributors as (user id, type) where they are given.
+        """Save `changes`, and replace the contributors (pairs of user id and type) unless that is None.
 
-        The row is locked and read anew, lest `completed_at` follow a status that another request has changed since.
-        Raises `DoesNotExist` where the task was deleted meanwhile.
+        Locks and reloads the row, because `completed_at` depends on the status that is stored now. Raise
+        `DoesNotExist` if the task has been deleted.
         """
         self.refresh_from_db(from_queryset=Task.objects.select_for_update(no_key=True))
         for name, value in changes.items():
@@ -106,6 +107,7 @@ class Task(models.Model):
             self.add_contributors(contributors)
 
     def add_contributors(self, contributors: Sequence[tuple[str, str]]) -> None:
+        """Add contributors: pairs of user id and type."""
         TaskContributor.objects.bulk_create(
             TaskContributor(task=self, user_id=user_id, type=type_) for user_id, type_ in contributors
         )

@@ -22,7 +22,9 @@ class NoWorkspaceChosen(Exception):
 
     def __init__(self, workspaces: Sequence[Workspace]) -> None:
         names = ", ".join(f"{workspace.name} ({workspace.pk})" for workspace in workspaces)
-        super().__init__(f"Choose one of your workspaces: {names}." if names else "You are in no workspace yet.")
+        super().__init__(
+            f"Choose one of your workspaces: {names}." if names else "You are not a member of any workspace."
+        )
         self.workspaces = workspaces
 
 
@@ -41,7 +43,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """A person. Signs in by email, whatever its case."""
+    """A person. The email is stored in lower case, so that sign-in ignores case."""
 
     id = IdField("u")
     email = models.EmailField(max_length=254, unique=True, error_messages={"unique": "Someone has this email already."})
@@ -66,10 +68,11 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.email
 
     def reachable_workspaces(self) -> models.QuerySet[Workspace]:
+        """Return the workspaces that the person may access."""
         return self.workspaces.all()
 
     def current_workspace(self) -> Workspace:
-        """The one chosen last, or the only one. Raises `NoWorkspaceChosen`."""
+        """Return the chosen workspace, or the only one. Raise `NoWorkspaceChosen`."""
         reachable = list(self.reachable_workspaces())
         chosen = [workspace for workspace in reachable if workspace.pk == self.chosen_workspace_id] or reachable
         if len(chosen) != 1:
@@ -77,12 +80,13 @@ class User(AbstractBaseUser, PermissionsMixin):
         return chosen[0]
 
     def choose(self, workspace: Workspace) -> None:
+        """Make it the current workspace."""
         self.chosen_workspace = workspace
         self.save(update_fields=["chosen_workspace"])
 
     @transaction.atomic
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """With what a changed password ends (oauth.passwords), or not at all."""
+        """Save, and revoke tokens after a password change (oauth.passwords), in one transaction."""
         super().save(*args, **kwargs)
 
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from workspaces.validators import single_line
 
 
 class Tier(models.Model):
-    """A named quota: so many requests in a window, and so many in a shorter one, the burst."""
+    """A named quota: a limit of requests per window, and a burst limit for a shorter window. Windows are in seconds."""
 
     MAX_REQUESTS = 10_000
 
@@ -55,21 +55,22 @@ class Tier(models.Model):
 class WorkspaceManager(models.Manager["Workspace"]):
     @transaction.atomic
     def create_with_owner(self, owner: User, *, name: str, slug: str, by: Actor) -> Workspace:
+        """Create a workspace on the default tier, with `owner` as its only member."""
         workspace = self.create(name=name, slug=slug)
         workspace.record(Action.WORKSPACE_CREATED, by, changes={"name": [None, name], "slug": [None, slug]})
         workspace.add_member(owner, Role.OWNER, by=by)
         return workspace
 
     def lock(self, workspace_id: str) -> Workspace:
-        """Return the workspace with its row locked until the transaction ends, so that what is counted stays counted.
+        """Return the workspace with its row locked until the transaction ends. Use it before counting keys or owners.
 
-        SQLite has no row locks; its transactions begin with the write lock instead.
+        SQLite has no row locks: its transactions take the database's write lock when they begin.
         """
         return self.select_for_update(no_key=True).get(pk=workspace_id)
 
 
 class Workspace(models.Model):
-    """The tenant: it owns tasks, members, API keys and a quota."""
+    """The tenant. It owns tasks, members, API keys and a quota."""
 
     id = IdField("w")
     name = models.CharField(max_length=100, validators=[single_line])
@@ -91,21 +92,22 @@ class Workspace(models.Model):
         return self.name
 
     def key_managers(self) -> models.QuerySet[Membership]:
-        """The owners, then the admins, oldest first."""
-        managing = self.memberships.filter(role__in=KEY_MANAGERS).select_related("user")
-        return managing.order_by(models.Case(models.When(role=Role.OWNER, then=0), default=1), "id")
+        """Return the memberships that can manage keys: owners first, then admins, each in order of creation."""
+        managers = self.memberships.filter(role__in=KEY_MANAGERS).select_related("user")
+        return managers.order_by(models.Case(models.When(role=Role.OWNER, then=0), default=1), "id")
 
     @transaction.atomic
     def add_member(self, user: User, role: Role, *, by: Actor) -> Membership:
+        """Create a membership. Raise `IntegrityError` if the person is a member already."""
         membership = self.memberships.create(user=user, role=role)
         membership.record(Action.MEMBERSHIP_CREATED, by, role=role)
         return membership
 
     @transaction.atomic
     def suspend(self, reason: str, *, by: Actor) -> bool:
-        """Reject the workspace's keys from the next request on, until `resume`. Its members see the reason.
+        """Reject requests with the workspace's keys, from the next one until `resume`. Members see the reason.
 
-        Return False if the workspace was suspended already.
+        Return False, and keep the first reason, if the workspace is suspended already.
         """
         now = timezone.now()
         changed = Workspace.objects.filter(pk=self.pk, suspended_at=None).update(
@@ -118,7 +120,7 @@ class Workspace(models.Model):
 
     @transaction.atomic
     def resume(self, reason: str = "", *, by: Actor) -> bool:
-        """Accept the workspace's keys again. Return False if the workspace was not suspended."""
+        """Accept the workspace's keys again. Return False if the workspace is not suspended."""
         suspended = Workspace.objects.filter(pk=self.pk, suspended_at__isnull=False)
         changed = suspended.update(suspended_at=None, suspend_reason="")
         if changed:
@@ -128,7 +130,7 @@ class Workspace(models.Model):
 
     @transaction.atomic
     def change_tier(self, tier: Tier, *, by: Actor) -> bool:
-        """Move the workspace to another tier from its next request on. Return False if it has this tier already."""
+        """Move the workspace to another tier, from its next request on. Return False if it has this tier already."""
         before = Workspace.objects.lock(self.pk).tier_id
         self.tier = tier
         if before == tier.pk:
@@ -138,6 +140,7 @@ class Workspace(models.Model):
         return True
 
     def record(self, action: Action, by: Actor, **details: Any) -> None:
+        """Write an audit event about this workspace. Call it in the transaction of the change."""
         AuditEvent.objects.record(action, by, workspace_id=self.pk, **details)
 
 
@@ -151,25 +154,25 @@ KEY_MANAGERS = (Role.OWNER, Role.ADMIN)
 
 
 class WorkspaceSuspended(Exception):
-    """The workspace is suspended, so nothing may be added to what can't be used."""
+    """The workspace is suspended, so no keys can be created."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"This workspace is suspended: “{reason}”. Keys can be added once it is resumed.")
+        super().__init__(f"This workspace is suspended: “{reason}”. You can create keys once it is resumed.")
 
 
 class LastOwner(Exception):
-    """A workspace is never without an owner."""
+    """The change would leave the workspace without an owner."""
 
     def __init__(self) -> None:
-        super().__init__("A workspace needs an owner: make someone else one first.")
+        super().__init__("A workspace needs an owner. Make another member an owner first.")
 
 
 class Membership(models.Model):
-    """A person in a workspace. `change_role` and `leave` keep at least one owner, even when two go at once."""
+    """A person's role in a workspace. `change_role` and `leave` keep at least one owner, also under concurrency."""
 
     id = IdField("m")
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="memberships")
-    # PROTECT: deleting a person can't take a workspace's last owner away; they leave first.
+    # PROTECT: a person must leave first, so that deleting one can't remove a workspace's last owner.
     user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -194,7 +197,7 @@ class Membership(models.Model):
 
     @transaction.atomic
     def change_role(self, role: Role, *, by: Actor) -> None:
-        """Raises `LastOwner`, or `DoesNotExist` if the person has left meanwhile."""
+        """Set the role. Raise `LastOwner`, or `DoesNotExist` if the person has left already."""
         Workspace.objects.lock(self.workspace_id)
         before = Membership.objects.get(pk=self.pk).role
         if role != Role.OWNER:
@@ -206,13 +209,15 @@ class Membership(models.Model):
 
     @transaction.atomic
     def leave(self, *, by: Actor) -> None:
-        """Delete the membership. Raises `LastOwner`."""
+        """Delete the membership. Raise `LastOwner`, or `DoesNotExist` if the person has left already."""
         Workspace.objects.lock(self.workspace_id)
+        role = Membership.objects.get(pk=self.pk).role
         self._require_another_owner()
-        self.record(Action.MEMBERSHIP_DELETED, by, role=self.role)
+        self.record(Action.MEMBERSHIP_DELETED, by, role=role)
         self.delete()
 
     def record(self, action: Action, by: Actor, **details: str) -> None:
+        """Write an audit event about this person in this workspace. Call it in the transaction of the change."""
         AuditEvent.objects.record(action, by, workspace_id=self.workspace_id, subject=self.user_id, **details)
 
     def _require_another_owner(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from bench.cluster import NEEDS, Cluster, children, postgresql, programs
+from bench.cluster import NEEDS, Cluster, children, find_programs, postgresql
 from tests.helpers import PATIENCE, free_port, manage, process, wait_until, wait_until_answers
 
 TASKS = "/workspaces/current/tasks"
@@ -39,12 +39,12 @@ LIFTED = """
 def cluster() -> Iterator[Cluster]:
     if connection.vendor != "postgresql":
         pytest.skip("Faults of PostgreSQL are tried when the tests run on PostgreSQL.")
-    found = programs()
-    if found is None:
+    programs = find_programs()
+    if programs is None:
         if os.environ.get("CI") == "true":
             pytest.fail(NEEDS)
         pytest.skip(NEEDS)
-    with postgresql(found, free_port(), max_connections="20") as cluster:
+    with postgresql(programs, free_port(), max_connections="20") as cluster:
         yield cluster
 
 
@@ -166,7 +166,7 @@ def serving(url: str, secret: str, log: Path, *before: str, workers: int = 2) ->
 @pytest.fixture(scope="session")
 def secret(cluster: Cluster) -> str:
     secret = seeded(cluster.url)
-    cluster.ask(LIFTED)
+    cluster.query(LIFTED)
     return secret
 
 
@@ -180,7 +180,7 @@ def site(cluster: Cluster, secret: str, tmp_path_factory: pytest.TempPathFactory
 
 def wait_for_a_lock(cluster: Cluster) -> None:
     """Wait until a statement waits for a lock."""
-    wait_until(lambda: cluster.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+    wait_until(lambda: cluster.query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
 
 
 @contextmanager

@@ -68,11 +68,11 @@ class Seeded:
 @pytest.fixture(scope="session")
 def seeded(cluster: Cluster) -> Seeded:
     """A database of its own, with a role whose sessions have their limits, and a time zone that isn't ours."""
-    cluster.ask("CREATE ROLE app LOGIN")
+    cluster.query("CREATE ROLE app LOGIN")
     for setting in [*LIMITS, "timezone = 'Asia/Kolkata'"]:
-        cluster.ask(f"ALTER ROLE app SET {setting}")
-    cluster.ask("CREATE ROLE unlimited LOGIN")
-    cluster.ask("CREATE DATABASE pooled OWNER app")
+        cluster.query(f"ALTER ROLE app SET {setting}")
+    cluster.query("CREATE ROLE unlimited LOGIN")
+    cluster.query("CREATE DATABASE pooled OWNER app")
     url = f"postgres://app@127.0.0.1:{cluster.port}/pooled"
     migrated = manage("migrate", "--verbosity=0", DATABASE_URL=url)
     assert migrated.returncode == 0, migrated.stderr

@@ -38,7 +38,7 @@ def crash(cluster: Cluster, answers: list[Answer]) -> None:
 
 
 def cut(cluster: Cluster, answers: list[Answer]) -> None:
-    cluster.cut()
+    cluster.terminate_connections()
 
 
 @pytest.mark.parametrize("fault", [restart, crash, cut])
@@ -60,7 +60,7 @@ def test_traffic_survives(fault: Callable[[Cluster, list[Answer]], None], cluste
     if fault is restart:
         assert Counter(answer.status for answer in answers)[503] > 0
     acknowledged = [answer.headers["sent"] for answer in answers if answer.status == 201]
-    times_written = Counter(title for (title,) in cluster.ask("SELECT title FROM workspaces_task"))
+    times_written = Counter(title for (title,) in cluster.query("SELECT title FROM workspaces_task"))
     assert acknowledged
     assert {times_written[title] for title in acknowledged} == {1}
     assert set(times_written.values()) == {1}
@@ -68,7 +68,7 @@ def test_traffic_survives(fault: Callable[[Cluster, list[Answer]], None], cluste
 
 def test_a_connection_that_died_while_idle_costs_no_request(cluster: Cluster, site: Site) -> None:
     for _ in range(3):
-        cluster.cut()
+        cluster.terminate_connections()
         assert [site.ask().status for _ in range(4)] == [200] * 4
 
 
@@ -82,7 +82,7 @@ def test_a_standby_is_not_taken_for_the_primary(cluster: Cluster, site: Site, cu
     make("SET default_transaction_read_only = on")
     try:
         if cut:  # as most failovers do
-            cluster.cut()
+            cluster.terminate_connections()
         site.seconds_until(503)  # until every server process has heard of it
         answers = [site.ask() for _ in range(4)]
     finally:
@@ -95,7 +95,7 @@ def test_a_standby_is_not_taken_for_the_primary(cluster: Cluster, site: Site, cu
 
 def test_a_statement_in_progress_ends_with_its_server(cluster: Cluster, site: Site) -> None:
     title = f"Halfway {time.monotonic_ns()}"
-    with cluster.holding("LOCK TABLE workspaces_task"):
+    with cluster.open_transaction("LOCK TABLE workspaces_task"):
         answer = site.in_background(TASKS, {"title": title})
         wait_for_a_lock(cluster)
         cluster.stop("immediate")
@@ -105,7 +105,7 @@ def test_a_statement_in_progress_ends_with_its_server(cluster: Cluster, site: Si
         cluster.start()
 
     assert site.seconds_until_back() < 5 + LATE
-    assert cluster.ask("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(0,)]
+    assert cluster.query("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(0,)]
 
 
 def test_a_server_that_falls_silent_is_given_up(cluster: Cluster, site: Site) -> None:
@@ -174,7 +174,7 @@ def take_all(cluster: Cluster, held: ExitStack) -> list[psycopg.Connection[Any]]
 
 
 def test_slow_statements_are_waited_for_and_endless_ones_are_not(cluster: Cluster, site: Site) -> None:
-    cluster.ask(
+    cluster.query(
         """
         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN PERFORM pg_sleep(CASE NEW.title WHEN 'Endless' THEN 60 ELSE 2 END); RETURN NEW; END $$;
@@ -186,14 +186,14 @@ def test_slow_statements_are_waited_for_and_endless_ones_are_not(cluster: Cluste
         slow = site.ask(TASKS, {"title": "Slow"})
         cut_short = endless()
     finally:
-        cluster.ask("DROP FUNCTION slow CASCADE")
+        cluster.query("DROP FUNCTION slow CASCADE")
 
     assert slow.status == 201
     assert 2 <= slow.seconds < 8 + LATE
     assert_away(cut_short, within=15)
-    assert cluster.ask("SELECT title, count(*) FROM workspaces_task WHERE title IN ('Slow', 'Endless') GROUP BY 1") == [
-        ("Slow", 1)
-    ]
+    assert cluster.query(
+        "SELECT title, count(*) FROM workspaces_task WHERE title IN ('Slow', 'Endless') GROUP BY 1"
+    ) == [("Slow", 1)]
 
 
 def test_a_workspace_that_is_held_up_holds_up_no_other(cluster: Cluster, site: Site) -> None:
@@ -204,7 +204,7 @@ def test_a_workspace_that_is_held_up_holds_up_no_other(cluster: Cluster, site: S
         "SELECT 1 FROM workspaces_quota q JOIN workspaces_workspace w ON w.id = q.subject "
         "WHERE w.slug = 'demo' FOR UPDATE"
     )
-    with cluster.holding(held):
+    with cluster.open_transaction(held):
         stuck = site.in_background()
         wait_for_a_lock(cluster)
         others = [site.ask(secret=other) for _ in range(20)]

@@ -15,7 +15,7 @@ from tests.system.faults.conftest import LATE, TASKS, Site, serving, wait_for_a_
 def test_a_worker_killed_in_a_request_takes_nothing_else_with_it(cluster: Cluster, site: Site) -> None:
     before = site.workers()
     title = f"Killed {time.monotonic_ns()}"
-    with cluster.holding("LOCK TABLE workspaces_task"):
+    with cluster.open_transaction("LOCK TABLE workspaces_task"):
         pending = site.in_background(TASKS, {"title": title})
         wait_for_a_lock(cluster)
         (worker,) = [pid for pid in before if waits_for_lock(cluster, pid)]
@@ -29,7 +29,7 @@ def test_a_worker_killed_in_a_request_takes_nothing_else_with_it(cluster: Cluste
     assert others == [200] * 8
     wait_until(lambda: len(site.workers()) >= 2, site.log.read_text)
     assert site.seconds_until_back() < 10 + LATE
-    assert cluster.ask("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(0,)]
+    assert cluster.query("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(0,)]
 
 
 def waits_for_lock(cluster: Cluster, pid: int) -> bool:
@@ -39,14 +39,14 @@ def waits_for_lock(cluster: Cluster, pid: int) -> bool:
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ports = [int(line[1].partition(":")[2], 16) for line in lines if line[9] in inodes]
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND client_port = ANY(%s)"
-    return bool(cluster.ask(waiting, ports))
+    return bool(cluster.query(waiting, ports))
 
 
 def test_a_stop_lets_requests_finish(cluster: Cluster, secret: str, tmp_path: Path) -> None:
     title = f"Last {time.monotonic_ns()}"
     with serving(cluster.url, secret, tmp_path / "log") as site:
         site.seconds_until_back()
-        with cluster.holding("LOCK TABLE workspaces_task") as holder:
+        with cluster.open_transaction("LOCK TABLE workspaces_task") as holder:
             pending = site.in_background(TASKS, {"title": title})
             wait_for_a_lock(cluster)
             site.process.terminate()
@@ -57,5 +57,5 @@ def test_a_stop_lets_requests_finish(cluster: Cluster, secret: str, tmp_path: Pa
         code = site.process.wait(PATIENCE)
 
     assert (answer.status, code) == (201, 0)
-    assert cluster.ask("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(1,)]
+    assert cluster.query("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(1,)]
     assert site.ask().status == 0

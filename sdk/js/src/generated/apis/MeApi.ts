@@ -66,7 +66,7 @@ export class MeApi extends runtime.BaseAPI {
     }
 
     /**
-     * Who the request acts for
+     * Fetch the principal of the request
      */
     async whoAmIRaw(initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<Principal>> {
         const requestOptions = await this.whoAmIRequestOpts();
@@ -76,7 +76,7 @@ export class MeApi extends runtime.BaseAPI {
     }
 
     /**
-     * Who the request acts for
+     * Fetch the principal of the request
      */
     async whoAmI(initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<Principal> {
         const response = await this.whoAmIRaw(initOverrides);

@@ -101,7 +101,7 @@ export interface ListTasksRequest {
      */
     kind?: Array<TaskKind>;
     /**
-     * Whose tasks.
+     * Only tasks of this owner.
      */
     userId?: string;
     /**
@@ -109,11 +109,11 @@ export interface ListTasksRequest {
      */
     limit?: number;
     /**
-     * The `nextCursor` of the page before.
+     * The `nextCursor` of the previous page.
      */
     cursor?: string;
     /**
-     * Taken, and changes nothing.
+     * Accepted for compatibility. Has no effect.
      */
     all?: boolean;
 }
@@ -418,8 +418,8 @@ export class TasksApi extends runtime.BaseAPI {
     }
 
     /**
-     * A person also sees their own private tasks; a key sees nobody\'s.
-     * List tasks, the newest first
+     * People also see their own private tasks. API keys see no private tasks.
+     * List tasks, newest first
      */
     async listTasksRaw(requestParameters: ListTasksRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<TaskList>> {
         const requestOptions = await this.listTasksRequestOpts(requestParameters);
@@ -429,8 +429,8 @@ export class TasksApi extends runtime.BaseAPI {
     }
 
     /**
-     * A person also sees their own private tasks; a key sees nobody\'s.
-     * List tasks, the newest first
+     * People also see their own private tasks. API keys see no private tasks.
+     * List tasks, newest first
      */
     async listTasks(requestParameters: ListTasksRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<TaskList> {
         const response = await this.listTasksRaw(requestParameters, initOverrides);
@@ -499,7 +499,7 @@ export class TasksApi extends runtime.BaseAPI {
     }
 
     /**
-     * Changes the fields that are sent. A task may be sent back whole: what is read-only is ignored.
+     * Updates the fields in the body. Read-only fields are ignored, so you can send a whole task back.
      * Update a task
      */
     async updateTaskRaw(requestParameters: UpdateTaskRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<Task>> {
@@ -510,7 +510,7 @@ export class TasksApi extends runtime.BaseAPI {
     }
 
     /**
-     * Changes the fields that are sent. A task may be sent back whole: what is read-only is ignored.
+     * Updates the fields in the body. Read-only fields are ignored, so you can send a whole task back.
      * Update a task
      */
     async updateTask(requestParameters: UpdateTaskRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<Task> {

@@ -36,7 +36,7 @@ import {
  */
 export interface ApiKeyPrincipal {
     /**
-     * What `current` means; null: none was chosen.
+     * The workspace of the id `current`, or null if none is chosen.
      */
     workspace: Workspace | null;
     /**

@@ -15,21 +15,21 @@
 
 import { mapValues } from '../runtime.js';
 /**
- * How every refusal looks.
+ * The body of every error response.
  * @export
  * @interface ErrorBody
  */
 export interface ErrorBody {
     /**
-     * The status.
+     * The HTTP status.
      */
     code: number;
     /**
-     * One sentence.
+     * What is wrong, in one sentence.
      */
     message: string;
     /**
-     * On 400, where fields are at fault: by field, as `contributors.0.userId`, what is wrong.
+     * On 400: the errors of each invalid field, such as `contributors.0.userId`.
      */
     errors?: { [key: string]: Array<string>; };
 }

@@ -85,11 +85,11 @@ export interface PatchedTask {
      */
     scope?: TaskScope;
     /**
-     * `private`: seen by its owner alone, and by no key.
+     * `private`: only the owner can see the task. API keys can't.
      */
     visibility?: TaskVisibility;
     /**
-     * Its owner, a member.
+     * The owner. Must be a member of the workspace.
      */
     userId?: string | null;
     /**

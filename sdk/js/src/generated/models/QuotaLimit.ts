@@ -25,7 +25,7 @@ export interface QuotaLimit {
      */
     name: string;
     /**
-     * Admitted in any span of `seconds`, at most.
+     * The most requests that are admitted in any span of `seconds`.
      */
     requests: number;
     /**

@@ -33,7 +33,7 @@ export interface TaskList {
      */
     tasks: Array<Task>;
     /**
-     * Send it as `cursor` for the next page; null: none.
+     * The `cursor` of the next page, or null on the last page.
      */
     nextCursor: string | null;
 }

@@ -36,7 +36,7 @@ import {
  */
 export interface UserPrincipal {
     /**
-     * What `current` means; null: none was chosen.
+     * The workspace of the id `current`, or null if none is chosen.
      */
     workspace: Workspace | null;
     /**
@@ -52,15 +52,15 @@ export interface UserPrincipal {
      */
     userId: string;
     /**
-     * With the scope `profile`.
+     * Requires the scope `profile`.
      */
     name?: string;
     /**
-     * With the scope `email`.
+     * Requires the scope `email`.
      */
     email?: string;
     /**
-     * In `workspace`: owner, admin or member.
+     * The role in `workspace`: owner, admin or member.
      */
     role: string | null;
     /**
