@@ -1,4 +1,4 @@
-"""Holds every answer of the REST API that the tests get against its OpenAPI document."""
+"""Validates every response of the REST API in the tests against its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -11,41 +11,43 @@ from jsonschema import Draft202012Validator
 
 from onehorizon.openapi import schema
 
-OPTIONAL = {"errors", "name", "email"}  # the last two of a person's own, where their scopes allow
+OPTIONAL = {"errors", "name", "email"}  # a person's name and email depend on the token's scopes
 
 
-def require_described(method: str, path: str, response: Any) -> None:
-    """Fails unless the document has this answer: its status, each of its headers, and its body with no field too few
-    or too many. Where it has no such operation, the answer must be a refusal in the envelope.
+def validate_response(method: str, path: str, response: Any) -> None:
+    """Fail unless the document describes this response: its status, each of its headers, and exactly the fields of its
+    body. A response to an unknown operation must be an error in the error envelope.
     """
     operation = operation_at(path, "GET" if method == "HEAD" else method)
-    answer = f"{method} {path} → {response.status_code}"
+    summary = f"{method} {path} → {response.status_code}"
     if operation is None:
         if response.status_code >= 400 and method != "HEAD":
-            complain(answer, "ErrorBody", response.json())
+            validate_body(summary, "ErrorBody", response.json())
         return
-    assert str(response.status_code) in operation["responses"], f"{answer} is not in the OpenAPI document"
+    assert str(response.status_code) in operation["responses"], f"{summary} is not in the OpenAPI document"
     described = resolve(operation["responses"][str(response.status_code)])
     carried = {name for name in schema()["components"]["headers"] if response.has_header(name)}
-    assert "X-Request-Id" in carried <= set(described["headers"]), f"{answer} carries {carried}"
+    assert "X-Request-Id" in carried <= set(described["headers"]), f"{summary} carries {carried}"
     for name in carried:
         header = resolve(described["headers"][name])["schema"]
         value = int(response[name]) if header["type"] == "integer" else response[name]
         Draft202012Validator(header).validate(value)
     if response.status_code in (429, 503):
-        assert "Retry-After" in carried, answer
+        assert "Retry-After" in carried, summary
     if response.status_code == 401:
-        assert "WWW-Authenticate" in carried, answer
+        assert "WWW-Authenticate" in carried, summary
     if method == "HEAD" or "content" not in described:
-        assert response.content == b"", answer
+        assert response.content == b"", summary
         return
-    assert response["Content-Type"] == "application/json", answer
-    complain(answer, described["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2], response.json())
+    assert response["Content-Type"] == "application/json", summary
+    validate_body(
+        summary, described["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2], response.json()
+    )
 
 
-def complain(answer: str, component: str, body: Any) -> None:
-    wrong = [f"{error.json_path}: {error.message[:300]}" for error in validator(component).iter_errors(body)]
-    assert not wrong, f"{answer} is not as the OpenAPI document has it: {wrong}"
+def validate_body(summary: str, component: str, body: Any) -> None:
+    errors = [f"{error.json_path}: {error.message[:300]}" for error in validator(component).iter_errors(body)]
+    assert not errors, f"{summary} does not match the OpenAPI document: {errors}"
 
 
 @cache
@@ -56,42 +58,42 @@ def validator(component: str) -> Draft202012Validator:
     )
 
 
-def strict(described: Any) -> Any:
-    """The same, with objects that have just their properties, and all of them."""
-    if isinstance(described, list):
-        return [strict(each) for each in described]
-    if not isinstance(described, dict):
-        return described
-    made = {name: strict(each) for name, each in described.items()}
-    if made.get("type") == "object" and "properties" in made:
-        made["additionalProperties"] = False
-        made["required"] = [
-            name for name in made["properties"] if name not in OPTIONAL or name in made.get("required", [])
+def strict(schema_part: Any) -> Any:
+    """Return this part of the document with objects that must have all their properties and no others."""
+    if isinstance(schema_part, list):
+        return [strict(item) for item in schema_part]
+    if not isinstance(schema_part, dict):
+        return schema_part
+    closed = {name: strict(item) for name, item in schema_part.items()}
+    if closed.get("type") == "object" and "properties" in closed:
+        closed["additionalProperties"] = False
+        closed["required"] = [
+            name for name in closed["properties"] if name not in OPTIONAL or name in closed.get("required", [])
         ]
-    return made
+    return closed
 
 
 def resolve(described: dict[str, Any]) -> dict[str, Any]:
-    """Follows a reference to a component."""
+    """Return the component that a reference names, or the part itself."""
     if "$ref" not in described:
         return described
     _, _, kind, name = described["$ref"].split("/")
-    found: dict[str, Any] = schema()["components"][kind][name]
-    return found
+    component: dict[str, Any] = schema()["components"][kind][name]
+    return component
 
 
 def operation_at(path: str, method: str) -> dict[str, Any] | None:
     path = path.partition("?")[0]
-    for matches, operations in addresses():
+    for matches, operations in path_matchers():
         if matches(path):
-            found: dict[str, Any] | None = operations.get(method.lower())
-            return found
+            operation: dict[str, Any] | None = operations.get(method.lower())
+            return operation
     return None
 
 
 @cache
-def addresses() -> list[tuple[Callable[[str], object], dict[str, Any]]]:
+def path_matchers() -> list[tuple[Callable[[str], object], dict[str, Any]]]:
     return [
-        (re.compile(re.sub(r"\{\w+\}", "[^/]+", address)).fullmatch, operations)
-        for address, operations in schema()["paths"].items()
+        (re.compile(re.sub(r"\{\w+\}", "[^/]+", path)).fullmatch, operations)
+        for path, operations in schema()["paths"].items()
     ]

@@ -1,4 +1,4 @@
-"""What the tests share: an API client, servers and scripts as real processes, and a way to move recorded times."""
+"""Helpers for all tests: an API client, the cast, the quota's clock, processes and servers, threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import connection
+from django.test import Client
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 from django_ratelimit.core import _get_window
@@ -34,7 +36,7 @@ from rest_framework.test import APIClient
 
 from apikeys.models import ApiKey
 from oauth.models import Application
-from tests.described import require_described
+from tests.described import validate_response
 from tests.sweep import sweep
 from workspaces import quota
 from workspaces.hashers import PasswordHasher
@@ -42,27 +44,27 @@ from workspaces.models import Actor, Role, Tier, User, Via, Workspace
 from workspaces.quota import SECOND
 
 ROOT = Path(__file__).resolve().parent.parent
-# Seconds to wait for something that must happen. On a busy machine that can take long; no passing test depends on it.
-PATIENCE = 300
+# Seconds to wait before a test fails. A busy machine can take long; a passing test never waits for all of it.
+TIMEOUT = 300
 BY_TEST = Actor(via=Via.COMMAND)
 
 Visit = Callable[..., Page]
 Result = TypeVar("Result")
 Value = TypeVar("Value")
 
-# For what other processes or threads look at too.
-committed = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+# For tests whose rows other threads or processes read: they commit, and the database is flushed afterwards.
+commits = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
 class QuickPasswordHasher(PasswordHasher):
-    """Hashes that the real one verifies too, in a server that the tests start."""
+    """A fast hasher. A server that the tests start can verify its hashes with the real one."""
 
     time_cost = 1
     memory_cost = 8
 
 
 class Api:
-    """The REST API as one caller sees it: `Api(secret).get("/me")`. Its OpenAPI document must have each answer."""
+    """A client of the REST API: `Api(secret).get("/me")`. Validates each response against the OpenAPI document."""
 
     def __init__(self, secret: str | None = None, **headers: str) -> None:
         self.client = APIClient(raise_request_exception=False)
@@ -75,7 +77,7 @@ class Api:
             options |= {"data": json.dumps(body), "content_type": "application/json"}
         headers = self.headers | options.pop("headers", {})
         response = self.client.generic(method, f"/api/v1{path}", headers=headers, **options)
-        require_described(method, f"/api/v1{path}", response)
+        validate_response(method, f"/api/v1{path}", response)
         return response
 
     def get(self, path: str, **options: Any) -> Any:
@@ -95,6 +97,20 @@ def make_user(role: str) -> User:
     return User.objects.create_user(f"{role}@example.com", role.capitalize(), f"{role}-password")
 
 
+def make_staff(name: str, *groups: str) -> User:
+    user = make_user(name)
+    user.is_staff = True
+    user.save(update_fields=["is_staff"])
+    user.groups.set(Group.objects.filter(name__in=groups))
+    return user
+
+
+def sign_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
 def make_workspace(owner: User, slug: str = "acme", **members: User) -> Workspace:
     workspace = Workspace.objects.create_with_owner(owner, name=slug.capitalize(), slug=slug, by=BY_TEST)
     for role, user in members.items():
@@ -107,7 +123,7 @@ def make_key(workspace: Workspace, description: str = "CI, production", **option
 
 
 def make_token(user: User, *scopes: str) -> str:
-    """An access token that the person gave to a client, with all scopes or just those named."""
+    """Create an access token of a person and return it; with all scopes, or with those given."""
     application, _ = Application.objects.get_or_create(
         client_id="tests", client_type="public", authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE
     )
@@ -120,7 +136,7 @@ def make_token(user: User, *scopes: str) -> str:
 
 
 def advance_quota_clock(subject: str, seconds: float) -> None:
-    """Lets `seconds` pass for a quota: the clock is the database's, so what it has recorded moves back instead."""
+    """Let `seconds` pass for a quota, by moving its recorded admissions back: the clock is the database's."""
     shift = int(seconds * SECOND)
     if connection.vendor == "postgresql":
         shifted = "ARRAY(SELECT t - %s FROM unnest(admissions) WITH ORDINALITY AS a(t, i) ORDER BY i)"
@@ -131,7 +147,7 @@ def advance_quota_clock(subject: str, seconds: float) -> None:
 
 
 def stretch_windows() -> None:
-    """Give every tier windows of 15 minutes, which a slow test can't outlast. The numbers of requests stay."""
+    """Give every tier windows of 15 minutes, longer than a slow test, with the same numbers of requests."""
     Tier.objects.update(seconds=900, burst_seconds=900)
 
 
@@ -162,7 +178,7 @@ def run_over_quota(workspace: Workspace, log: Path, run: Callable[[], object]) -
 
 
 def remaining(seconds: int, began: float) -> range:
-    """What a delay of `seconds` can be by now, in whole seconds, rounded up, if it started after `began`.
+    """Return the range of whole seconds, rounded up, that remain of a delay of `seconds` that started after `began`.
 
     `began` is a `time.monotonic()`. On an idle machine that is `seconds`, or one less.
     """
@@ -170,7 +186,7 @@ def remaining(seconds: int, began: float) -> range:
 
 
 def with_new_window(keys: Iterable[str], seconds: int) -> str:
-    """The first of `keys` whose rate limit window has just started.
+    """Return the first of `keys` whose rate limit window has just started.
 
     django-ratelimit counts in fixed windows, which start at another time for each key. A test that can't stop the
     clock, because a server in another process counts, takes a key whose window won't end soon.
@@ -180,7 +196,7 @@ def with_new_window(keys: Iterable[str], seconds: int) -> str:
 
 def wait_until(condition: Callable[[], Value], explain: Callable[[], str] = lambda: "") -> Value:
     """Call `condition` until it returns something true, and return that. `explain` describes a failure."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not (value := condition()):
         assert time.monotonic() < deadline, explain()
         time.sleep(0.05)
@@ -191,21 +207,22 @@ def wait_until(condition: Callable[[], Value], explain: Callable[[], str] = lamb
 
 
 def program(*names: str, install: str) -> str:
-    """The first program of these that the machine has. Without any, the test skips and says what to install; in CI,
-    where nothing may be skipped, it fails.
+    """Return the path of the first of these programs that is installed.
+
+    Otherwise skip the test with a message that names the package; in CI, where no test may be skipped, fail.
     """
-    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # of daemons, which a user's own may lack
+    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # for daemons; a user's PATH may lack it
     for name in names:
-        if found := shutil.which(name, path=path):
-            return found
-    sentence = f"This test needs {names[0]}: {install}"
+        if installed := shutil.which(name, path=path):
+            return installed
+    message = f"This test needs {names[0]}: {install}"
     if os.environ.get("CI") == "true":
-        pytest.fail(sentence)
-    pytest.skip(sentence)
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def database_url() -> str:
-    """The test database, for another process."""
+    """Return the URL of the test database, for another process."""
     settings = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{settings['NAME']}"
@@ -214,7 +231,7 @@ def database_url() -> str:
 
 
 def environment(**overrides: str) -> dict[str, str]:
-    """This process's environment with the test database and quick hashing, and `overrides` on top."""
+    """Return this process's environment with the test database, fast hashing and `overrides`."""
     return {
         **{name: value for name, value in os.environ.items() if name != "DJANGO_ALLOW_ASYNC_UNSAFE"},  # Playwright's
         "DATABASE_URL": database_url(),
@@ -226,7 +243,7 @@ def environment(**overrides: str) -> dict[str, str]:
 
 
 def manage(*arguments: str, stdin: str = "", **overrides: str) -> subprocess.CompletedProcess[str]:
-    """`manage.py` as an operator runs it."""
+    """Run `manage.py` in a process, as an operator does."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,
@@ -234,16 +251,16 @@ def manage(*arguments: str, stdin: str = "", **overrides: str) -> subprocess.Com
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
 
 
 def free_port() -> int:
-    """A port that nothing uses, below those that systems give to outgoing connections.
+    """Return an unused port below the range of ephemeral ports.
 
-    A port from that range could be taken again before the test's own process binds it. The choice is random, and not
-    by `random`, which pytest-randomly seeds alike in every process that runs tests.
+    The system could give an ephemeral port to another connection before the test's process binds it. The choice is
+    random, but not by `random`: pytest-randomly gives it the same seed in every xdist worker.
     """
     while True:
         port = 10_000 + secrets.randbelow(20_000)
@@ -253,7 +270,7 @@ def free_port() -> int:
 
 
 def wait_until_listening(port: int, started: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until `started` accepts connections on `port`. Fails with what it logged once it has ended."""
+    """Wait until `started` accepts connections on `port`. Fail with its log if it exits."""
 
     def listening() -> bool:
         assert started.poll() is None, log.read_text()
@@ -265,7 +282,7 @@ def wait_until_listening(port: int, started: subprocess.Popen[bytes], log: Path)
 
 @contextmanager
 def process(arguments: list[str], log: Path, **overrides: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose output goes to `log`, ended with the block."""
+    """Run a process whose output goes to `log`, and terminate it at the end of the block."""
     with log.open("wb") as output:
         started = subprocess.Popen(
             arguments, cwd=ROOT, env=environment(**overrides), stdout=output, stderr=subprocess.STDOUT
@@ -283,65 +300,65 @@ def process(arguments: list[str], log: Path, **overrides: str) -> Iterator[subpr
 
 @contextmanager
 def server(log: Path, workers: int = 1, **overrides: str) -> Iterator[str]:
-    """granian over the test database, as in production; yields its address."""
+    """Run granian on the test database, as in production, and yield its URL."""
     sweep.watch(log)
     port = free_port()
     arguments = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
     arguments += ["--port", str(port), "--workers", str(workers), "--blocking-threads", "2"]
     with process([*arguments, "onehorizon.wsgi:application"], log, **overrides) as started:
-        wait_until_answers(f"http://127.0.0.1:{port}/api/", started, log)
+        wait_until_responding(f"http://127.0.0.1:{port}/api/", started, log)
         yield f"http://127.0.0.1:{port}"
 
 
-def wait_until_answers(address: str, started: subprocess.Popen[bytes], log: Path) -> None:
-    def answers() -> bool:
+def wait_until_responding(url: str, started: subprocess.Popen[bytes], log: Path) -> None:
+    def is_responding() -> bool:
         assert started.poll() is None, log.read_text()
         try:
-            fetch(address)
+            fetch(url)
         except OSError:
             return False
         return True
 
-    wait_until(answers, lambda: f"no answer at {address}:\n{log.read_text()}")
+    wait_until(is_responding, lambda: f"no response from {url}:\n{log.read_text()}")
 
 
 def fetch(url: str, secret: str | None = None) -> tuple[int, dict[str, str], bytes]:
-    """A GET over the network: status, headers, body."""
+    """Send a GET over the network and return status, headers and body."""
     request = urllib.request.Request(url)
     if secret is not None:
         request.add_header("Authorization", f"Bearer {secret}")
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             return response.status, dict(response.headers), response.read()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, dict(error.headers), error.read()
 
 
-# ---- at once ----
+# ---- concurrency ----
 
 
-def in_threads(*acts: Callable[[], Result]) -> list[Result | Exception]:
-    """What each act returned or raised, all of them let go at the same moment, each on a connection of its own."""
-    barrier = threading.Barrier(len(acts))
+def in_threads(*functions: Callable[[], Result]) -> list[Result | Exception]:
+    """Call each function in a thread of its own, all at the same moment; return their results and exceptions."""
+    barrier = threading.Barrier(len(functions))
 
-    def run(act: Callable[[], Result]) -> Result | Exception:
-        barrier.wait(PATIENCE)
+    def run(function: Callable[[], Result]) -> Result | Exception:
+        barrier.wait(TIMEOUT)
         try:
-            return act()
+            return function()
         except Exception as error:
             return error
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(len(acts)) as threads:
-        return list(threads.map(run, acts))
+    with ThreadPoolExecutor(len(functions)) as threads:
+        return list(threads.map(run, functions))
 
 
 def in_processes(count: int, code: str, **overrides: str) -> list[str]:
-    """What each of `count` Python processes with Django set up printed, all of them let go at the same moment.
+    """Run `code` in `count` Python processes with Django set up, all at the same moment, and return their outputs.
 
-    `code` finds its process's number, from 0, in `number`.
+    The variable `number` in `code` is the process's number, from 0.
     """
     setup = (
         "import os, sys, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'onehorizon.settings'; django.setup(); "
@@ -360,25 +377,25 @@ def in_processes(count: int, code: str, **overrides: str) -> list[str]:
         for _ in range(count)
     ]
     try:
-        for each in started:
-            assert each.stdout is not None
-            first = each.stdout.readline()
-            assert first == "ready\n", first + each.stdout.read()
-        for number, each in enumerate(started):
-            assert each.stdin is not None
-            each.stdin.write(f"{number}\n")
-            each.stdin.flush()
-        outputs = [each.communicate(timeout=PATIENCE)[0] for each in started]
+        for child in started:
+            assert child.stdout is not None
+            first = child.stdout.readline()
+            assert first == "ready\n", first + child.stdout.read()
+        for number, child in enumerate(started):
+            assert child.stdin is not None
+            child.stdin.write(f"{number}\n")
+            child.stdin.flush()
+        outputs = [child.communicate(timeout=TIMEOUT)[0] for child in started]
     finally:
-        for each in started:
-            each.kill()
-            each.communicate()
-    assert [each.returncode for each in started] == [0] * count, outputs
+        for child in started:
+            child.kill()
+            child.communicate()
+    assert [child.returncode for child in started] == [0] * count, outputs
     return outputs
 
 
 def lift_quota(workspace: Workspace) -> None:
-    """For a test that asks more than 40 times a minute."""
+    """Give a workspace limits that no test reaches."""
     Tier.objects.get_or_create(
         name="lifted", defaults={"requests": 10_000, "seconds": 900, "burst_requests": 10_000, "burst_seconds": 60}
     )

@@ -1,8 +1,8 @@
-"""Every secret that is made while the suite runs is looked for where it must not be: at the end of each test, in all
-that it logged, answered and stored. A plugin of pytest's, which `conftest.py` registers.
+"""A pytest plugin that searches for leaked secrets after each test. `conftest.py` registers it.
 
-Secrets are noted where they are made, so whatever path led there counts: keys, tokens, codes, sessions, passwords, and
-the hashes of them. What looks like a whole API key or an Argon2 hash is one, whoever made it.
+It records each secret where the code creates it: keys, tokens, codes, sessions, passwords, and their hashes. After each
+test it searches the logs, responses and rows of that test for them, and for anything that has the form of a whole API
+key or of an Argon2 hash.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from apikeys import hashing, keys
 from core.logs import JsonFormatter, LineFormatter
 from oauth.models import Application, DeviceGrant, Grant
 
-# Where a secret may be shown: method, path and part of an answer.
+# Where a secret may appear: method, path and part of a response.
 SHOWN = {
     "API key": r"POST (/api/v1/workspaces/\w+/api-keys|/w/\w+/settings/developer/api-keys/add/) body",
     "token": r"POST /app/auth/token body",
@@ -48,7 +48,7 @@ ARGON2 = re.compile(r"\$argon2[a-z]*\$v=\d+\$m=\d+,t=\d+,p=\d+\$[\w+/]+\$[\w+/]{
 
 class Leak(NamedTuple):
     kind: str
-    place: str
+    location: str
 
 
 class Sweep:
@@ -59,58 +59,60 @@ class Sweep:
         self.begin()
 
     def begin(self) -> None:
-        """Forgets what was made, logged and answered until now."""
-        self.made: dict[str, str] = {}
+        """Forget the secrets, log lines and responses recorded so far."""
+        self.secrets: dict[str, str] = {}
         self.lines: list[str] = []
-        self.answers: list[tuple[str, str]] = []
+        self.responses: list[tuple[str, str]] = []
 
-    # ---- what the rest of the suite does ----
+    # ---- recording ----
 
-    def note(self, kind: str, secret: Any) -> None:
-        if isinstance(secret, str) and len(secret) >= 8 and secret not in self.made:
-            self.made[secret] = kind
+    def record(self, kind: str, secret: Any) -> None:
+        if isinstance(secret, str) and len(secret) >= 8 and secret not in self.secrets:
+            self.secrets[secret] = kind
             self.counted[f"{kind}s"] += 1
 
-    def answered(self, request: Any, response: Any) -> None:
-        where = f"{request.method} {request.path}"
+    def record_response(self, request: Any, response: Any) -> None:
+        endpoint = f"{request.method} {request.path}"
         location = response.headers.get("Location", "")
         head = "\n".join(f"{name}: {value}" for name, value in response.headers.items() if name != "Location")
         body = "" if response.streaming else response.content.decode("utf-8", "replace")
         cookies = response.cookies.output()
         parts = {"head": head, "Location": location, "Set-Cookie": cookies, "body": body}
-        self.answers += [(f"{where} {part}", text) for part, text in parts.items()]
-        self.counted["answers"] += 1
+        self.responses += [(f"{endpoint} {part}", text) for part, text in parts.items()]
+        self.counted["responses"] += 1
 
     def watch(self, log: Path) -> None:
-        """A server of its own writes this one."""
+        """Search this log of a server too."""
         self.logs[log] = 0
 
-    # ---- looking ----
+    # ---- searching ----
 
     def leaks(self, *, database: bool) -> list[Leak]:
         self.lines += self.logged_by_servers()
         self.counted["log lines"] += len(self.lines)
-        places = {"logs": "\n".join(self.lines)}
+        texts = {"logs": "\n".join(self.lines)}
         if database:
-            places |= self.rows()
-        traces = [(kind, trace) for secret, kind in self.made.items() for trace in traces_of(kind, secret)]
-        found = [
-            Leak(kind, place) for place, text in places.items() for kind, trace in traces if text and trace in text
+            texts |= self.rows()
+        traces = [(kind, trace) for secret, kind in self.secrets.items() for trace in traces_of(kind, secret)]
+        leaks = [
+            Leak(kind, location) for location, text in texts.items() for kind, trace in traces if text and trace in text
         ]
-        found += [Leak(kind, place) for place, text in places.items() for kind in of_a_form(text)]
-        return sorted({*found, *self.shown(traces)})
+        leaks += [Leak(kind, location) for location, text in texts.items() for kind in kinds_by_form(text)]
+        return sorted({*leaks, *self.leaks_in_responses(traces)})
 
-    def shown(self, traces: list[tuple[str, str]]) -> Iterator[Leak]:
-        together = "\n".join(text for _, text in self.answers)
+    def leaks_in_responses(self, traces: list[tuple[str, str]]) -> Iterator[Leak]:
+        together = "\n".join(text for _, text in self.responses)
         for kind, trace in traces:
             if trace in together:
-                places = [place for place, text in self.answers if trace in text]
+                locations = [location for location, text in self.responses if trace in text]
                 allowed = SHOWN.get(kind)
-                yield from (Leak(kind, place) for place in places if not (allowed and re.fullmatch(allowed, place)))
-                if kind in ONCE and len(places) > 1:
-                    yield Leak(kind, f"{places[-1]}, a second time")
+                yield from (
+                    Leak(kind, location) for location in locations if not (allowed and re.fullmatch(allowed, location))
+                )
+                if kind in ONCE and len(locations) > 1:
+                    yield Leak(kind, f"{locations[-1]}, a second time")
         if ARGON2.search(together):
-            yield Leak("Argon2 digest", "answers")
+            yield Leak("Argon2 digest", "responses")
 
     def logged_by_servers(self) -> Iterator[str]:
         for log, offset in self.logs.items():
@@ -121,10 +123,10 @@ class Sweep:
                     self.logs[log] = file.tell()
 
     def rows(self) -> dict[str, str]:
-        """The text of every table; not the columns that hashes are kept in."""
+        """Return the text of every table, without the columns that store hashes."""
         if connection.in_atomic_block and connection.needs_rollback:
             return {}
-        places = {}
+        texts = {}
         with connection.cursor() as cursor:
             for table in sorted({model._meta.db_table for model in apps.get_models(include_auto_created=True)}):
                 cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
@@ -132,9 +134,9 @@ class Sweep:
                 kept = [i for i, column in enumerate(columns) if f"{table}.{column}" not in HASHES]
                 rows = cursor.fetchall()
                 self.counted["rows"] += len(rows)
-                places[table] = "\n".join(str(plain(row[i])) for row in rows for i in kept)
-        places["sessions, decoded"] = "\n".join(str(session.get_decoded()) for session in Session.objects.all())
-        return places
+                texts[table] = "\n".join(str(plain(row[i])) for row in rows for i in kept)
+        texts["sessions, decoded"] = "\n".join(str(session.get_decoded()) for session in Session.objects.all())
+        return texts
 
 
 def plain(value: Any) -> Any:
@@ -142,22 +144,23 @@ def plain(value: Any) -> Any:
 
 
 def traces_of(kind: str, secret: str) -> list[str]:
-    """What gives it away."""
+    """Return the strings that identify this secret in a text."""
     if kind != "API key":
         return [secret]
     digest = hashlib.sha256(secret.encode()).hexdigest()
     return [secret[len("one_") + keys.KEY_ID_LENGTH + 1 :], digest]
 
 
-def of_a_form(text: str) -> Iterator[str]:
-    if any(keys.parse(found[0]) for found in keys.PATTERN.finditer(text)):
+def kinds_by_form(text: str) -> Iterator[str]:
+    """Yield the kinds of secrets that a text contains, judged by their form alone."""
+    if any(keys.parse(match[0]) for match in keys.PATTERN.finditer(text)):
         yield "API key"
     if ARGON2.search(text):
         yield "Argon2 digest"
 
 
 class Recorder(logging.Handler):
-    """What is written of a record, in either format."""
+    """Collects each record as both formatters write it."""
 
     formatters = (LineFormatter(), JsonFormatter())
 
@@ -172,49 +175,53 @@ class Recorder(logging.Handler):
 sweep = Sweep()
 
 
-def after(owner: Any, name: str, look: Callable[..., None]) -> None:
-    """Has `look` see what each call of `owner.name` was given and returned."""
+def after_call(owner: Any, name: str, callback: Callable[..., None]) -> None:
+    """Call `callback` with the result and the arguments of each call of `owner.name`."""
     original = owner.__dict__[name]
     function = original.__func__ if isinstance(original, classmethod) else original
 
     @functools.wraps(function)
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
-        look(result, *args)
+        callback(result, *args)
         return result
 
-    setattr(owner, name, classmethod(watched) if isinstance(original, classmethod) else watched)
+    setattr(owner, name, classmethod(wrapper) if isinstance(original, classmethod) else wrapper)
 
 
-def note_codes(codes: Any, *_: Any) -> None:
-    sweep.note("device code", codes.device_code)
-    sweep.note("user code", codes.user_code)
+def record_digest(encoded: str) -> None:
+    sweep.record("Argon2 digest", encoded.rsplit("$", 1)[1])
 
 
-def note_saved(instance: Any, **_: Any) -> None:
-    """What is about to be kept as a digest or a hash."""
+def record_codes(codes: Any, *_: Any) -> None:
+    sweep.record("device code", codes.device_code)
+    sweep.record("user code", codes.user_code)
+
+
+def record_saved(instance: Any, **_: Any) -> None:
+    """Record a secret before its digest or hash is saved."""
     match instance:
         case _ if not instance._state.adding:
             return
         case AccessToken() | RefreshToken():
-            sweep.note("token", getattr(instance, "_raw_token", None))
+            sweep.record("token", getattr(instance, "_raw_token", None))
         case Grant():
-            sweep.note("authorization code", instance.code)
+            sweep.record("authorization code", instance.code)
         case Application():
-            sweep.note("client secret", instance.client_secret)
+            sweep.record("client secret", instance.client_secret)
 
 
 class Plugin:
     def pytest_configure(self, config: pytest.Config) -> None:
-        config.addinivalue_line("markers", "plants_secrets: the test leaks, and looks for it itself")
-        after(keys, "generate", lambda made: sweep.note("API key", made.secret))
-        after(hashing, "hash_secret", lambda made, _: sweep.note("Argon2 digest", made.rsplit("$", 1)[1]))
-        after(Argon2PasswordHasher, "encode", lambda made, *_: sweep.note("Argon2 digest", made.rsplit("$", 1)[1]))
-        after(AbstractBaseUser, "set_password", lambda _, user, raw: sweep.note("password", raw))
-        after(SessionBase, "_get_new_session_key", lambda made, _: sweep.note("session key", made))
-        after(DeviceGrant, "start", note_codes)
-        pre_save.connect(note_saved)
-        after(BaseHandler, "get_response", lambda response, _, request: sweep.answered(request, response))
+        config.addinivalue_line("markers", "plants_secrets: the test leaks a secret on purpose")
+        after_call(keys, "generate", lambda key: sweep.record("API key", key.secret))
+        after_call(hashing, "hash_secret", lambda encoded, _: record_digest(encoded))
+        after_call(Argon2PasswordHasher, "encode", lambda encoded, *_: record_digest(encoded))
+        after_call(AbstractBaseUser, "set_password", lambda _, user, raw: sweep.record("password", raw))
+        after_call(SessionBase, "_get_new_session_key", lambda session_key, _: sweep.record("session key", session_key))
+        after_call(DeviceGrant, "start", record_codes)
+        pre_save.connect(record_saved)
+        after_call(BaseHandler, "get_response", lambda response, _, request: sweep.record_response(request, response))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
@@ -233,10 +240,10 @@ class Plugin:
     def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
         names = {"db", "transactional_db"} & set(getattr(item, "fixturenames", []))
         has_database = bool(names) or item.get_closest_marker("django_db") is not None
-        found = sweep.leaks(database=self.ran and has_database)
+        leaks = sweep.leaks(database=self.ran and has_database)
         yield
-        if found and item.get_closest_marker("plants_secrets") is None:
-            pytest.fail("\n".join(f"{leak.kind} in {leak.place}" for leak in found), pytrace=False)
+        if leaks and item.get_closest_marker("plants_secrets") is None:
+            pytest.fail("\n".join(f"{leak.kind} in {leak.location}" for leak in leaks), pytrace=False)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if hasattr(session.config, "workeroutput"):
@@ -244,9 +251,9 @@ class Plugin:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """With pytest-xdist: adds what a worker has counted."""
+        """Add the counts of a pytest-xdist worker."""
         sweep.counted.update(getattr(node, "workeroutput", {}).get("sweep", {}))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        counted = ", ".join(f"{number:,} {what}" for what, number in sorted(sweep.counted.items()))
+        counted = ", ".join(f"{number:,} {name}" for name, number in sorted(sweep.counted.items()))
         terminalreporter.write_line(f"secrets sweep: {counted}")

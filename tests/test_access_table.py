@@ -1,4 +1,4 @@
-"""Table 2: who asks for what, and how it is answered."""
+"""Table 2: caller x route x method -> status."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def cast(api: Api, workspace: Workspace, elsewhere: Workspace, task: Task) -> Ca
 
 
 @pytest.mark.parametrize(("method", "path", "body", "key", "stranger", "revoked", "nobody"), TABLE + MANAGING + OPEN)
-def test_who_may_do_what(
+def test_each_caller_gets_the_expected_status(
     method: str, path: str, body: Any, key: int, stranger: int, revoked: int, nobody: int, cast: Cast
 ) -> None:
     """The key comes last: what it deletes, the others could not be refused."""
@@ -109,7 +109,7 @@ def test_the_table_has_every_route() -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), UNOFFERED)
-def test_what_a_route_does_not_offer_is_405_to_a_key_and_401_to_others(method: str, path: str, cast: Cast) -> None:
+def test_an_unsupported_method_is_405_for_a_key_and_401_for_others(method: str, path: str, cast: Cast) -> None:
     path = path.format(**cast.ids)
 
     refused = cast.key.request(method, path)
@@ -154,13 +154,13 @@ def test_another_workspaces_task_looks_exactly_like_an_absent_one(
     assert theirs.content == absent.content == shapeless.content
 
 
-def test_bad_input_to_another_workspace_is_not_even_read(cast: Cast) -> None:
+def test_invalid_input_to_another_workspace_is_404(cast: Cast) -> None:
     response = cast.stranger.patch(TASK.format(**cast.ids), {"title": ""})
 
     assert response.status_code == 404
 
 
-def test_a_stranger_changes_nothing(cast: Cast, task: Task, elsewhere: Workspace) -> None:
+def test_an_outsider_changes_nothing(cast: Cast, task: Task, elsewhere: Workspace) -> None:
     before = Task.objects.values().get(pk=task.pk)
     lift_quota(elsewhere)
 
@@ -171,17 +171,13 @@ def test_a_stranger_changes_nothing(cast: Cast, task: Task, elsewhere: Workspace
     assert list(Task.objects.filter(workspace=cast.ids["workspace"])) == [task]
 
 
-def test_a_task_reached_through_another_workspaces_address_is_absent(
-    api: Api, task: Task, elsewhere: Workspace
-) -> None:
+def test_a_task_under_another_workspaces_url_is_404(api: Api, task: Task, elsewhere: Workspace) -> None:
     """Both halves of an address must fit: the key's own task does not open under a workspace it may not see."""
     assert api.get(f"/workspaces/{elsewhere.pk}/tasks/{task.pk}").status_code == 404
     assert api.get(f"/workspaces/{elsewhere.pk}/tasks").status_code == 404
 
 
-def test_a_key_sees_its_one_workspace_and_nothing_of_others(
-    cast: Cast, workspace: Workspace, elsewhere: Workspace
-) -> None:
+def test_a_key_sees_its_workspace_and_no_other(cast: Cast, workspace: Workspace, elsewhere: Workspace) -> None:
     listed = [w["workspaceId"] for w in cast.key.get("/workspaces").json()["workspaces"]]
     listed_to_stranger = [w["workspaceId"] for w in cast.stranger.get("/workspaces").json()["workspaces"]]
 
@@ -206,10 +202,10 @@ def test_members_are_those_of_the_workspace_with_their_roles(api: Api, owner: Us
 
 
 @pytest.mark.parametrize("word", ["Current", "CURRENT", "current ", "me", "acme", "0", "%00", "w_", "..", "*"])
-def test_no_other_word_means_a_workspace(word: str, api: Api) -> None:
+def test_no_word_but_current_means_a_workspace(word: str, api: Api) -> None:
     assert api.get(f"/workspaces/{word}/tasks").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/me/", "/workspaces/", "/workspaces/current/", "/workspaces/current/tasks/"])
-def test_an_address_with_a_slash_after_it_is_another_address(path: str, api: Api) -> None:
+def test_a_path_with_a_trailing_slash_is_404(path: str, api: Api) -> None:
     assert api.get(path).status_code == 404

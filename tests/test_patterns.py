@@ -1,4 +1,4 @@
-"""What the code never does, found by reading it. What ruff's security rules find already isn't looked for again."""
+"""Patterns that the code must not contain, beyond ruff's security rules."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def sql_made_on_the_way(source: str) -> list[str]:
     return [ast.unparse(call.args[0]) for call in runs if not is_constant(call.args[0])]
 
 
-def test_what_is_run_as_sql_is_a_constant_and_values_are_parameters() -> None:
+def test_sql_is_constant_and_values_are_parameters() -> None:
     assert {IDS(file) for file in MODULES if sql_made_on_the_way(file.read_text())} == KNOWN
 
 
@@ -62,16 +62,16 @@ def test_what_is_run_as_sql_is_a_constant_and_values_are_parameters() -> None:
         "statement",
     ],
 )
-def test_sql_that_is_no_constant_is_found(statement: str) -> None:
+def test_sql_that_is_not_constant_is_found(statement: str) -> None:
     assert sql_made_on_the_way(f"cursor.execute({statement}, [])") == [statement]
     assert sql_made_on_the_way("cursor.execute(STATEMENTS[connection.vendor], [value])") == []
 
 
 def test_each_exception_from_the_security_rules_is_known() -> None:
     """`noqa: S…` in what is shipped; a new one is argued for here."""
-    found = {(IDS(file), code) for file in MODULES for code in re.findall(r"noqa:[^\n]*?\b(S\d+)", file.read_text())}
+    names = {(IDS(file), code) for file in MODULES for code in re.findall(r"noqa:[^\n]*?\b(S\d+)", file.read_text())}
 
-    assert found == {
+    assert names == {
         ("apikeys/admission.py", "S608"),  # names of columns, and parts of statements
         ("workspaces/models/audit.py", "S105"),  # names of actions, about tokens and passwords
         ("workspaces/quota.py", "S608"),
@@ -90,25 +90,25 @@ UNSAFE = {
 }
 
 
-def complaints(template: str) -> list[str]:
+def violations(template: str) -> list[str]:
     template = re.sub(r"{#.*?#}", "", template)
-    found = [name for name, pattern in UNSAFE.items() if pattern.search(template)]
+    names = [name for name, pattern in UNSAFE.items() if pattern.search(template)]
     for form in FORM.findall(template):
         posts = re.match(r"<form\b[^>]*\bmethod=[\"']?post", form, re.IGNORECASE) is not None
         if posts and "{% csrf_token %}" not in form:
-            found.append("form without a token")
+            names.append("form without a token")
         if not posts and "{% csrf_token %}" in form:
-            found.append("token in an address")
-    return found
+            names.append("token in an address")
+    return names
 
 
 @pytest.mark.parametrize("file", TEMPLATES, ids=IDS)
-def test_a_template_escapes_and_has_nothing_inline_and_its_forms_have_tokens(file: Path) -> None:
-    assert complaints(file.read_text()) == []
+def test_templates_escape_have_no_inline_code_and_have_csrf_tokens(file: Path) -> None:
+    assert violations(file.read_text()) == []
 
 
 @pytest.mark.parametrize(
-    ("bad", "complaint"),
+    ("bad", "violation"),
     [
         ("{{ name|safe }}", "unescaped"),
         ("{% autoescape off %}", "unescaped"),
@@ -120,8 +120,8 @@ def test_a_template_escapes_and_has_nothing_inline_and_its_forms_have_tokens(fil
         ("<form>{% csrf_token %}</form>", "token in an address"),
     ],
 )
-def test_a_bad_template_is_found(bad: str, complaint: str) -> None:
-    assert complaint in complaints(bad)
+def test_a_bad_template_is_found(bad: str, violation: str) -> None:
+    assert violation in violations(bad)
 
 
 # ---- pages ----
@@ -138,7 +138,7 @@ def address(route: str) -> str:
     return "/" + re.sub(r"\(\?P?[^)]*\)[*+?]?|\\Z|\\|[\^$]", "", filled)
 
 
-def test_only_what_a_client_asks_without_a_browser_needs_no_token() -> None:
+def test_only_endpoints_for_clients_without_a_browser_are_csrf_exempt() -> None:
     exempt = {route for route, view in pages().items() if getattr(view, "csrf_exempt", False)}
 
     assert exempt == {"app/auth/token", "app/auth/revoke", "app/auth/device"}
@@ -162,13 +162,13 @@ OPEN_TO_ALL = {
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_every_other_page_asks_who_is_there_first(method: str, client: Client) -> None:
+def test_every_other_page_requires_sign_in(method: str, client: Client) -> None:
     let_in = set()
     for route in pages():
         answer = getattr(client, method)(address(route))
         assert answer.status_code < 500, route
-        where = answer.headers.get("Location", "")
-        if not (answer.status_code == 302 and where.startswith(("/sign-in/?next=", "/admin/login/?next="))):
+        location = answer.headers.get("Location", "")
+        if not (answer.status_code == 302 and location.startswith(("/sign-in/?next=", "/admin/login/?next="))):
             let_in.add(address(route))
 
     assert let_in <= OPEN_TO_ALL, let_in - OPEN_TO_ALL

@@ -1,4 +1,4 @@
-"""Table 3: every route declares authentication and permission, and counts, also what it refuses."""
+"""Table 3: every route declares authentication, permission and throttle; rejected requests count too."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def missing(view: Callable[..., Any]) -> list[str]:
     instance = cls(**view.initkwargs)  # type: ignore[attr-defined]
     is_public = cls in (SchemaView, UnknownPathView)
     declared = {
-        "permission": is_public or any(isinstance(each, PrincipalRequired) for each in instance.get_permissions()),
+        "permission": is_public
+        or any(isinstance(permission, PrincipalRequired) for permission in instance.get_permissions()),
         "order of the checks": cls.initial in (ApiView.initial, UnknownPathView.initial),
         "dispatch": cls.dispatch is APIView.dispatch,
     }
@@ -48,7 +49,7 @@ def test_every_route_declares_authentication_throttle_and_permission(route: str)
     assert missing(api_routes()[route]) == []
 
 
-def test_the_walk_finds_the_routes() -> None:
+def test_the_routes_are_found() -> None:
     assert {"api/v1/me", "api/v1/workspaces/<str:workspace_id>/tasks/<str:task_id>"} <= set(api_routes())
     assert list(api_routes().values())[-1].cls is UnknownPathView  # type: ignore[attr-defined]
 
@@ -186,7 +187,7 @@ REFUSALS: dict[str, tuple[int, str, str, dict[str, Any]]] = {
 @pytest.mark.django_db
 @pytest.mark.urls(__name__)
 @pytest.mark.parametrize(("status", "method", "address", "options"), REFUSALS.values(), ids=REFUSALS.keys())
-def test_a_refused_request_counts_on_the_quota_and_says_so(
+def test_a_rejected_request_counts_against_the_quota_and_has_its_headers(
     status: int, method: str, address: str, options: dict[str, Any], api: Api, elsewhere: Workspace
 ) -> None:
     response = api.request(method, address.format(elsewhere=elsewhere.pk), **options)
@@ -201,7 +202,7 @@ def test_a_refused_request_counts_on_the_quota_and_says_so(
 @pytest.mark.django_db
 @pytest.mark.urls(__name__)
 @pytest.mark.parametrize(("status", "method", "address", "options"), REFUSALS.values(), ids=REFUSALS.keys())
-def test_over_quota_nothing_else_is_looked_at(
+def test_over_quota_nothing_else_is_checked(
     status: int, method: str, address: str, options: dict[str, Any], api: Api, workspace: Workspace
 ) -> None:
     for _ in range(40):
@@ -215,10 +216,10 @@ def test_over_quota_nothing_else_is_looked_at(
 
 @pytest.mark.django_db
 @pytest.mark.urls(__name__)
-def test_a_request_without_a_key_counts_on_no_quota(api: Api, elsewhere: Workspace) -> None:
+def test_a_request_without_a_key_counts_against_no_quota(api: Api, elsewhere: Workspace) -> None:
     stranger = Api(make_key(elsewhere)[1])
 
-    for asked in (Api().get("/me"), Api().get("/nowhere"), stranger.get("/me")):
-        assert asked.has_header("RateLimit") == (asked.status_code == 200)
+    for response in (Api().get("/me"), Api().get("/nowhere"), stranger.get("/me")):
+        assert response.has_header("RateLimit") == (response.status_code == 200)
 
     assert api.get("/me")["RateLimit"].startswith('"standard";r=199;')

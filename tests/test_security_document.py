@@ -1,4 +1,4 @@
-"""SECURITY.md names a test for each promise, and the tests it names are there."""
+"""SECURITY.md names a test for each promise, and the tests exist."""
 
 import re
 
@@ -19,7 +19,7 @@ def test_a_promise_names_a_test(promise: str) -> None:
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED, ids="::".join)
-def test_a_test_that_is_named_exists(file: str, name: str) -> None:
+def test_a_named_test_exists(file: str, name: str) -> None:
     assert re.search(rf"^def {name or 'test_'}", (ROOT / file).read_text(), re.MULTILINE)
 
 

@@ -70,7 +70,7 @@ def _production_hashes(settings: Any) -> None:
     settings.APIKEYS_ARGON2_MEMORY_COST, settings.APIKEYS_ARGON2_TIME_COST = 19_456, 2
 
 
-def test_known_unknown_and_switched_off_accounts_take_the_same_work_to_refuse(owner: User, work_of: Measure) -> None:
+def test_rejecting_known_unknown_and_inactive_accounts_takes_the_same_work(owner: User, work_of: Measure) -> None:
     gone = make_user("gone")
     User.objects.filter(pk=gone.pk).update(is_active=False)
 
@@ -85,7 +85,7 @@ def test_known_unknown_and_switched_off_accounts_take_the_same_work_to_refuse(ow
     assert known == unknown == switched_off
 
 
-def test_unknown_wrong_and_revoked_keys_take_the_same_work_to_refuse(workspace: Workspace, work_of: Measure) -> None:
+def test_rejecting_unknown_wrong_and_revoked_keys_takes_the_same_work(workspace: Workspace, work_of: Measure) -> None:
     active, _ = make_key(workspace)
     revoked, _ = make_key(workspace)
     revoked.revoke(by=BY_TEST)
@@ -102,7 +102,7 @@ def test_unknown_wrong_and_revoked_keys_take_the_same_work_to_refuse(workspace: 
     assert unknown == wrong == ended
 
 
-def test_a_hash_that_is_left_out_or_cheaper_would_be_found(owner: User, work_of: Measure, settings: Any) -> None:
+def test_a_missing_or_cheaper_hash_is_detected(owner: User, work_of: Measure, settings: Any) -> None:
     complete = work_of(lambda: owner.check_password("a wrong guess"))
 
     assert complete.argon2_runs == [(19_456, 2, 1)]

@@ -1,4 +1,4 @@
-"""Who may open what: who x page -> status."""
+"""Access to the admin: role x page -> status."""
 
 from typing import Any
 
@@ -10,9 +10,8 @@ from oauth2_provider.models import AccessToken, RefreshToken
 from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url
 from oauth.models import Application
-from tests.admin.conftest import signed_in
 from tests.admin.pages import FIND, INDEX, MODELS, REVOKE, add_url, below
-from tests.helpers import make_token
+from tests.helpers import make_token, sign_in
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
 WHO = ["operator", "support", "plain_staff", "owner"]
@@ -59,35 +58,35 @@ REACHES: dict[str, set[str]] = {
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_each_reaches_their_pages_and_no_others(
+def test_each_role_reaches_its_pages_and_no_others(
     who: str, pages: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
-    client = signed_in(request.getfixturevalue(who))
+    client = sign_in(request.getfixturevalue(who))
     answers = {name: client.get(url).status_code for name, url in pages.items()}
     # The product's own people aren't of the staff: each page sends them to the admin's sign-in, which refuses them.
     refused = 302 if who == "owner" else 403
     assert answers == {name: 200 if name in REACHES[who] else refused for name in pages}
 
 
-def test_a_signed_in_person_who_is_not_of_the_staff_is_refused(owner: User) -> None:
-    assert signed_in(owner).get(INDEX, follow=True).status_code == 403
+def test_a_user_who_is_not_staff_gets_403(owner: User) -> None:
+    assert sign_in(owner).get(INDEX, follow=True).status_code == 403
 
 
-def test_a_stranger_is_sent_to_the_products_sign_in(client: Client) -> None:
+def test_an_anonymous_user_is_redirected_to_the_sign_in_page(client: Client) -> None:
     answer = client.get(changelist_url(ApiKey), follow=True)
 
     assert answer.redirect_chain[-1][0] == f"/sign-in/?next={changelist_url(ApiKey)}"
 
 
 def test_staff_without_a_group_see_nothing(plain_staff: User, workspace: Workspace) -> None:
-    page = signed_in(plain_staff).get(INDEX).content.decode()
+    page = sign_in(plain_staff).get(INDEX).content.decode()
 
     assert "have permission to view or edit anything." in page
     assert "Find a key" not in page
 
 
-def test_support_revokes(support: User, api_key: ApiKey) -> None:
-    answer = signed_in(support).post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
+def test_support_can_revoke_a_key(support: User, api_key: ApiKey) -> None:
+    answer = sign_in(support).post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
 
     api_key.refresh_from_db()
     assert answer.status_code == 200
@@ -95,30 +94,28 @@ def test_support_revokes(support: User, api_key: ApiKey) -> None:
 
 
 @pytest.mark.parametrize("verb", ["suspend", "resume", "clear-quota", "change"])
-def test_support_changes_nothing_else(support: User, workspace: Workspace, verb: str) -> None:
-    answer = signed_in(support).post(below(workspace, verb), {"reason": "Because", "name": "Other"})
+def test_support_can_change_nothing_else(support: User, workspace: Workspace, verb: str) -> None:
+    answer = sign_in(support).post(below(workspace, verb), {"reason": "Because", "name": "Other"})
 
     workspace.refresh_from_db()
     assert answer.status_code == 403
     assert (workspace.name, workspace.suspended_at) == ("Acme", None)
 
 
-def test_staff_without_a_group_revoke_nothing(plain_staff: User, api_key: ApiKey) -> None:
-    answer = signed_in(plain_staff).post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
+def test_staff_without_a_group_can_not_revoke_a_key(plain_staff: User, api_key: ApiKey) -> None:
+    answer = sign_in(plain_staff).post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
 
     api_key.refresh_from_db()
     assert answer.status_code == 403
     assert api_key.revoked_at is None
 
 
-def test_an_operator_cannot_take_over_a_superuser(operator_client: Client) -> None:
+def test_an_operator_cannot_take_over_a_superuser(admin_client: Client) -> None:
     root = User.objects.create_superuser("root@example.com", "Root", "root-password")
 
     answers = [
-        operator_client.post(change_url(root), {"email": "mine@example.com", "name": "Mine"}),
-        operator_client.post(
-            below(root, "password").replace("_5F", "_"), {"password1": "x" * 12, "password2": "x" * 12}
-        ),
+        admin_client.post(change_url(root), {"email": "mine@example.com", "name": "Mine"}),
+        admin_client.post(below(root, "password").replace("_5F", "_"), {"password1": "x" * 12, "password2": "x" * 12}),
     ]
 
     root.refresh_from_db()
@@ -126,10 +123,10 @@ def test_an_operator_cannot_take_over_a_superuser(operator_client: Client) -> No
     assert root.check_password("root-password")
 
 
-def test_the_admin_says_what_and_where_it_is(operator_client: Client, settings: Any) -> None:
+def test_the_admin_shows_its_name_and_environment(admin_client: Client, settings: Any) -> None:
     settings.ENVIRONMENT = "staging"
 
-    page = operator_client.get(INDEX).content.decode()
+    page = admin_client.get(INDEX).content.decode()
 
     assert "One Horizon" in page
     assert '<span class="environment">staging</span>' in page

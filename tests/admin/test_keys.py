@@ -15,77 +15,79 @@ LIST = changelist_url(ApiKey)
 
 
 @pytest.mark.parametrize("form", ["{secret}", " {secret}\n", "one_{key_id}_…", "one_{key_id}_", "{key_id}", "{id}"])
-def test_a_key_is_found_by_whatever_names_it(operator_client: Client, api_key: ApiKey, secret: str, form: str) -> None:
+def test_a_key_is_found_by_id_key_id_masked_form_or_secret(
+    admin_client: Client, api_key: ApiKey, secret: str, form: str
+) -> None:
     text = form.format(secret=secret, key_id=api_key.key_id, id=api_key.pk)
 
-    answer = operator_client.post(FIND, {"text": text})
+    answer = admin_client.post(FIND, {"text": text})
 
     assert (answer.status_code, answer["Location"]) == (302, change_url(api_key))
 
 
-def test_a_secret_of_no_key_goes_into_no_address(operator_client: Client, api_key: ApiKey) -> None:
+def test_an_unknown_secret_is_not_put_into_a_url(admin_client: Client, api_key: ApiKey) -> None:
     made_up = keys.generate().secret
     cut = f"one_{api_key.key_id}_abc"
 
-    answers = [operator_client.post(FIND, {"text": text}) for text in (made_up, cut, made_up[:40], "x" * 600)]
+    answers = [admin_client.post(FIND, {"text": text}) for text in (made_up, cut, made_up[:40], "x" * 600)]
 
     assert {answer["Location"] for answer in answers} == {f"{FIND}?unknown=1"}
-    assert "No key found" in operator_client.get(f"{FIND}?unknown=1").content.decode()
+    assert "No key found" in admin_client.get(f"{FIND}?unknown=1").content.decode()
 
 
-def test_an_invented_secret_under_a_real_key_id_finds_nothing(operator_client: Client, api_key: ApiKey) -> None:
+def test_an_invented_secret_under_a_real_key_id_finds_nothing(admin_client: Client, api_key: ApiKey) -> None:
     body = f"one_{api_key.key_id}_{'a' * keys.SECRET_LENGTH}"
 
-    assert operator_client.post(FIND, {"text": body + keys.checksum(body)})["Location"] == f"{FIND}?unknown=1"
+    assert admin_client.post(FIND, {"text": body + keys.checksum(body)})["Location"] == f"{FIND}?unknown=1"
 
 
-def test_whatever_else_is_searched_for(operator_client: Client, workspace: Workspace, owner: User) -> None:
-    assert operator_client.post(FIND, {"text": workspace.pk})["Location"] == f"{LIST}?workspace={workspace.pk}"
-    assert operator_client.post(FIND, {"text": owner.pk})["Location"] == f"{LIST}?created_by={owner.pk}"
-    assert operator_client.post(FIND, {"text": "CI, prod"})["Location"] == f"{LIST}?q=CI%2C+prod"
+def test_text_that_identifies_no_key_finds_nothing(admin_client: Client, workspace: Workspace, owner: User) -> None:
+    assert admin_client.post(FIND, {"text": workspace.pk})["Location"] == f"{LIST}?workspace={workspace.pk}"
+    assert admin_client.post(FIND, {"text": owner.pk})["Location"] == f"{LIST}?created_by={owner.pk}"
+    assert admin_client.post(FIND, {"text": "CI, prod"})["Location"] == f"{LIST}?q=CI%2C+prod"
 
 
-def test_a_secret_typed_into_the_address_is_not_searched_for(operator_client: Client, secret: str) -> None:
-    assert operator_client.get(LIST, {"q": secret})["Location"] == FIND
+def test_a_secret_in_the_url_is_not_searched_for(admin_client: Client, secret: str) -> None:
+    assert admin_client.get(LIST, {"q": secret})["Location"] == FIND
 
 
 @pytest.mark.parametrize("text", ["ci, PROD", "acme", "Acme", "owner@EXAMPLE", "Own", "one_{key_id}_…", "{start}"])
-def test_the_list_is_searched_by_how_things_begin(
-    operator_client: Client, workspace: Workspace, elsewhere: Workspace, owner: User, text: str
+def test_the_list_is_searched_by_prefix(
+    admin_client: Client, workspace: Workspace, elsewhere: Workspace, owner: User, text: str
 ) -> None:
     api_key = ApiKey.objects.create_key(workspace, description="CI, production", by=by(owner))[0]
     make_key(elsewhere, "Something else")
 
-    page = operator_client.get(LIST, {"q": text.format(key_id=api_key.key_id, start=api_key.key_id[:6])})
+    page = admin_client.get(LIST, {"q": text.format(key_id=api_key.key_id, start=api_key.key_id[:6])})
 
-    assert [found.pk for found in page.context["cl"].result_list] == [api_key.pk]
+    assert [row.pk for row in page.context["cl"].result_list] == [api_key.pk]
 
 
-def test_the_list_is_narrowed_to_a_status(operator_client: Client, workspace: Workspace) -> None:
+def test_the_list_is_filtered_by_status(admin_client: Client, workspace: Workspace) -> None:
     active, revoked = make_key(workspace)[0], make_key(workspace)[0]
     revoked.revoke(by=by(workspace.members.get(name="Owner")))
 
-    found = {
-        status: [key.pk for key in operator_client.get(LIST, {"status": status}).context["cl"].result_list]
+    results = {
+        status: [key.pk for key in admin_client.get(LIST, {"status": status}).context["cl"].result_list]
         for status in ("active", "revoked", "expired")
     }
 
-    assert found == {"active": [active.pk], "revoked": [revoked.pk], "expired": []}
+    assert results == {"active": [active.pk], "revoked": [revoked.pk], "expired": []}
 
 
-def test_many_keys_are_revoked_at_once_and_each_is_told_of(
-    operator_client: Client, operator: User, workspace: Workspace, elsewhere: Workspace
+def test_an_action_revokes_several_keys_with_an_event_for_each(
+    admin_client: Client, operator: User, workspace: Workspace, elsewhere: Workspace
 ) -> None:
-    first, second, gone = (make_key(place)[0] for place in (workspace, elsewhere, workspace))
+    first, second, gone = (make_key(owned)[0] for owned in (workspace, elsewhere, workspace))
     gone.revoke(by=by(operator), reason="Before")
     chosen = [first.pk, second.pk, gone.pk]
 
-    asked = operator_client.post(LIST, {"action": "revoke_selected", "_selected_action": chosen}).content.decode()
-    page = operator_client.post(
+    confirmation = admin_client.post(LIST, {"action": "revoke_selected", "_selected_action": chosen}).content.decode()
+    page = admin_client.post(
         REVOKE, {"key": chosen, "reason": "Leaked in a log"}, REMOTE_ADDR="192.0.2.7"
     ).content.decode()
 
-    assert "Revoke 3 keys?" in asked
+    assert "Revoke 3 keys?" in confirmation
     assert page.count("<strong>revoked</strong>") == 2
     assert page.count("<strong>already revoked</strong>") == 1
     for api_key in (first, second):
@@ -97,19 +99,19 @@ def test_many_keys_are_revoked_at_once_and_each_is_told_of(
     assert gone.revoke_reason == "Before"
 
 
-def test_a_revoked_key_is_refused_from_the_next_request_on(operator_client: Client, api: Api, api_key: ApiKey) -> None:
+def test_a_revoked_key_is_rejected_from_the_next_request_on(admin_client: Client, api: Api, api_key: ApiKey) -> None:
     assert api.get("/me").status_code == 200
-    operator_client.post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
+    admin_client.post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
     assert api.get("/me").status_code == 401
 
 
 @pytest.mark.parametrize("reason", ["", "x" * 201, "two\nlines", "{secret}", "it was one_{key_id}_Vq"])
-def test_a_reason_is_needed_and_holds_no_secret(
-    operator_client: Client, api_key: ApiKey, secret: str, reason: str
+def test_a_reason_is_required_and_can_not_contain_a_secret(
+    admin_client: Client, api_key: ApiKey, secret: str, reason: str
 ) -> None:
     given = reason.format(secret=secret, key_id=api_key.key_id)
 
-    answer = operator_client.post(REVOKE, {"key": api_key.pk, "reason": given})
+    answer = admin_client.post(REVOKE, {"key": api_key.pk, "reason": given})
 
     api_key.refresh_from_db()
     assert b"errorlist" in answer.content
@@ -117,23 +119,23 @@ def test_a_reason_is_needed_and_holds_no_secret(
     assert api_key.revoked_at is None
 
 
-def test_nothing_chosen_is_said(operator_client: Client, db: None) -> None:
-    assert b"No key selected" in operator_client.get(REVOKE).content
+def test_an_action_without_a_selection_shows_a_message(admin_client: Client, db: None) -> None:
+    assert b"No key selected" in admin_client.get(REVOKE).content
 
 
-def test_more_than_one_confirmation_can_hold_is_refused(
-    operator_client: Client, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+def test_too_many_selected_keys_are_rejected(
+    admin_client: Client, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("apikeys.admin.MAX_REVOKED_AT_ONCE", 1)
     chosen = [make_key(workspace)[0].pk, make_key(workspace)[0].pk]
 
-    page = operator_client.post(LIST, {"action": "revoke_selected", "_selected_action": chosen}, follow=True)
+    page = admin_client.post(LIST, {"action": "revoke_selected", "_selected_action": chosen}, follow=True)
 
     assert "Select at most 1 keys" in page.content.decode()
 
 
-def test_a_key_is_renamed_with_an_event(operator_client: Client, operator: User, api_key: ApiKey) -> None:
-    operator_client.post(change_url(api_key), {"description": "CI, staging"})
+def test_a_key_is_renamed_with_an_event(admin_client: Client, operator: User, api_key: ApiKey) -> None:
+    admin_client.post(change_url(api_key), {"description": "CI, staging"})
 
     api_key.refresh_from_db()
     event = api_key.audit_events.get(action="api_key.renamed")
@@ -145,37 +147,37 @@ def test_a_key_is_renamed_with_an_event(operator_client: Client, operator: User,
     )
 
 
-def test_a_revoked_key_cannot_be_edited(operator_client: Client, operator: User, api_key: ApiKey) -> None:
+def test_a_revoked_key_cannot_be_edited(admin_client: Client, operator: User, api_key: ApiKey) -> None:
     api_key.revoke(by=by(operator))
 
-    answer = operator_client.post(change_url(api_key), {"description": "Other"})
+    answer = admin_client.post(change_url(api_key), {"description": "Other"})
 
     api_key.refresh_from_db()
     assert answer.status_code == 403
     assert api_key.description == "CI, production"
 
 
-def test_a_status_that_there_is_not_narrows_nothing(operator_client: Client, api_key: ApiKey) -> None:
-    assert api_key.masked in operator_client.get(changelist_url(ApiKey, status="bogus")).content.decode()
+def test_an_unknown_status_is_ignored(admin_client: Client, api_key: ApiKey) -> None:
+    assert api_key.masked in admin_client.get(changelist_url(ApiKey, status="bogus")).content.decode()
 
 
 @pytest.mark.parametrize("address", [f"{changelist_url(ApiKey)}?workspace=%00", f"{REVOKE}?key=%00"])
-def test_a_nul_in_an_address_finds_nothing(operator_client: Client, api_key: ApiKey, address: str) -> None:
-    answer = operator_client.get(address)
+def test_a_nul_in_a_url_finds_nothing(admin_client: Client, api_key: ApiKey, address: str) -> None:
+    answer = admin_client.get(address)
 
     assert answer.status_code in (200, 400)
     assert api_key.masked not in answer.content.decode()
 
 
 @pytest.mark.parametrize("described", ["{secret}", "was {secret:.30}"])
-def test_a_description_can_not_hold_a_key(
-    operator_client: Client, api_key: ApiKey, secret: str, described: str
+def test_a_description_can_not_contain_a_key(
+    admin_client: Client, api_key: ApiKey, secret: str, described: str
 ) -> None:
-    answer = operator_client.post(change_url(api_key), {"description": described.format(secret=secret)})
+    answer = admin_client.post(change_url(api_key), {"description": described.format(secret=secret)})
 
     assert "put a key in the description; it isn" in answer.content.decode()
     assert ApiKey.objects.get().description == "CI, production"
 
 
-def test_what_every_key_begins_with_finds_none(operator_client: Client, api_key: ApiKey) -> None:
-    assert not operator_client.get(LIST, {"q": "one_"}).context["cl"].result_list
+def test_the_prefix_of_every_key_finds_none(admin_client: Client, api_key: ApiKey) -> None:
+    assert not admin_client.get(LIST, {"q": "one_"}).context["cl"].result_list

@@ -1,4 +1,4 @@
-"""A walk over every page of the admin, for any secret, any hash and any part of one."""
+"""No page of the admin contains a secret, a hash or a part of one."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ from tests.helpers import make_token
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
 
-def test_the_walk_knows_every_model_of_the_admin() -> None:
+def test_the_pages_below_cover_every_model_of_the_admin() -> None:
     assert set(admin.site._registry) == set(MODELS)
 
 
 @pytest.fixture
-def told(workspace: Workspace, api_key: ApiKey, secret: str, owner: User) -> dict[str, str]:
+def secrets(workspace: Workspace, api_key: ApiKey, secret: str, owner: User) -> dict[str, str]:
     """What no page may hold."""
     fingerprint = bytes(api_key.fingerprint)
     return {
@@ -41,44 +41,41 @@ def token(owner: User) -> str:
     return make_token(owner)
 
 
-def test_no_page_holds_a_secret_or_a_hash(
-    operator_client: Client,
+def test_no_page_contains_a_secret_or_a_hash(
+    admin_client: Client,
     operator: User,
     workspace: Workspace,
     api_key: ApiKey,
     secret: str,
     owner: User,
-    told: dict[str, str],
+    secrets: dict[str, str],
     token: str,
 ) -> None:
     stored, client = AccessToken.objects.get(), Application.objects.get(client_id="tests")
-    told |= {"token": token, "token at rest": stored.token_checksum, "client secret at rest": client.client_secret}
-    operator_client.post(FIND, {"text": secret})
+    secrets |= {"token": token, "token at rest": stored.token_checksum, "client secret at rest": client.client_secret}
+    admin_client.post(FIND, {"text": secret})
     pages: list[Any] = [
-        operator_client.get(INDEX),
-        operator_client.get(FIND),
-        operator_client.post(FIND, {"text": secret + "x"}, follow=True),
+        admin_client.get(INDEX),
+        admin_client.get(FIND),
+        admin_client.post(FIND, {"text": secret + "x"}, follow=True),
     ]
-    pages += [operator_client.post(FIND, {"text": secret}, follow=True)]
-    pages += [operator_client.get(changelist_url(model)) for model in MODELS]
-    pages += [operator_client.get(changelist_url(model), {"q": "a", "o": "1", "all": ""}) for model in MODELS]
-    pages += [operator_client.get(changelist_url(ApiKey), {"q": secret}, follow=True)]
-    pages += [operator_client.get(add_url(model)) for model in (Workspace, User, Tier)]
-    pages += [operator_client.get(below(workspace, verb)) for verb in ("suspend", "resume", "clear-quota")]
+    pages += [admin_client.post(FIND, {"text": secret}, follow=True)]
+    pages += [admin_client.get(changelist_url(model)) for model in MODELS]
+    pages += [admin_client.get(changelist_url(model), {"q": "a", "o": "1", "all": ""}) for model in MODELS]
+    pages += [admin_client.get(changelist_url(ApiKey), {"q": secret}, follow=True)]
+    pages += [admin_client.get(add_url(model)) for model in (Workspace, User, Tier)]
+    pages += [admin_client.get(below(workspace, verb)) for verb in ("suspend", "resume", "clear-quota")]
     pages += [
-        operator_client.get(f"{REVOKE}?key={api_key.pk}"),
-        operator_client.get(below(owner, "password").replace("_5F", "_")),
+        admin_client.get(f"{REVOKE}?key={api_key.pk}"),
+        admin_client.get(below(owner, "password").replace("_5F", "_")),
     ]
-    pages += [operator_client.post(REVOKE, {"key": api_key.pk, "reason": f"It is {secret[:-1]}"})]
+    pages += [admin_client.post(REVOKE, {"key": api_key.pk, "reason": f"It is {secret[:-1]}"})]
     autocomplete = {"app_label": "workspaces", "model_name": "membership", "field_name": "user", "term": "o"}
-    pages += [operator_client.get(f"{INDEX}autocomplete/", autocomplete)]
+    pages += [admin_client.get(f"{INDEX}autocomplete/", autocomplete)]
     shown = [obj for model in MODELS for obj in model._default_manager.all()]
-    pages += [operator_client.get(change_url(obj)) for obj in shown]
-    pages += [operator_client.get(below(obj, "history"), follow=True) for obj in shown]
-    pages += [
-        operator_client.post(REVOKE, {"key": api_key.pk, "reason": "Leaked"}),
-        operator_client.get(change_url(api_key)),
-    ]
+    pages += [admin_client.get(change_url(obj)) for obj in shown]
+    pages += [admin_client.get(below(obj, "history"), follow=True) for obj in shown]
+    pages += [admin_client.post(REVOKE, {"key": api_key.pk, "reason": "Leaked"}), admin_client.get(change_url(api_key))]
 
     for page in pages:
         assert page.status_code == 200
@@ -86,19 +83,19 @@ def test_no_page_holds_a_secret_or_a_hash(
         # The one page that repeats what was typed is the form that refuses it, to the one who typed it.
         if "Leaked" not in text and "It is one_" in text:
             continue
-        assert {name for name, value in told.items() if value in text} == set(), page.request["PATH_INFO"]
+        assert {name for name, value in secrets.items() if value in text} == set(), page.request["PATH_INFO"]
         assert secret not in page.request["QUERY_STRING"] or page.redirect_chain
 
 
 @pytest.mark.parametrize("field", ["hash", "fingerprint", "idempotency_key"])
-def test_the_list_cannot_be_narrowed_by_what_is_hidden(operator_client: Client, api_key: ApiKey, field: str) -> None:
+def test_a_list_cannot_be_filtered_by_a_hidden_field(admin_client: Client, api_key: ApiKey, field: str) -> None:
     """Else `?hash__startswith=` would tell a hash, a character at a time."""
-    answer = operator_client.get(changelist_url(ApiKey), {f"{field}__startswith": "a"})
+    answer = admin_client.get(changelist_url(ApiKey), {f"{field}__startswith": "a"})
 
     assert answer.status_code == 400
 
 
-def test_people_cannot_be_narrowed_by_their_password(operator_client: Client, owner: User) -> None:
+def test_users_cannot_be_filtered_by_password(admin_client: Client, owner: User) -> None:
     lists: list[tuple[type[Any], str]] = [
         (User, "password__startswith"),
         (ApiKey, "created_by__password__startswith"),
@@ -106,16 +103,16 @@ def test_people_cannot_be_narrowed_by_their_password(operator_client: Client, ow
         (AuditEvent, "api_key__hash__startswith"),
         (Workspace, "members__password__startswith"),
     ]
-    assert [operator_client.get(changelist_url(model), {lookup: "m"}).status_code for model, lookup in lists] == [
+    assert [admin_client.get(changelist_url(model), {lookup: "m"}).status_code for model, lookup in lists] == [
         400
     ] * len(lists)
 
 
-def test_what_was_found_by_is_nowhere_kept(
-    operator_client: Client, secret: str, api_key: ApiKey, caplog: pytest.LogCaptureFixture
+def test_a_secret_that_was_searched_for_is_not_stored(
+    admin_client: Client, secret: str, api_key: ApiKey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = operator_client.post(FIND, {"text": secret})
+    answer = admin_client.post(FIND, {"text": secret})
 
-    kept = [answer["Location"], str(answer.cookies), str(dict(operator_client.session)), caplog.text]
+    kept = [answer["Location"], str(answer.cookies), str(dict(admin_client.session)), caplog.text]
     kept += [str(event.details) for event in AuditEvent.objects.all()]
     assert all(secret[17:40] not in text for text in kept)

@@ -25,39 +25,35 @@ NEW = {
 }
 
 
-def test_an_application_is_made_and_its_secret_is_kept_hashed_and_told_to_nobody(
-    operator_client: Client, operator: User
-) -> None:
-    answer = operator_client.post(add_url(Application), NEW, follow=True)
+def test_an_application_is_created_and_its_secret_is_stored_hashed(admin_client: Client, operator: User) -> None:
+    answer = admin_client.post(add_url(Application), NEW, follow=True)
 
-    made = Application.objects.get(client_id=CLIENT_ID)
+    created = Application.objects.get(client_id=CLIENT_ID)
     assert answer.status_code == 200
-    assert check_password(NEW["client_secret"], made.client_secret)
+    assert check_password(NEW["client_secret"], created.client_secret)
     event = AuditEvent.objects.get(action="application.created")
-    assert (event.actor, event.subject) == (operator, str(made.pk))
-    kept = answer.content.decode() + str(event.details) + str(dict(operator_client.session))
+    assert (event.actor, event.subject) == (operator, str(created.pk))
+    kept = answer.content.decode() + str(event.details) + str(dict(admin_client.session))
     assert NEW["client_secret"] not in kept
-    assert made.client_secret not in kept
+    assert created.client_secret not in kept
 
 
 @pytest.mark.parametrize("redirect", ["http://reports.example.com/back", "not an address", ""])
-def test_a_redirect_that_would_send_codes_in_clear_is_refused_at_its_field(
-    operator_client: Client, redirect: str
-) -> None:
-    answer = operator_client.post(add_url(Application), NEW | {"redirect_uris": redirect})
+def test_a_redirect_uri_over_plain_http_is_rejected_at_its_field(admin_client: Client, redirect: str) -> None:
+    answer = admin_client.post(add_url(Application), NEW | {"redirect_uris": redirect})
 
     assert "errorlist" in answer.content.decode()
     assert not Application.objects.filter(client_id=CLIENT_ID).exists()
 
 
-def test_a_persons_token_is_ended_from_the_next_request_on(
-    operator_client: Client, operator: User, owner: User, workspace: Workspace
+def test_a_revoked_token_is_rejected_from_the_next_request_on(
+    admin_client: Client, operator: User, owner: User, workspace: Workspace
 ) -> None:
     api = Api(make_token(owner))
     assert api.get("/me").status_code == 200
 
     action = {"action": "revoke", "_selected_action": AccessToken.objects.get().pk}
-    answer = operator_client.post(changelist_url(AccessToken), action, follow=True)
+    answer = admin_client.post(changelist_url(AccessToken), action, follow=True)
 
     assert "1 token revoked." in answer.content.decode()
     assert api.get("/me").status_code == 401
@@ -65,26 +61,26 @@ def test_a_persons_token_is_ended_from_the_next_request_on(
     assert (event.actor, event.subject) == (operator, owner.pk)
 
 
-def test_a_secret_that_is_typed_has_to_be_long(operator_client: Client) -> None:
-    answer = operator_client.post(add_url(Application), NEW | {"client_secret": "s3cret"})
+def test_a_short_client_secret_is_rejected(admin_client: Client) -> None:
+    answer = admin_client.post(add_url(Application), NEW | {"client_secret": "s3cret"})
 
     assert "at least 32 characters" in answer.content.decode()
     assert not Application.objects.filter(client_id=CLIENT_ID).exists()
 
 
-def test_a_tokens_history_is_its_persons(operator_client: Client, owner: User, workspace: Workspace) -> None:
+def test_a_tokens_history_shows_the_events_of_its_user(admin_client: Client, owner: User, workspace: Workspace) -> None:
     make_token(owner)
     history = change_url(AccessToken.objects.get()).removesuffix("change/") + "history/"
 
-    assert operator_client.get(history)["Location"] == changelist_url(AuditEvent, subject=owner.pk)
+    assert admin_client.get(history)["Location"] == changelist_url(AuditEvent, subject=owner.pk)
 
 
-def test_what_was_done_to_a_token_can_be_listed(operator_client: Client, owner: User, workspace: Workspace) -> None:
+def test_the_events_of_tokens_can_be_listed(admin_client: Client, owner: User, workspace: Workspace) -> None:
     make_token(owner)
-    operator_client.post(
+    admin_client.post(
         changelist_url(AccessToken), {"action": "revoke", "_selected_action": AccessToken.objects.get().pk}
     )
 
-    listed = operator_client.get(changelist_url(AuditEvent, action="accesstoken.revoked"))
+    listed = admin_client.get(changelist_url(AuditEvent, action="accesstoken.revoked"))
 
     assert "1 audit event" in listed.content.decode()

@@ -13,8 +13,8 @@ def event_about(subject: str) -> AuditEvent:
     return AuditEvent.objects.filter(subject=subject).latest("id")
 
 
-def test_a_person_is_made_and_signs_in(operator_client: Client, operator: User) -> None:
-    operator_client.post(add_url(User), {**NEW, "password1": PASSWORD, "password2": PASSWORD})
+def test_a_user_is_created_and_signs_in(admin_client: Client, operator: User) -> None:
+    admin_client.post(add_url(User), {**NEW, "password1": PASSWORD, "password2": PASSWORD})
 
     person = User.objects.get(email="new@example.com")
     event = event_about(person.pk)
@@ -24,11 +24,11 @@ def test_a_person_is_made_and_signs_in(operator_client: Client, operator: User) 
     assert person.password not in str(event.details)
 
 
-def test_a_person_is_changed_with_an_event(operator_client: Client, operator: User, owner: User) -> None:
+def test_a_user_is_changed_with_an_event(admin_client: Client, operator: User, owner: User) -> None:
     groups = list(operator.groups.all())
     data = {"email": "Boss@example.com", "name": "Owner", "is_active": "on", "is_staff": "on"}
 
-    operator_client.post(change_url(owner), data | {"groups": [group.pk for group in groups]})
+    admin_client.post(change_url(owner), data | {"groups": [group.pk for group in groups]})
 
     assert event_about(owner.pk).details["changes"] == {
         "email": ["owner@example.com", "boss@example.com"],
@@ -37,12 +37,12 @@ def test_a_person_is_changed_with_an_event(operator_client: Client, operator: Us
     }
 
 
-def test_a_password_is_set_with_an_event_that_does_not_tell_it(
-    operator_client: Client, operator: User, owner: User
+def test_a_password_is_set_with_an_event_that_does_not_contain_it(
+    admin_client: Client, operator: User, owner: User
 ) -> None:
     url = below(owner, "password").replace("_5F", "_")
 
-    answer = operator_client.post(url, {"password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"})
+    answer = admin_client.post(url, {"password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"})
 
     owner.refresh_from_db()
     event = event_about(owner.pk)
@@ -51,10 +51,10 @@ def test_a_password_is_set_with_an_event_that_does_not_tell_it(
     assert (event.action, event.actor, event.details) == ("user.password_set", operator, {})
 
 
-def test_a_persons_page_tells_where_they_are_and_leads_to_the_keys_they_made(
-    operator_client: Client, owner: User, workspace: Workspace
+def test_a_users_page_shows_their_workspaces_and_links_to_the_keys_they_created(
+    admin_client: Client, owner: User, workspace: Workspace
 ) -> None:
-    page = operator_client.get(change_url(owner)).content.decode()
+    page = admin_client.get(change_url(owner)).content.decode()
 
     assert f'<a href="{change_url(workspace)}">Acme</a> as owner' in page
     assert f"/apikeys/apikey/?created_by={owner.pk}" in page
@@ -63,12 +63,12 @@ def test_a_persons_page_tells_where_they_are_and_leads_to_the_keys_they_made(
 LARGE = {"name": "large", "requests": "2000", "seconds": "900", "burst_requests": "400", "burst_seconds": "60"}
 
 
-def test_a_tier_is_made_changed_and_deleted_with_an_event_each(operator_client: Client, operator: User) -> None:
-    operator_client.post(add_url(Tier), LARGE)
+def test_a_tier_is_created_changed_and_deleted_with_an_event_for_each(admin_client: Client, operator: User) -> None:
+    admin_client.post(add_url(Tier), LARGE)
     tier = Tier.objects.get(name="large")
-    operator_client.post(change_url(tier), LARGE | {"requests": "3000", "name": "other"})
+    admin_client.post(change_url(tier), LARGE | {"requests": "3000", "name": "other"})
     assert list(Tier.objects.values_list("name", "requests")) == [("large", 3000), ("standard", 200)]
-    operator_client.post(below(tier, "delete"), {"post": "yes"})
+    admin_client.post(below(tier, "delete"), {"post": "yes"})
 
     events = AuditEvent.objects.filter(subject="large").order_by("id")
     assert [(event.action, event.actor) for event in events] == [
@@ -95,27 +95,24 @@ def test_a_tier_is_made_changed_and_deleted_with_an_event_each(operator_client: 
         ("name", "burst"),
     ],
 )
-def test_a_tier_that_makes_no_sense_is_refused(operator_client: Client, field: str, value: str) -> None:
-    answer = operator_client.post(add_url(Tier), LARGE | {field: value})
+def test_an_invalid_tier_is_rejected(admin_client: Client, field: str, value: str) -> None:
+    answer = admin_client.post(add_url(Tier), LARGE | {field: value})
 
     assert b"errorlist" in answer.content
     assert Tier.objects.count() == 1
 
 
-def test_a_tier_in_use_and_the_one_of_new_workspaces_stay(operator_client: Client, workspace: Workspace) -> None:
+def test_a_tier_in_use_and_the_default_tier_can_not_be_deleted(admin_client: Client, workspace: Workspace) -> None:
     workspace.tier = Tier.objects.create(name="large", requests=9, seconds=9, burst_requests=9, burst_seconds=9)
     workspace.save()
 
     answers = [
-        operator_client.post(below(tier, "delete"), {"post": "yes"}).status_code
-        for tier in Tier.objects.order_by("name")
+        admin_client.post(below(tier, "delete"), {"post": "yes"}).status_code for tier in Tier.objects.order_by("name")
     ]
 
     assert answers == [200, 403]
     assert Tier.objects.count() == 2
 
 
-def test_an_objects_history_is_its_audit_events(operator_client: Client, owner: User) -> None:
-    assert (
-        operator_client.get(below(owner, "history"))["Location"] == f"{changelist_url(AuditEvent)}?subject={owner.pk}"
-    )
+def test_an_objects_history_is_its_audit_events(admin_client: Client, owner: User) -> None:
+    assert admin_client.get(below(owner, "history"))["Location"] == f"{changelist_url(AuditEvent)}?subject={owner.pk}"

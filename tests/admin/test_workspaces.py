@@ -43,10 +43,10 @@ def latest_event(action: str) -> AuditEvent:
 # ---- members ----
 
 
-def test_a_member_is_added_promoted_and_removed_with_an_event_each(
-    operator_client: Client, operator: User, workspace: Workspace, admin: User, member: User, outsider: User
+def test_a_member_is_added_promoted_and_removed_with_an_event_for_each(
+    admin_client: Client, operator: User, workspace: Workspace, admin: User, member: User, outsider: User
 ) -> None:
-    operator_client.post(change_url(workspace), sent(workspace, {member: "admin", admin: None, outsider: "member"}))
+    admin_client.post(change_url(workspace), sent(workspace, {member: "admin", admin: None, outsider: "member"}))
 
     assert roles_in(workspace) == {"Owner": "owner", "Member": "admin", "Outsider": "member"}
     events = AuditEvent.objects.filter(action__startswith="membership", via="admin").order_by("id")
@@ -59,12 +59,12 @@ def test_a_member_is_added_promoted_and_removed_with_an_event_each(
 
 
 @pytest.mark.parametrize("role", [None, "admin", "member"])
-def test_the_last_owner_stays_and_nothing_that_was_sent_is_lost(
-    operator_client: Client, workspace: Workspace, owner: User, member: User, role: str | None
+def test_removing_the_last_owner_is_rejected_and_the_form_keeps_its_values(
+    admin_client: Client, workspace: Workspace, owner: User, member: User, role: str | None
 ) -> None:
     before = roles_in(workspace)
 
-    answer = operator_client.post(
+    answer = admin_client.post(
         change_url(workspace), sent(workspace, {owner: role, member: "admin"}, name="Acme & Sons")
     )
 
@@ -76,35 +76,35 @@ def test_the_last_owner_stays_and_nothing_that_was_sent_is_lost(
     assert not AuditEvent.objects.filter(via="admin").exists()
 
 
-def test_ownership_is_handed_over_in_one_go(
-    operator_client: Client, workspace: Workspace, owner: User, member: User
+def test_ownership_is_transferred_in_one_request(
+    admin_client: Client, workspace: Workspace, owner: User, member: User
 ) -> None:
-    operator_client.post(change_url(workspace), sent(workspace, {owner: None, member: "owner"}))
+    admin_client.post(change_url(workspace), sent(workspace, {owner: None, member: "owner"}))
 
     assert roles_in(workspace) == {"Admin": "admin", "Member": "owner"}
 
 
-def test_who_a_membership_is_of_cannot_be_changed(
-    operator_client: Client, workspace: Workspace, owner: User, outsider: User
+def test_the_user_of_a_membership_cannot_be_changed(
+    admin_client: Client, workspace: Workspace, owner: User, outsider: User
 ) -> None:
     data = sent(workspace, {})
     data["memberships-0-user"] = outsider.pk
 
-    operator_client.post(change_url(workspace), data)
+    admin_client.post(change_url(workspace), data)
 
     assert not Membership.objects.filter(workspace=workspace, user=outsider).exists()
 
 
-def created(operator_client: Client, owner: User | None) -> Any:
+def created(admin_client: Client, owner: User | None) -> Any:
     data = {"name": "New", "slug": "new", "tier": "standard", "memberships-INITIAL_FORMS": "0"}
     if owner:
         data |= {"memberships-0-user": owner.pk, "memberships-0-role": "owner"}
-    return operator_client.post(add_url(Workspace), data | {"memberships-TOTAL_FORMS": "1" if owner else "0"})
+    return admin_client.post(add_url(Workspace), data | {"memberships-TOTAL_FORMS": "1" if owner else "0"})
 
 
-def test_a_new_workspace_has_an_owner(operator_client: Client, owner: User) -> None:
-    refused = created(operator_client, None)
-    accepted = created(operator_client, owner)
+def test_a_new_workspace_has_an_owner(admin_client: Client, owner: User) -> None:
+    refused = created(admin_client, None)
+    accepted = created(admin_client, owner)
 
     assert "A workspace needs an owner" in refused.content.decode()
     assert accepted.status_code == 302
@@ -116,29 +116,29 @@ def test_a_new_workspace_has_an_owner(operator_client: Client, owner: User) -> N
 
 
 def test_a_workspace_moves_to_another_tier_with_an_event(
-    operator_client: Client, operator: User, workspace: Workspace
+    admin_client: Client, operator: User, workspace: Workspace
 ) -> None:
     Tier.objects.create(name="large", requests=2000, seconds=900, burst_requests=400, burst_seconds=60)
 
-    operator_client.post(change_url(workspace), sent(workspace, {}, tier="large"))
+    admin_client.post(change_url(workspace), sent(workspace, {}, tier="large"))
 
     event = latest_event("workspace.changed")
     assert (event.workspace, event.actor, event.sentence) == (workspace, operator, "tier: standard → large")
     assert Api(make_key(workspace)[1]).get("/me")["RateLimit-Policy"].startswith('"large";q=2000')
 
 
-def test_a_throttled_workspace_is_seen_and_its_quota_cleared(
-    operator_client: Client, api: Api, workspace: Workspace
+def test_a_throttled_workspace_is_marked_and_its_quota_can_be_cleared(
+    admin_client: Client, api: Api, workspace: Workspace
 ) -> None:
     while api.get("/me").status_code == 200:
         pass
-    page = operator_client.get(change_url(workspace)).content.decode()
+    page = admin_client.get(change_url(workspace)).content.decode()
     assert "<strong>0 of 40</strong>" in page
     throttled = re.search(r"<strong>Throttled</strong> for (\d+) more seconds?\.", page)
     assert throttled
     assert 1 <= int(throttled[1]) <= 60
 
-    page = operator_client.post(below(workspace, "clear-quota"), follow=True).content.decode()
+    page = admin_client.post(below(workspace, "clear-quota"), follow=True).content.decode()
 
     assert "The quota of Acme is cleared." in page
     assert "<strong>40 of 40</strong>" in page
@@ -146,10 +146,10 @@ def test_a_throttled_workspace_is_seen_and_its_quota_cleared(
     assert api.get("/me").status_code == 200
 
 
-def test_asking_does_not_clear(operator_client: Client, api: Api, workspace: Workspace) -> None:
+def test_the_confirmation_page_does_not_clear_the_quota(admin_client: Client, api: Api, workspace: Workspace) -> None:
     api.get("/me")
 
-    page = operator_client.get(below(workspace, "clear-quota")).content.decode()
+    page = admin_client.get(below(workspace, "clear-quota")).content.decode()
 
     assert "Clear the quota of Acme?" in page
     assert quota.status(workspace.pk, workspace.tier).windows[1].remaining == 39
@@ -158,16 +158,16 @@ def test_asking_does_not_clear(operator_client: Client, api: Api, workspace: Wor
 # ---- suspension ----
 
 
-def test_a_workspace_is_suspended_and_resumed_with_an_event_each(
-    operator_client: Client, operator: User, api: Api, workspace: Workspace
+def test_a_workspace_is_suspended_and_resumed_with_an_event_for_each(
+    admin_client: Client, operator: User, api: Api, workspace: Workspace
 ) -> None:
-    page = operator_client.post(below(workspace, "suspend"), {"reason": "Unpaid"}, follow=True).content.decode()
-    assert "Acme is suspended. Its keys are rejected." in page
+    page = admin_client.post(below(workspace, "suspend"), {"reason": "Unpaid"}, follow=True).content.decode()
+    assert "Acme is suspended: its keys are refused." in page
     assert "Unpaid" in page
     assert api.get("/me").status_code == 401
 
-    page = operator_client.post(below(workspace, "resume"), {"reason": "Paid"}, follow=True).content.decode()
-    assert "Acme is resumed. Its keys work again." in page
+    page = admin_client.post(below(workspace, "resume"), {"reason": "Paid"}, follow=True).content.decode()
+    assert "Acme is resumed: its keys work again." in page
     assert api.get("/me").status_code == 200
 
     events = AuditEvent.objects.filter(action__startswith="workspace", via="admin").order_by("id")
@@ -177,9 +177,9 @@ def test_a_workspace_is_suspended_and_resumed_with_an_event_each(
     ]
 
 
-def test_suspending_again_changes_nothing(operator_client: Client, workspace: Workspace) -> None:
+def test_suspending_again_changes_nothing(admin_client: Client, workspace: Workspace) -> None:
     for reason in ("Unpaid", "Other"):
-        operator_client.post(below(workspace, "suspend"), {"reason": reason})
+        admin_client.post(below(workspace, "suspend"), {"reason": reason})
 
     workspace.refresh_from_db()
     assert workspace.suspend_reason == "Unpaid"
@@ -187,26 +187,26 @@ def test_suspending_again_changes_nothing(operator_client: Client, workspace: Wo
 
 
 @pytest.mark.parametrize("verb", ["suspend", "resume"])
-def test_a_reason_is_needed(operator_client: Client, workspace: Workspace, verb: str) -> None:
-    page = operator_client.post(below(workspace, verb), {"reason": " "}).content.decode()
+def test_a_reason_is_required(admin_client: Client, workspace: Workspace, verb: str) -> None:
+    page = admin_client.post(below(workspace, verb), {"reason": " "}).content.decode()
 
     assert "Enter a reason. It is saved with the change." in page
 
 
-def test_a_workspace_that_is_not_there(operator_client: Client, workspace: Workspace) -> None:
-    assert operator_client.get(below(workspace, "suspend").replace("w_5F0", "w_5F1")).status_code == 404
+def test_an_unknown_workspace_is_404(admin_client: Client, workspace: Workspace) -> None:
+    assert admin_client.get(below(workspace, "suspend").replace("w_5F0", "w_5F1")).status_code == 404
 
 
 # ---- the list ----
 
 
-def test_the_list_counts_active_keys_and_leads_on(
-    operator_client: Client, workspace: Workspace, elsewhere: Workspace, django_assert_max_num_queries: Any
+def test_the_list_counts_active_keys_and_links_to_them(
+    admin_client: Client, workspace: Workspace, elsewhere: Workspace, django_assert_max_num_queries: Any
 ) -> None:
     keys = [make_key(workspace)[0] for _ in range(3)]
     keys[0].revoke(by=BY_TEST)
 
-    page = operator_client.get(changelist_url(Workspace))
+    page = admin_client.get(changelist_url(Workspace))
 
     counts = {row.slug: row.active_keys for row in page.context["cl"].result_list}
     assert counts == {"acme": 2, "elsewhere": 0}
@@ -214,22 +214,20 @@ def test_the_list_counts_active_keys_and_leads_on(
     for number in range(20):
         make_key(make_workspace(make_user(f"owner-{number}"), slug=f"more-{number}"))
     with django_assert_max_num_queries(8):
-        operator_client.get(changelist_url(Workspace))
+        admin_client.get(changelist_url(Workspace))
 
 
-def test_a_workspace_of_many_members_opens_with_as_many_queries(
-    operator_client: Client, workspace: Workspace, django_assert_max_num_queries: Any
+def test_the_number_of_queries_does_not_depend_on_the_number_of_members(
+    admin_client: Client, workspace: Workspace, django_assert_max_num_queries: Any
 ) -> None:
     for number in range(30):
         workspace.add_member(make_user(f"person-{number}"), Role.MEMBER, by=BY_TEST)
 
     with django_assert_max_num_queries(12):
-        operator_client.get(change_url(workspace))
+        admin_client.get(change_url(workspace))
 
 
-def test_a_change_of_a_workspace_undoes_nothing_that_was_done_meanwhile(
-    operator_client: Client, workspace: Workspace
-) -> None:
+def test_saving_a_workspace_keeps_changes_that_were_made_meanwhile(admin_client: Client, workspace: Workspace) -> None:
     """Someone else suspends it after the form's request has read it."""
 
     def suspend(sender: Any, instance: Workspace, **_: Any) -> None:
@@ -238,7 +236,7 @@ def test_a_change_of_a_workspace_undoes_nothing_that_was_done_meanwhile(
 
     pre_save.connect(suspend, Workspace)
 
-    operator_client.post(change_url(workspace), sent(workspace, {}, name="Renamed"))
+    admin_client.post(change_url(workspace), sent(workspace, {}, name="Renamed"))
 
     workspace.refresh_from_db()
     assert workspace.name == "Renamed"

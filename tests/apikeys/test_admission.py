@@ -1,4 +1,4 @@
-"""The short way in: what a known key's request costs, and that it is the same as the plain way."""
+"""The fast path: what a request with a warm key costs, and that it decides like `authenticate`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, PATIENCE, Api, committed, database_url, make_key, wait_until
+from tests.helpers import BY_TEST, TIMEOUT, Api, commits, database_url, make_key, wait_until
 from workspaces import quota
 from workspaces.models import Task, Tier, User, Workspace
 
@@ -63,7 +63,7 @@ def test_a_task_reads_the_same_in_the_list_and_alone(api: Api, workspace: Worksp
 
 @on_postgresql
 @pytest.mark.django_db
-def test_a_refused_request_takes_one_statement(warm: Api, workspace: Workspace) -> None:
+def test_a_rejected_request_takes_one_statement(warm: Api, workspace: Workspace) -> None:
     while quota.admit(workspace.pk, workspace.tier).admitted:
         pass
 
@@ -80,7 +80,7 @@ def test_a_refused_request_takes_one_statement(warm: Api, workspace: Workspace) 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("ended", ["revoked", "expired", "suspended"])
-def test_a_known_key_that_has_ended_is_refused_and_counts_nothing(
+def test_a_warm_key_that_is_revoked_expired_or_suspended_is_rejected_and_not_counted(
     ended: str, warm: Api, api_key: ApiKey, workspace: Workspace
 ) -> None:
     if ended == "revoked":
@@ -96,7 +96,7 @@ def test_a_known_key_that_has_ended_is_refused_and_counts_nothing(
 
 
 @pytest.mark.django_db
-def test_a_key_moved_to_another_tier_draws_on_it_from_the_next_request_on(warm: Api, workspace: Workspace) -> None:
+def test_a_new_tier_applies_from_the_next_request_on(warm: Api, workspace: Workspace) -> None:
     workspace.tier = Tier.objects.create(name="small", requests=7, seconds=90, burst_requests=3, burst_seconds=9)
     workspace.save()
 
@@ -107,7 +107,7 @@ def test_a_key_moved_to_another_tier_draws_on_it_from_the_next_request_on(warm: 
 
 
 @pytest.mark.django_db
-def test_what_the_short_way_does_not_read_is_there_when_asked_for(warm: Api, api_key: ApiKey) -> None:
+def test_fields_that_the_fast_path_does_not_load_are_loaded_on_access(warm: Api, api_key: ApiKey) -> None:
     body = warm.get("/me").json()
 
     assert body["apiKeyId"] == api_key.pk
@@ -115,7 +115,7 @@ def test_what_the_short_way_does_not_read_is_there_when_asked_for(warm: Api, api
 
 
 @pytest.mark.django_db
-def test_the_short_way_tells_of_the_workspace_what_the_plain_way_tells(api: Api) -> None:
+def test_the_fast_path_returns_the_same_workspace_as_authenticate(api: Api) -> None:
     plain, short = [api.get("/me").json()["workspace"] for _ in range(2)]
 
     assert short == plain
@@ -123,8 +123,8 @@ def test_the_short_way_tells_of_the_workspace_what_the_plain_way_tells(api: Api)
 
 
 @on_postgresql
-@committed
-def test_who_waited_while_the_last_place_was_taken_is_told_the_true_delay(workspace: Workspace) -> None:
+@commits
+def test_a_request_that_waited_for_the_last_admission_gets_the_exact_delay(workspace: Workspace) -> None:
     """The statement began when there was room, and waited for the quota's row."""
     api = Api(make_key(workspace)[1])
     assert api.get("/me").status_code == 200
@@ -137,7 +137,7 @@ def test_who_waited_while_the_last_place_was_taken_is_told_the_true_delay(worksp
             waiting = threads.submit(asked_in_a_thread, api)
             wait_for_a_lock()
             before = current_delay(workspace.pk, workspace.tier)
-        answer = waiting.result(PATIENCE)
+        answer = waiting.result(TIMEOUT)
 
     assert answer.status_code == 429
     assert '"burst";r=0' in answer.headers["RateLimit"]
@@ -145,8 +145,8 @@ def test_who_waited_while_the_last_place_was_taken_is_told_the_true_delay(worksp
 
 
 @on_postgresql
-@committed
-def test_who_waited_for_the_very_first_admission_is_told_the_true_delay(workspace: Workspace) -> None:
+@commits
+def test_a_request_that_waited_for_the_first_admission_gets_the_exact_delay(workspace: Workspace) -> None:
     """The statement began when there was no row of the quota yet."""
     tier = Tier.objects.create(name="single", requests=1, seconds=60, burst_requests=1, burst_seconds=60)
     Workspace.objects.filter(pk=workspace.pk).update(tier=tier)
@@ -160,7 +160,7 @@ def test_who_waited_for_the_very_first_admission_is_told_the_true_delay(workspac
             waiting = threads.submit(asked_in_a_thread, api)
             wait_for_a_lock()
             before = current_delay(workspace.pk, tier)
-        answer = waiting.result(PATIENCE)
+        answer = waiting.result(TIMEOUT)
 
     assert answer.status_code == 429
     assert before >= int(answer.headers["Retry-After"]) >= current_delay(workspace.pk, tier)
@@ -181,7 +181,7 @@ def wait_for_a_lock() -> None:
 
 
 @on_postgresql
-@committed
+@commits
 def test_connections_outlive_a_migration_that_changes_a_column(workspace: Workspace) -> None:
     """PostgreSQL refuses a prepared statement whose columns have changed their type since."""
     api = Api(make_key(workspace)[1])

@@ -1,4 +1,4 @@
-"""Table 1: mutations of a good key. Each gets the same refusal, to the byte, so that none of them tells anything."""
+"""Table 1: mutations of a valid key. All get the same 401, byte for byte, so that it reveals nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Keys:
 
 
 @pytest.fixture
-def made(secret: str, workspace: Workspace, elsewhere: Workspace) -> Keys:
+def known(secret: str, workspace: Workspace, elsewhere: Workspace) -> Keys:
     revoked, revoked_secret = make_key(workspace, "Revoked")
     revoked.revoke(by=BY_TEST)
     expired, expired_secret = make_key(workspace, "Expired", expires_at=timezone.now() + timedelta(days=1))
@@ -56,91 +56,91 @@ SECRET = slice(17, 60)
 
 MUTATIONS: dict[str, Callable[[Keys], str]] = {
     # changed
-    "lower case": lambda made: made.good.lower(),
-    "upper case": lambda made: made.good.upper(),
-    "swapped case": lambda made: made.good.swapcase(),
-    "another mark": lambda made: "two" + made.good[3:],
-    "mark in capitals": lambda made: "ONE" + made.good[3:],
-    "first letter of the id changed": lambda made: made.good[:4] + other_letter(made.good[4]) + made.good[5:],
-    "a letter of the secret changed": lambda made: made.good[:30] + other_letter(made.good[30]) + made.good[31:],
-    "last letter changed": lambda made: made.good[:-1] + other_letter(made.good[-1]),
-    "wrong checksum": lambda made: made.good[:-6] + ("000000" if made.good[-6:] != "000000" else "000001"),
-    "reversed": lambda made: made.good[::-1],
+    "lower case": lambda known: known.good.lower(),
+    "upper case": lambda known: known.good.upper(),
+    "swapped case": lambda known: known.good.swapcase(),
+    "another mark": lambda known: "two" + known.good[3:],
+    "mark in capitals": lambda known: "ONE" + known.good[3:],
+    "first letter of the id changed": lambda known: known.good[:4] + other_letter(known.good[4]) + known.good[5:],
+    "a letter of the secret changed": lambda known: known.good[:30] + other_letter(known.good[30]) + known.good[31:],
+    "last letter changed": lambda known: known.good[:-1] + other_letter(known.good[-1]),
+    "wrong checksum": lambda known: known.good[:-6] + ("000000" if known.good[-6:] != "000000" else "000001"),
+    "reversed": lambda known: known.good[::-1],
     # cut
-    "nothing": lambda made: "",
-    "the mark alone": lambda made: "one_",
-    "the id alone": lambda made: made.good[ID],
-    "id and separators": lambda made: made.good[:17],
-    "masked": lambda made: made.good[:17] + "...",
-    "without the mark": lambda made: made.good[4:],
-    "without the checksum": lambda made: made.good[:-6],
-    "without the first character": lambda made: made.good[1:],
-    "without the last character": lambda made: made.good[:-1],
-    "without separators": lambda made: made.good.replace("_", ""),
+    "nothing": lambda known: "",
+    "the mark alone": lambda known: "one_",
+    "the id alone": lambda known: known.good[ID],
+    "id and separators": lambda known: known.good[:17],
+    "masked": lambda known: known.good[:17] + "...",
+    "without the mark": lambda known: known.good[4:],
+    "without the checksum": lambda known: known.good[:-6],
+    "without the first character": lambda known: known.good[1:],
+    "without the last character": lambda known: known.good[:-1],
+    "without separators": lambda known: known.good.replace("_", ""),
     # extended
-    "one character more": lambda made: made.good + "A",
-    "a checksum more": lambda made: made.good + keys.checksum(made.good),
-    "one character before": lambda made: "A" + made.good,
-    "twice in one": lambda made: made.good * 2,
-    "twice, with a space": lambda made: f"{made.good} {made.good}",
-    "two good keys, with a space": lambda made: f"{made.good} {made.second}",
-    "two good keys, with a comma": lambda made: f"{made.good}, {made.second}",
-    "as two headers are joined": lambda made: f"{made.good},Bearer {made.good}",
-    "scheme twice": lambda made: f"Bearer {made.good}",
-    "a parameter after it": lambda made: f'{made.good};realm="onehorizon"',
-    "huge": lambda made: made.good + "A" * 100_000,
-    "huge and well-formed nowhere": lambda made: "one_" * 25_000,
+    "one character more": lambda known: known.good + "A",
+    "a checksum more": lambda known: known.good + keys.checksum(known.good),
+    "one character before": lambda known: "A" + known.good,
+    "twice in one": lambda known: known.good * 2,
+    "twice, with a space": lambda known: f"{known.good} {known.good}",
+    "two good keys, with a space": lambda known: f"{known.good} {known.second}",
+    "two good keys, with a comma": lambda known: f"{known.good}, {known.second}",
+    "as two headers are joined": lambda known: f"{known.good},Bearer {known.good}",
+    "scheme twice": lambda known: f"Bearer {known.good}",
+    "a parameter after it": lambda known: f'{known.good};realm="onehorizon"',
+    "huge": lambda known: known.good + "A" * 100_000,
+    "huge and well-formed nowhere": lambda known: "one_" * 25_000,
     # white space and wrapping
-    "a space inside": lambda made: made.good[:20] + " " + made.good[20:],
-    "a tab inside": lambda made: made.good[:20] + "\t" + made.good[20:],
-    "a line end after it": lambda made: made.good + "\n.",
-    "a no-break space after it": lambda made: made.good + "\xa0",
-    "a no-break space before it": lambda made: "\xa0" + made.good,
-    "a separator control after it": lambda made: made.good + "\x1f",
-    "double quotes": lambda made: f'"{made.good}"',
-    "single quotes": lambda made: f"'{made.good}'",
-    "backquotes": lambda made: f"`{made.good}`",
-    "angle brackets": lambda made: f"<{made.good}>",
-    "percent-encoded": lambda made: made.good.replace("_", "%5F"),
-    "base64": lambda made: base64.b64encode(made.good.encode()).decode(),
+    "a space inside": lambda known: known.good[:20] + " " + known.good[20:],
+    "a tab inside": lambda known: known.good[:20] + "\t" + known.good[20:],
+    "a line end after it": lambda known: known.good + "\n.",
+    "a no-break space after it": lambda known: known.good + "\xa0",
+    "a no-break space before it": lambda known: "\xa0" + known.good,
+    "a separator control after it": lambda known: known.good + "\x1f",
+    "double quotes": lambda known: f'"{known.good}"',
+    "single quotes": lambda known: f"'{known.good}'",
+    "backquotes": lambda known: f"`{known.good}`",
+    "angle brackets": lambda known: f"<{known.good}>",
+    "percent-encoded": lambda known: known.good.replace("_", "%5F"),
+    "base64": lambda known: base64.b64encode(known.good.encode()).decode(),
     # other characters
-    "non-ASCII letter": lambda made: made.good[:20] + "é" + made.good[21:],
-    "non-ASCII, as UTF-8 arrives": lambda made: made.good[:20] + "ö".encode().decode("latin-1") + made.good[22:],
-    "full-width mark": lambda made: "\uff4f" + made.good[1:],
-    "an Arabic digit": lambda made: made.good[:20] + "٣" + made.good[21:],
-    "NUL inside": lambda made: made.good[:20] + "\0" + made.good[21:],
-    "NUL after it": lambda made: made.good + "\0",
-    "SQL": lambda made: f"{made.good}' OR '1'='1",
-    "a wildcard": lambda made: "one_%_%",
+    "non-ASCII letter": lambda known: known.good[:20] + "é" + known.good[21:],
+    "non-ASCII, as UTF-8 arrives": lambda known: known.good[:20] + "ö".encode().decode("latin-1") + known.good[22:],
+    "full-width mark": lambda known: "\uff4f" + known.good[1:],
+    "an Arabic digit": lambda known: known.good[:20] + "٣" + known.good[21:],
+    "NUL inside": lambda known: known.good[:20] + "\0" + known.good[21:],
+    "NUL after it": lambda known: known.good + "\0",
+    "SQL": lambda known: f"{known.good}' OR '1'='1",
+    "a wildcard": lambda known: "one_%_%",
     # well-formed, and nobody's
-    "a made-up secret for a real id": lambda made: well_formed(made.good[ID], "A" * 43),
-    "a real secret for a made-up id": lambda made: well_formed("0" * 12, made.good[SECRET]),
-    "a real id in another case": lambda made: well_formed(made.good[ID].swapcase(), made.good[SECRET]),
-    "a real secret in another case": lambda made: well_formed(made.good[ID], made.good[SECRET].swapcase()),
-    "a real secret but its last letter": lambda made: well_formed(
-        made.good[ID], made.good[SECRET][:-1] + other_letter(made.good[59])
+    "a made-up secret for a real id": lambda known: well_formed(known.good[ID], "A" * 43),
+    "a real secret for a made-up id": lambda known: well_formed("0" * 12, known.good[SECRET]),
+    "a real id in another case": lambda known: well_formed(known.good[ID].swapcase(), known.good[SECRET]),
+    "a real secret in another case": lambda known: well_formed(known.good[ID], known.good[SECRET].swapcase()),
+    "a real secret but its last letter": lambda known: well_formed(
+        known.good[ID], known.good[SECRET][:-1] + other_letter(known.good[59])
     ),
-    "an id and a secret never issued": lambda made: keys.generate().secret,
-    "another key's secret spliced on": lambda made: made.good[:17] + made.second[17:],
-    "another key's secret, checksum right": lambda made: well_formed(made.good[ID], made.second[SECRET]),
-    "another workspace's secret, checksum right": lambda made: well_formed(made.good[ID], made.elsewhere[SECRET]),
-    "an id of a revoked key with a live secret": lambda made: well_formed(made.revoked[ID], made.good[SECRET]),
-    "all zeros": lambda made: well_formed("0" * 12, "0" * 43),
+    "an id and a secret never issued": lambda known: keys.generate().secret,
+    "another key's secret spliced on": lambda known: known.good[:17] + known.second[17:],
+    "another key's secret, checksum right": lambda known: well_formed(known.good[ID], known.second[SECRET]),
+    "another workspace's secret, checksum right": lambda known: well_formed(known.good[ID], known.elsewhere[SECRET]),
+    "an id of a revoked key with a live secret": lambda known: well_formed(known.revoked[ID], known.good[SECRET]),
+    "all zeros": lambda known: well_formed("0" * 12, "0" * 43),
     # ended
-    "revoked": lambda made: made.revoked,
-    "expired": lambda made: made.expired,
+    "revoked": lambda known: known.revoked,
+    "expired": lambda known: known.expired,
     # other kinds of credentials
-    "an OAuth-like token": lambda made: "mF_9.B5f-4.1JqM",
-    "a JWT": lambda made: "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ3XzEifQ.",
-    "an object's id": lambda made: "key_01jbx5w3f8q9r2t4v6y8z0a1c3",
+    "an OAuth-like token": lambda known: "mF_9.B5f-4.1JqM",
+    "a JWT": lambda known: "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ3XzEifQ.",
+    "an object's id": lambda known: "key_01jbx5w3f8q9r2t4v6y8z0a1c3",
 }
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
-def test_every_mutation_of_a_good_key_is_refused_alike(
-    mutation: Callable[[Keys], str], made: Keys, workspace: Workspace
+def test_every_mutation_of_a_valid_key_gets_the_same_401(
+    mutation: Callable[[Keys], str], known: Keys, workspace: Workspace
 ) -> None:
-    token = mutation(made)
+    token = mutation(known)
 
     response = Api(Authorization=f"Bearer {token}").get("/me")
 
@@ -161,20 +161,20 @@ def nothing_counted(workspace: Workspace) -> bool:
     return [window.remaining for window in status.windows] == [200, 40]
 
 
-def test_the_unmutated_keys_are_all_good(made: Keys) -> None:
-    assert [Api(secret).get("/me").status_code for secret in (made.good, made.second, made.elsewhere)] == [200] * 3
+def test_the_unmutated_keys_are_valid(known: Keys) -> None:
+    assert [Api(secret).get("/me").status_code for secret in (known.good, known.second, known.elsewhere)] == [200] * 3
 
 
 @pytest.mark.parametrize("path", ["/me", "/workspaces/current/tasks", "/workspaces/current", "/nowhere"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
-def test_a_refusal_is_the_same_whatever_was_asked(method: str, path: str, made: Keys) -> None:
-    response = Api(made.revoked).request(method, path, {})
+def test_every_endpoint_rejects_an_invalid_key_with_the_same_response(method: str, path: str, known: Keys) -> None:
+    response = Api(known.revoked).request(method, path, {})
 
     assert (response.status_code, response.content) == (401, REFUSED)
 
 
 @pytest.mark.parametrize("header", ["Bearer", "bearer", "Bearer ", "Bearer    ", " Bearer "])
-def test_the_scheme_without_a_key_is_an_invalid_one(header: str, made: Keys) -> None:
+def test_the_scheme_without_a_key_is_an_invalid_token(header: str, known: Keys) -> None:
     response = Api(Authorization=header).get("/me")
 
     assert (response.status_code, response.content) == (401, REFUSED)
@@ -187,7 +187,7 @@ def test_the_case_of_the_scheme_does_not_matter(scheme: str, secret: str) -> Non
 
 
 @pytest.mark.parametrize("around", ["{} ", " {}", "  {}  ", "{}\t"])
-def test_white_space_around_the_header_value_is_no_part_of_it(around: str, secret: str) -> None:
+def test_white_space_around_the_header_value_is_ignored(around: str, secret: str) -> None:
     assert Api(Authorization=around.format(f"Bearer {secret}")).get("/me").status_code == 200
 
 
@@ -214,7 +214,7 @@ OTHER_CREDENTIALS: dict[str, Callable[[str], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("headers", OTHER_CREDENTIALS.values(), ids=OTHER_CREDENTIALS.keys())
-def test_whoever_sends_no_bearer_token_is_asked_for_one(
+def test_a_request_without_a_bearer_token_gets_a_challenge(
     headers: Callable[[str], dict[str, str]], secret: str, workspace: Workspace
 ) -> None:
     response = Api(**headers(secret)).get("/me")
@@ -257,7 +257,7 @@ def test_a_key_in_a_form_is_not_read(secret: str) -> None:
     assert response["WWW-Authenticate"] == CHALLENGE
 
 
-def test_a_made_up_secret_for_a_real_id_never_reaches_argon2(api_key: ApiKey) -> None:
+def test_an_invented_secret_for_a_real_key_id_never_reaches_argon2(api_key: ApiKey) -> None:
     """Were it asked, Argon2 would say yes, and leave a proof: the stored hash is made to be the invented secret's."""
     invented = well_formed(api_key.key_id, "A" * 43)
     ApiKey.objects.filter(pk=api_key.pk).update(hash=hashing.hash_secret(invented))
@@ -266,14 +266,14 @@ def test_a_made_up_secret_for_a_real_id_never_reaches_argon2(api_key: ApiKey) ->
     assert len(hashing.proofs) == 0
 
 
-def test_a_right_fingerprint_does_not_do_without_the_hash(api_key: ApiKey) -> None:
+def test_a_matching_fingerprint_is_not_enough_without_the_hash(api_key: ApiKey) -> None:
     invented = well_formed(api_key.key_id, "A" * 43)
     ApiKey.objects.filter(pk=api_key.pk).update(fingerprint=hashing.fingerprint(invented))
 
     assert Api(invented).get("/me").status_code == 401
 
 
-def test_a_proof_does_not_outlive_the_hash_it_was_made_for(api: Api, api_key: ApiKey) -> None:
+def test_a_proof_is_invalid_once_the_hash_has_changed(api: Api, api_key: ApiKey) -> None:
     assert api.get("/me").status_code == 200
 
     ApiKey.objects.filter(pk=api_key.pk).update(hash=hashing.hash_secret(keys.generate().secret))
@@ -282,7 +282,7 @@ def test_a_proof_does_not_outlive_the_hash_it_was_made_for(api: Api, api_key: Ap
 
 
 @pytest.mark.parametrize("hash_", ["", "garbage", "$argon2id$v=19$m=64,t=1,p=1$AAAA$AAAA", "pbkdf2_sha256$1$a$b"])
-def test_a_damaged_hash_refuses_like_a_wrong_key(hash_: str, api: Api, api_key: ApiKey) -> None:
+def test_a_damaged_hash_rejects_the_key_like_a_wrong_secret(hash_: str, api: Api, api_key: ApiKey) -> None:
     ApiKey.objects.filter(pk=api_key.pk).update(hash=hash_)
 
     response = api.get("/me")
@@ -290,7 +290,7 @@ def test_a_damaged_hash_refuses_like_a_wrong_key(hash_: str, api: Api, api_key: 
     assert (response.status_code, response.content) == (401, REFUSED)
 
 
-def test_a_key_is_refused_from_the_request_after_its_revocation_on(api: Api, api_key: ApiKey) -> None:
+def test_a_key_is_rejected_from_the_first_request_after_its_revocation(api: Api, api_key: ApiKey) -> None:
     assert api.get("/me").status_code == 200
 
     api_key.revoke(by=BY_TEST)
@@ -298,7 +298,7 @@ def test_a_key_is_refused_from_the_request_after_its_revocation_on(api: Api, api
     assert (api.get("/me").status_code, api.get("/me").content) == (401, REFUSED)
 
 
-def test_a_key_is_refused_from_the_moment_of_its_expiry_on(api: Api, api_key: ApiKey) -> None:
+def test_a_key_is_rejected_from_the_moment_of_its_expiry(api: Api, api_key: ApiKey) -> None:
     ApiKey.objects.filter(pk=api_key.pk).update(expires_at=timezone.now() + timedelta(minutes=1))
     assert api.get("/me").status_code == 200
 

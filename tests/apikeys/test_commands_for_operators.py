@@ -37,21 +37,21 @@ def from_stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
 
 
-def test_a_made_key_as_json(workspace: Workspace) -> None:
-    made = json.loads(run("create_api_key", "acme", "--description", "CI", "--expires-at", "2999-01-31", "--json"))
+def test_create_api_key_prints_json(workspace: Workspace) -> None:
+    created = json.loads(run("create_api_key", "acme", "--description", "CI", "--expires-at", "2999-01-31", "--json"))
 
-    assert set(made) == SHAPE | {"secret"}
-    assert made["expiresAt"] == "2999-01-31T00:00:00Z"
-    assert Api(made["secret"]).get("/me").json()["apiKeyId"] == made["apiKeyId"]
+    assert set(created) == SHAPE | {"secret"}
+    assert created["expiresAt"] == "2999-01-31T00:00:00Z"
+    assert Api(created["secret"]).get("/me").json()["apiKeyId"] == created["apiKeyId"]
 
 
-def test_a_made_keys_secret_alone(workspace: Workspace) -> None:
+def test_create_api_key_prints_the_secret_alone(workspace: Workspace) -> None:
     secret = run("create_api_key", workspace.pk, "--description", "CI").strip()
 
     assert Api(secret).get("/me").status_code == 200
 
 
-def test_the_list_as_json(workspace: Workspace, api_key: ApiKey, secret: str) -> None:
+def test_list_api_keys_prints_json(workspace: Workspace, api_key: ApiKey, secret: str) -> None:
     other = make_key(workspace, "Other")[0]
     run("revoke_api_key", other.pk, "--reason", "Unused")
 
@@ -67,39 +67,39 @@ def test_the_list_as_json(workspace: Workspace, api_key: ApiKey, secret: str) ->
     assert secret[17:40] not in text
 
 
-def test_the_list_as_text(api_key: ApiKey) -> None:
+def test_list_api_keys_prints_text(api_key: ApiKey) -> None:
     assert f"{api_key.pk}  {api_key.masked}  active" in run("list_api_keys", "acme")
 
 
 @pytest.mark.parametrize("form", ["{secret}", "{masked}", "{id}"])
-def test_a_key_is_revoked_by_what_standard_input_says(
+def test_revoke_api_key_reads_the_key_from_standard_input(
     api_key: ApiKey, secret: str, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = form.format(secret=secret, masked=api_key.masked, id=api_key.pk)
     from_stdin(monkeypatch, f"{text}\n")
 
-    told = run("revoke_api_key", "-", "--reason", "Leaked")
+    outputs = run("revoke_api_key", "-", "--reason", "Leaked")
 
     api_key.refresh_from_db()
-    assert told == f"Revoked {api_key.masked} (CI, production) of Acme.\n"
+    assert outputs == f"Revoked {api_key.masked} (CI, production) of Acme.\n"
     assert api_key.revoke_reason == "Leaked"
 
 
-def test_a_revocation_as_json_says_whether_it_changed_anything(api_key: ApiKey) -> None:
-    told: list[dict[str, Any]] = [json.loads(run("revoke_api_key", api_key.pk, "--json")) for _ in range(2)]
+def test_revoke_api_key_prints_json_that_says_whether_anything_changed(api_key: ApiKey) -> None:
+    outputs: list[dict[str, Any]] = [json.loads(run("revoke_api_key", api_key.pk, "--json")) for _ in range(2)]
 
-    assert [each.pop("changed") for each in told] == [True, False]
-    assert all(each["status"] == "revoked" for each in told)
+    assert [output.pop("changed") for output in outputs] == [True, False]
+    assert all(output["status"] == "revoked" for output in outputs)
 
 
-def test_a_key_that_is_not_there_is_said(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_key_is_an_error(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from_stdin(monkeypatch, "one_000000000000_…\n")
     with pytest.raises(CommandError, match="No API key matches"):
         run("revoke_api_key", "-")
 
 
 @pytest.mark.parametrize("reason", ["x" * 201, "two\nlines", "it was {secret}"])
-def test_a_reason_that_cannot_be_kept_is_refused(api_key: ApiKey, secret: str, reason: str) -> None:
+def test_an_invalid_reason_is_an_error(api_key: ApiKey, secret: str, reason: str) -> None:
     with pytest.raises(CommandError, match="reason: "):
         run("revoke_api_key", api_key.pk, "--reason", reason.format(secret=secret))
 
@@ -107,6 +107,6 @@ def test_a_reason_that_cannot_be_kept_is_refused(api_key: ApiKey, secret: str, r
     assert api_key.revoked_at is None
 
 
-def test_a_workspace_that_is_not_there_is_said() -> None:
+def test_an_unknown_workspace_is_an_error() -> None:
     with pytest.raises(CommandError, match="no workspace with the id or slug 'nowhere'"):
         run("list_api_keys", "nowhere")

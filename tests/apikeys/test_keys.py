@@ -1,4 +1,4 @@
-"""The bearer string, as arithmetic: what is generated parses, and nothing that differs by a character does."""
+"""The format of the bearer string: generated keys parse, and keys with any changed character don't."""
 
 import re
 import subprocess
@@ -41,10 +41,10 @@ def test_a_double_click_selects_all_of_a_key() -> None:
 
 
 def test_one_pattern_finds_a_key_in_a_leak() -> None:
-    found = keys.PATTERN.search(f"https://ci.example/?token={GOOD}&job=7")
+    match = keys.PATTERN.search(f"https://ci.example/?token={GOOD}&job=7")
 
-    assert found is not None
-    assert found[0] == GOOD
+    assert match is not None
+    assert match[0] == GOOD
 
 
 @given(generated)
@@ -53,59 +53,59 @@ def test_a_generated_key_parses_to_its_own_id(key: keys.GeneratedKey) -> None:
 
 
 def test_ten_thousand_keys_have_as_many_ids_and_secrets() -> None:
-    made = [keys.generate() for _ in range(10_000)]
+    generated = [keys.generate() for _ in range(10_000)]
 
-    assert len({key.key_id for key in made}) == 10_000
-    assert len({key.secret for key in made}) == 10_000
+    assert len({key.key_id for key in generated}) == 10_000
+    assert len({key.secret for key in generated}) == 10_000
 
 
-def test_every_place_of_id_and_secret_varies_over_the_alphabet() -> None:
-    made = [keys.generate().secret for _ in range(2_000)]
+def test_every_position_of_id_and_secret_uses_the_whole_alphabet() -> None:
+    generated = [keys.generate().secret for _ in range(2_000)]
 
-    for place in [*range(4, 16), *range(18, 60)]:
-        assert {secret[place] for secret in made} == set(keys.ALPHABET)
+    for position in [*range(4, 16), *range(18, 60)]:
+        assert {secret[position] for secret in generated} == set(keys.ALPHABET)
 
 
 @given(generated, st.data())
-def test_any_changed_character_is_refused(key: keys.GeneratedKey, data: st.DataObject) -> None:
-    place = data.draw(st.integers(0, len(key.secret) - 1))
-    replacement = data.draw((base62 | st.characters()).filter(lambda character: character != key.secret[place]))
+def test_any_changed_character_is_rejected(key: keys.GeneratedKey, data: st.DataObject) -> None:
+    position = data.draw(st.integers(0, len(key.secret) - 1))
+    replacement = data.draw((base62 | st.characters()).filter(lambda character: character != key.secret[position]))
 
-    assert keys.parse(key.secret[:place] + replacement + key.secret[place + 1 :]) is None
+    assert keys.parse(key.secret[:position] + replacement + key.secret[position + 1 :]) is None
 
 
 @given(generated, st.integers(0, 64))
-def test_two_swapped_neighbours_are_refused(key: keys.GeneratedKey, place: int) -> None:
-    first, second = key.secret[place], key.secret[place + 1]
+def test_two_swapped_neighbours_are_rejected(key: keys.GeneratedKey, position: int) -> None:
+    first, second = key.secret[position], key.secret[position + 1]
 
-    swapped = key.secret[:place] + second + first + key.secret[place + 2 :]
+    swapped = key.secret[:position] + second + first + key.secret[position + 2 :]
 
     assert keys.parse(swapped) == (key.key_id if first == second else None)
 
 
 @pytest.mark.parametrize("length", range(len(GOOD)))
-def test_a_cut_key_is_refused_wherever_it_is_cut(length: int) -> None:
+def test_a_truncated_key_is_rejected_at_any_length(length: int) -> None:
     assert keys.parse(GOOD[:length]) is None
     assert keys.parse(GOOD[len(GOOD) - length :]) is None
 
 
 @given(generated, st.text(base62, min_size=1) | st.text(min_size=1))
-def test_an_extended_key_is_refused_at_either_end(key: keys.GeneratedKey, more: str) -> None:
+def test_a_key_with_extra_characters_at_either_end_is_rejected(key: keys.GeneratedKey, more: str) -> None:
     assert keys.parse(key.secret + more) is None
     assert keys.parse(more + key.secret) is None
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", " ", "\0", "\u2028"])
-def test_a_line_end_is_no_part_of_a_key(end: str) -> None:
+def test_a_key_with_a_line_end_is_rejected(end: str) -> None:
     assert keys.parse(GOOD + end) is None
 
 
-def test_digits_of_other_scripts_are_no_base62() -> None:
+def test_digits_of_other_scripts_are_rejected() -> None:
     assert keys.parse(GOOD.replace("8", "٨")) is None
 
 
 @given(st.text())
-def test_whatever_else_is_sent_is_refused_without_an_error(text: str) -> None:
+def test_any_other_text_is_rejected_without_an_exception(text: str) -> None:
     assert keys.parse(text) is None
 
 

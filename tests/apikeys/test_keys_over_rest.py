@@ -24,10 +24,10 @@ def person(admin: User, workspace: Workspace) -> Api:
 
 
 def test_creating_a_key_shows_its_secret_once(person: Api, workspace: Workspace, admin: User) -> None:
-    made = person.post(KEYS, {"description": "  CI, production "})
+    created = person.post(KEYS, {"description": "  CI, production "})
 
-    assert made.status_code == 201
-    body = made.json()
+    assert created.status_code == 201
+    body = created.json()
     secret = body.pop("secret")
     assert Api(secret).get("/me").json()["workspace"]["workspaceId"] == workspace.pk
     assert body == person.get(f"{KEYS}/{body['apiKeyId']}").json() | {"lastUsedAt": None}
@@ -60,7 +60,7 @@ def test_changes_are_audited_with_the_person_and_the_api(person: Api, admin: Use
     ]
 
 
-def test_the_list_is_of_active_keys_unless_another_status_is_asked_for(person: Api, workspace: Workspace) -> None:
+def test_the_list_has_active_keys_unless_another_status_is_requested(person: Api, workspace: Workspace) -> None:
     for status in ("active", "revoked", "expired"):
         make_key(workspace, status)
     ApiKey.objects.get(description="revoked").revoke(by=BY_TEST)
@@ -88,14 +88,14 @@ def test_a_secret_sent_as_a_status_is_not_echoed(person: Api, secret: str) -> No
     assert response.json()["errors"] == {"status": ["This must be one of: active, revoked, expired, all."]}
 
 
-def test_renaming_without_a_body_is_refused(person: Api, api_key: ApiKey) -> None:
+def test_renaming_without_a_body_is_rejected(person: Api, api_key: ApiKey) -> None:
     response = person.request("PATCH", f"{KEYS}/{api_key.pk}")
 
     assert response.status_code == 400
     assert response.json()["errors"] == {"body": ["This must be a JSON object."]}
 
 
-def test_the_list_takes_the_same_queries_however_many_keys(
+def test_the_number_of_queries_does_not_depend_on_the_number_of_keys(
     person: Api, workspace: Workspace, django_assert_num_queries: Any
 ) -> None:
     for number in range(3):
@@ -137,7 +137,7 @@ def test_revoking(person: Api, api: Api, api_key: ApiKey, admin: User) -> None:
         ([], ["body"]),
     ],
 )
-def test_a_bad_body_makes_no_key(person: Api, body: Any, fields: list[str]) -> None:
+def test_an_invalid_body_creates_no_key(person: Api, body: Any, fields: list[str]) -> None:
     answer = person.post(KEYS, body)
 
     assert answer.status_code == 400
@@ -145,7 +145,7 @@ def test_a_bad_body_makes_no_key(person: Api, body: Any, fields: list[str]) -> N
     assert not ApiKey.objects.exists()
 
 
-def test_a_description_can_not_hold_a_key(person: Api, api_key: ApiKey, secret: str) -> None:
+def test_a_description_can_not_contain_a_key(person: Api, api_key: ApiKey, secret: str) -> None:
     for described in (secret, f"was {secret[:30]}"):
         for answer in (
             person.post(KEYS, {"description": described}),
@@ -159,9 +159,9 @@ def test_a_description_can_not_hold_a_key(person: Api, api_key: ApiKey, secret: 
 def test_an_expiry(person: Api) -> None:
     at = (timezone.now() + timedelta(days=1)).replace(microsecond=0)
 
-    made = person.post(KEYS, {"description": "CI", "expiresAt": at.isoformat()})
+    created = person.post(KEYS, {"description": "CI", "expiresAt": at.isoformat()})
 
-    assert made.json()["expiresAt"] == at.isoformat().replace("+00:00", "Z")
+    assert created.json()["expiresAt"] == at.isoformat().replace("+00:00", "Z")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_an_expiry(person: Api) -> None:
         4070908800,
     ],
 )
-def test_an_expiry_that_is_not_as_rfc_3339_has_it(person: Api, time: Any) -> None:
+def test_an_expiry_that_is_not_in_rfc_3339_format_is_rejected(person: Api, time: Any) -> None:
     answer = person.post(KEYS, {"description": "CI", "expiresAt": time})
 
     assert answer.status_code == 400
@@ -187,7 +187,7 @@ def test_an_expiry_that_is_not_as_rfc_3339_has_it(person: Api, time: Any) -> Non
 
 
 @pytest.mark.parametrize("time", ["2099-01-01t00:00:00z", "2099-01-01T01:30:00.25+01:30"])
-def test_an_expiry_in_another_of_its_forms(person: Api, time: str) -> None:
+def test_an_expiry_in_other_forms_of_rfc_3339_is_accepted(person: Api, time: str) -> None:
     assert (
         person.post(KEYS, {"description": "CI", "expiresAt": time})
         .json()["expiresAt"]
@@ -206,19 +206,19 @@ def test_the_twenty_first_key(person: Api, workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize("api_key_id", ["key_unknown", "key_00000000000000000000000000", "x"])
-def test_a_key_that_is_not_there(person: Api, elsewhere: Workspace, api_key_id: str) -> None:
+def test_an_unknown_key_is_404(person: Api, elsewhere: Workspace, api_key_id: str) -> None:
     for method in ("GET", "PATCH", "DELETE"):
         assert person.request(method, f"{KEYS}/{api_key_id}").status_code == 404
 
 
-def test_another_workspaces_key_is_not_there_either(person: Api, elsewhere: Workspace) -> None:
+def test_a_key_of_another_workspace_is_404(person: Api, elsewhere: Workspace) -> None:
     theirs = make_key(elsewhere)[0]
 
     for method in ("GET", "PATCH", "DELETE"):
         assert person.request(method, f"{KEYS}/{theirs.pk}").status_code == 404
 
 
-def test_an_admin_demoted_a_second_ago_makes_no_key(person: Api, workspace: Workspace, admin: User) -> None:
+def test_an_admin_who_was_just_demoted_creates_no_key(person: Api, workspace: Workspace, admin: User) -> None:
     workspace.memberships.get(user=admin).change_role(Role.MEMBER, by=BY_TEST)
 
     assert person.post(KEYS, {"description": "CI"}).status_code == 403
@@ -227,13 +227,13 @@ def test_an_admin_demoted_a_second_ago_makes_no_key(person: Api, workspace: Work
 # ---- Idempotency-Key ----
 
 
-def again(person: Api, body: dict[str, Any], key: str = "8e03978e", path: str = KEYS) -> Any:
+def post_with_key(person: Api, body: dict[str, Any], key: str = "8e03978e", path: str = KEYS) -> Any:
     return person.post(path, body, headers={"Idempotency-Key": key})
 
 
-def test_a_repeated_request_makes_one_key_and_says_that_its_secret_was_shown(person: Api) -> None:
-    first = again(person, {"description": "CI"})
-    second = again(person, {"description": " CI ", "expiresAt": None})
+def test_a_repeated_request_creates_one_key_and_says_that_its_secret_was_shown(person: Api) -> None:
+    first = post_with_key(person, {"description": "CI"})
+    second = post_with_key(person, {"description": " CI ", "expiresAt": None})
 
     assert (first.status_code, second.status_code) == (201, 200)
     assert second["Idempotent-Replayed"] == "true"
@@ -245,11 +245,11 @@ def test_a_repeated_request_makes_one_key_and_says_that_its_secret_was_shown(per
 
 
 def test_a_repeated_request_is_answered_after_the_key_was_renamed_and_revoked(person: Api) -> None:
-    api_key_id = again(person, {"description": "CI"}).json()["apiKeyId"]
+    api_key_id = post_with_key(person, {"description": "CI"}).json()["apiKeyId"]
     person.patch(f"{KEYS}/{api_key_id}", {"description": "Deploys"})
     person.delete(f"{KEYS}/{api_key_id}")
 
-    assert again(person, {"description": "CI"}).json()["status"] == "revoked"
+    assert post_with_key(person, {"description": "CI"}).json()["status"] == "revoked"
 
 
 def test_a_repeated_request_is_answered_after_the_key_has_expired(
@@ -257,10 +257,10 @@ def test_a_repeated_request_is_answered_after_the_key_has_expired(
 ) -> None:
     monkeypatch.setattr(ids, "_last", ids._last)  # no other test's ids are from the future
     body = {"description": "CI", "expiresAt": (timezone.now() + timedelta(hours=1)).isoformat()}
-    first = again(person, body)
+    first = post_with_key(person, body)
 
     with time_machine.travel(timezone.now() + timedelta(hours=2)):
-        second = again(Api(make_token(admin)), body)
+        second = post_with_key(Api(make_token(admin)), body)
 
     assert (first.status_code, second.status_code) == (201, 200)
     assert second.json()["apiKeyId"] == first.json()["apiKeyId"]
@@ -268,10 +268,10 @@ def test_a_repeated_request_is_answered_after_the_key_has_expired(
 
 
 @pytest.mark.parametrize("body", [{"description": "CD"}, {"description": "CI", "expiresAt": "2099-01-01T00:00:00Z"}])
-def test_the_same_header_with_another_body(person: Api, body: dict[str, Any]) -> None:
-    again(person, {"description": "CI"})
+def test_the_same_idempotency_key_with_another_body_is_422(person: Api, body: dict[str, Any]) -> None:
+    post_with_key(person, {"description": "CI"})
 
-    answer = again(person, body)
+    answer = post_with_key(person, body)
 
     assert answer.status_code == 422
     assert answer.json() == {
@@ -281,30 +281,30 @@ def test_the_same_header_with_another_body(person: Api, body: dict[str, Any]) ->
     assert ApiKey.objects.count() == 1
 
 
-def test_the_header_is_the_persons_own_in_each_workspace(
+def test_an_idempotency_key_belongs_to_one_person_and_one_workspace(
     person: Api, owner: User, admin: User, elsewhere: Workspace
 ) -> None:
     elsewhere.add_member(admin, Role.ADMIN, by=BY_TEST)
     admin.choose(elsewhere)
-    made = [
-        again(person, {"description": "CI"}),
-        again(Api(make_token(owner)), {"description": "CI"}),
-        again(person, {"description": "CI"}, path=f"/workspaces/{owner.workspaces.get().pk}/api-keys"),
-        again(person, {"description": "CI"}, key="another"),
+    created = [
+        post_with_key(person, {"description": "CI"}),
+        post_with_key(Api(make_token(owner)), {"description": "CI"}),
+        post_with_key(person, {"description": "CI"}, path=f"/workspaces/{owner.workspaces.get().pk}/api-keys"),
+        post_with_key(person, {"description": "CI"}, key="another"),
     ]
 
-    assert [answer.status_code for answer in made] == [201] * 4
+    assert [answer.status_code for answer in created] == [201] * 4
     assert ApiKey.objects.count() == 4
 
 
 def test_a_request_that_failed_can_be_repeated(person: Api, workspace: Workspace) -> None:
     keys = [make_key(workspace)[0] for _ in range(20)]
-    assert again(person, {"description": "CI"}).status_code == 409
+    assert post_with_key(person, {"description": "CI"}).status_code == 409
     keys[0].revoke(by=BY_TEST)
 
-    assert again(person, {"description": "CI"}).status_code == 201
+    assert post_with_key(person, {"description": "CI"}).status_code == 201
 
 
 @pytest.mark.parametrize("key", ["", "two words", "x" * 256, "é"])
-def test_a_header_that_is_none(person: Api, key: str) -> None:
-    assert again(person, {"description": "CI"}, key).json()["errors"].keys() == {"Idempotency-Key"}
+def test_an_invalid_idempotency_key_is_rejected(person: Api, key: str) -> None:
+    assert post_with_key(person, {"description": "CI"}, key).json()["errors"].keys() == {"Idempotency-Key"}

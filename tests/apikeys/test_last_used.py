@@ -1,4 +1,4 @@
-"""When and from where a key was used last: to the minute, whatever was asked, and never at a request's cost."""
+"""When and from which client IP a key was last used: to the minute, and without failing a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, Api, committed, make_key
+from tests.helpers import BY_TEST, Api, commits, make_key
 from workspaces import quota
 from workspaces.models import Workspace
 
@@ -38,7 +38,7 @@ def test_a_key_that_was_never_used_says_so(api_key: ApiKey) -> None:
     assert last_use(api_key) == (None, None)
 
 
-def test_the_first_use_is_noted_with_its_address(api: Api, api_key: ApiKey) -> None:
+def test_the_first_use_is_recorded_with_its_client_ip(api: Api, api_key: ApiKey) -> None:
     with at(0):
         api.get("/me", REMOTE_ADDR="203.0.113.7")
 
@@ -66,7 +66,7 @@ def test_within_the_minute_a_request_writes_nothing_but_its_quota(api: Api) -> N
     assert not [query["sql"] for query in captured if query["sql"].startswith("UPDATE")]
 
 
-def test_of_two_requests_at_once_only_one_writes(api_key: ApiKey) -> None:
+def test_only_one_of_two_requests_at_once_writes(api_key: ApiKey) -> None:
     """Both have read the key before either wrote."""
     seen_by_first, seen_by_second = ApiKey.objects.get(pk=api_key.pk), ApiKey.objects.get(pk=api_key.pk)
 
@@ -78,7 +78,7 @@ def test_of_two_requests_at_once_only_one_writes(api_key: ApiKey) -> None:
     assert last_use(api_key) == (NOON, "203.0.113.7")
 
 
-def test_each_key_has_a_last_use_of_its_own(api: Api, api_key: ApiKey, workspace: Workspace) -> None:
+def test_each_key_has_its_own_last_use(api: Api, api_key: ApiKey, workspace: Workspace) -> None:
     other, _ = make_key(workspace, "Deploys")
 
     api.get("/me")
@@ -105,7 +105,7 @@ def test_each_key_has_a_last_use_of_its_own(api: Api, api_key: ApiKey, workspace
         (405, "OPTIONS", "/me"),
     ],
 )
-def test_every_route_counts_as_use_whatever_it_answers(
+def test_a_request_to_any_route_counts_as_use_with_any_response(
     status: int, method: str, path: str, api: Api, api_key: ApiKey
 ) -> None:
     assert api.request(method, path).status_code == status
@@ -121,7 +121,7 @@ def test_a_request_over_quota_counts_as_use(api: Api, api_key: ApiKey, workspace
     assert last_use(api_key)[0] is not None
 
 
-def test_a_refused_key_was_not_used(api_key: ApiKey, secret: str) -> None:
+def test_a_rejected_key_has_no_last_use(api_key: ApiKey, secret: str) -> None:
     api_key.revoke(by=BY_TEST)
 
     assert Api(secret).get("/me").status_code == 401
@@ -130,7 +130,7 @@ def test_a_refused_key_was_not_used(api_key: ApiKey, secret: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "unix:", "not an address"])
-def test_a_use_from_no_known_address_is_noted_without_one(address: str, api: Api, api_key: ApiKey) -> None:
+def test_a_use_without_a_client_ip_is_recorded(address: str, api: Api, api_key: ApiKey) -> None:
     assert api.get("/me", REMOTE_ADDR=address).status_code == 200
 
     used_at, used_from = last_use(api_key)
@@ -156,20 +156,20 @@ def refuse_writes_of_last_use() -> None:
             )
 
 
-def test_a_use_that_can_not_be_noted_does_not_fail_the_request(
+def test_a_use_that_can_not_be_recorded_does_not_fail_the_request(
     api: Api, api_key: ApiKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     refuse_writes_of_last_use()
 
-    made = api.post("/workspaces/current/tasks", {"title": "Ship it"})
+    created = api.post("/workspaces/current/tasks", {"title": "Ship it"})
 
-    assert made.status_code == 201
-    assert api.get(f"/workspaces/current/tasks/{made.json()['taskId']}").status_code == 200
+    assert created.status_code == 201
+    assert api.get(f"/workspaces/current/tasks/{created.json()['taskId']}").status_code == 200
     assert last_use(api_key) == (None, None)
     assert f"could not save the last use of key {api_key.key_id}" in caplog.text
 
 
-def test_the_clock_of_the_web_server_going_back_is_no_error(api: Api, api_key: ApiKey) -> None:
+def test_a_web_server_clock_that_steps_back_causes_no_error(api: Api, api_key: ApiKey) -> None:
     ahead = timezone.now() + timedelta(hours=1)
     ApiKey.objects.filter(pk=api_key.pk).update(last_used_at=ahead)
 
@@ -177,8 +177,8 @@ def test_the_clock_of_the_web_server_going_back_is_no_error(api: Api, api_key: A
     assert last_use(api_key)[0] == ahead
 
 
-@committed
-def test_no_request_waits_for_who_holds_the_keys_row(workspace: Workspace) -> None:
+@commits
+def test_no_request_waits_for_a_locked_key_row(workspace: Workspace) -> None:
     api_key, secret = make_key(workspace)
     if connection.vendor != "postgresql":
         pytest.skip("SQLite locks no rows: it has one writer at a time.")

@@ -78,7 +78,7 @@ def test_an_invalid_key_is_401_with_the_challenge(secret: str, api_key: ApiKey, 
     assert quota.status(workspace.pk, workspace.tier).windows[0].remaining == 200
 
 
-def test_another_kind_of_token_is_not_for_this_class(owner: User) -> None:
+def test_another_kind_of_token_is_left_to_other_classes(owner: User) -> None:
     assert get("/reports", make_token(owner)).status_code == 401
 
 
@@ -103,7 +103,7 @@ def test_too_many_invalid_keys_are_429(settings: Any) -> None:
     assert statuses == [401, 429]
 
 
-def test_asking_both_classes_again_does_not_count_again(secret: str, workspace: Workspace) -> None:
+def test_calling_both_classes_again_does_not_count_again(secret: str, workspace: Workspace) -> None:
     for number in range(1, 4):  # the first reads the key in another way than those after it
         response = get("/api/v1/careful", secret)
         assert response.status_code == 200

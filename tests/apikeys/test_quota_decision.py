@@ -1,4 +1,4 @@
-"""The decision on its own, against brute force: every window slid over every moment."""
+"""The quota decision as pure functions, compared with brute force: every window at every moment."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_request_is_admitted_exactly_when_every_window_has_room(arrivals: list
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), moments), min_size=1, max_size=120), limits_drawn)
-def test_no_span_holds_more_than_its_limit_whoever_else_calls(
+def test_no_span_admits_more_than_its_limit_with_other_callers(
     calls: list[tuple[str, int]], limits: list[Limit]
 ) -> None:
     admissions: dict[str, list[int]] = defaultdict(list)
@@ -81,7 +81,7 @@ def test_a_client_that_waits_the_delay_alone_is_admitted_and_not_a_microsecond_s
 
 
 @given(arrivals_drawn, limits_drawn, moments)
-def test_refused_requests_cost_nothing(arrivals: list[int], limits: list[Limit], moment: int) -> None:
+def test_rejected_requests_are_not_counted(arrivals: list[int], limits: list[Limit], moment: int) -> None:
     """A caller who is refused and one who never asked stand alike, however often the first one asked."""
     admitted: list[int] = []
     for now in arrivals:
@@ -92,7 +92,7 @@ def test_refused_requests_cost_nothing(arrivals: list[int], limits: list[Limit],
 
 
 @given(arrivals_drawn, limits_drawn, moments)
-def test_what_remains_is_what_the_limit_alone_would_still_admit(
+def test_the_remaining_number_is_what_the_limit_alone_would_still_admit(
     arrivals: list[int], limits: list[Limit], pause: int
 ) -> None:
     admissions = admissions_of(arrivals, limits)
@@ -107,7 +107,7 @@ def test_what_remains_is_what_the_limit_alone_would_still_admit(
 
 
 @given(arrivals_drawn, limits_drawn, moments)
-def test_reset_is_when_more_remains_and_no_whole_second_sooner(
+def test_reset_is_the_first_whole_second_at_which_more_remains(
     arrivals: list[int], limits: list[Limit], pause: int
 ) -> None:
     admissions = admissions_of(arrivals, limits)
@@ -125,7 +125,7 @@ def test_reset_is_when_more_remains_and_no_whole_second_sooner(
 
 
 @given(arrivals_drawn, limits_drawn, st.integers(1, 6), moments)
-def test_after_a_limit_was_lowered_the_delay_and_the_reset_are_still_true(
+def test_after_a_limit_was_lowered_the_delay_and_the_reset_are_still_exact(
     arrivals: list[int], limits: list[Limit], requests: int, pause: int
 ) -> None:
     admissions = admissions_of(arrivals, limits)
@@ -140,7 +140,7 @@ def test_after_a_limit_was_lowered_the_delay_and_the_reset_are_still_true(
         assert delay(admissions, now + wait, [lowered]) <= 0
 
 
-def test_an_unused_quota_is_whole_and_has_nothing_to_wait_for() -> None:
+def test_an_unused_quota_is_full_and_has_no_delay() -> None:
     limit = Limit("standard", 200, 900)
 
     assert delay([], 0, [limit]) == 0
@@ -173,6 +173,6 @@ def test_the_status_is_rendered_as_the_headers_of_the_draft() -> None:
     }
 
 
-def test_admissions_read_alike_from_either_database() -> None:
+def test_admissions_are_read_the_same_from_both_databases() -> None:
     assert quota._parse("[2,1]") == quota._parse([2, 1]) == [2, 1]
     assert quota._parse(None) == []

@@ -1,4 +1,4 @@
-"""The seed page's promise, from outside: 40 a minute, 200 in 15 minutes, and a delay that is true."""
+"""The quota over HTTP: 40 requests a minute, 200 in 15 minutes, and an exact delay."""
 
 import time
 
@@ -10,7 +10,7 @@ from workspaces.models import Workspace
 pytestmark = pytest.mark.django_db
 
 
-def test_the_forty_first_request_in_a_minute_is_refused_with_the_exact_body(api: Api) -> None:
+def test_the_forty_first_request_in_a_minute_is_rejected_with_the_exact_body(api: Api) -> None:
     began = time.monotonic()
     assert [api.get("/me").status_code for _ in range(40)] == [200] * 40
 
@@ -25,7 +25,7 @@ def test_the_forty_first_request_in_a_minute_is_refused_with_the_exact_body(api:
     }
 
 
-def test_a_client_that_waits_what_it_was_told_is_admitted(api: Api, workspace: Workspace) -> None:
+def test_a_client_that_waits_for_retry_after_is_admitted(api: Api, workspace: Workspace) -> None:
     for _ in range(40):
         api.get("/me")
     began = time.monotonic()
@@ -41,7 +41,7 @@ def test_a_client_that_waits_what_it_was_told_is_admitted(api: Api, workspace: W
     assert api.get("/me").status_code == 200
 
 
-def test_all_keys_of_a_workspace_draw_on_one_quota(api: Api, workspace: Workspace) -> None:
+def test_all_keys_of_a_workspace_share_one_quota(api: Api, workspace: Workspace) -> None:
     other = Api(make_key(workspace, "Deploys")[1])
     for _ in range(20):
         api.get("/me")

@@ -1,11 +1,9 @@
-"""The SQL statement against the decision, on the real database; and under threads and processes."""
+"""The SQL statement decides like the pure functions, on the real database and with threads."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -13,26 +11,16 @@ from django.db import connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apikeys.models import ApiKey
 from tests.helpers import (
     Api,
     advance_quota_clock,
-    fetch,
-    in_processes,
+    commits,
     in_threads,
-    make_key,
-    make_user,
-    make_workspace,
     remaining,
-    server,
-    stretch_windows,
 )
 from workspaces import quota
 from workspaces.models import Tier, Workspace
 from workspaces.quota import SECOND, Limit
-
-in_one_transaction = pytest.mark.django_db
-committed = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 STANDARD = Tier(name="standard", requests=200, seconds=900, burst_requests=40, burst_seconds=60)
 
@@ -76,10 +64,10 @@ def new_subject() -> str:
 # ---- the same decision ----
 
 
-@in_one_transaction
+@pytest.mark.django_db
 @settings(max_examples=60, deadline=None)
 @given(tiers_drawn, waits_drawn)
-def test_the_statement_decides_as_the_pure_functions_do(drawn: Tier, waits: list[int]) -> None:
+def test_the_statement_decides_like_the_pure_functions(drawn: Tier, waits: list[int]) -> None:
     subject, limits = new_subject(), quota.limits_of(drawn)
     kept: list[int] = []
     now, began = 0, time.monotonic()
@@ -104,10 +92,10 @@ def test_the_statement_decides_as_the_pure_functions_do(drawn: Tier, waits: list
         assert len(stored(subject)) == len(kept)
 
 
-@in_one_transaction
+@pytest.mark.django_db
 @settings(max_examples=30, deadline=None)
 @given(tiers_drawn, calls_drawn)
-def test_callers_do_not_touch_each_others_quota(drawn: Tier, calls: list[tuple[str, int]]) -> None:
+def test_callers_do_not_use_each_others_quota(drawn: Tier, calls: list[tuple[str, int]]) -> None:
     subjects = {caller: new_subject() for caller in "abc"}
     admitted: dict[str, list[int]] = {caller: [] for caller in "abc"}
     now = 0
@@ -128,8 +116,8 @@ def test_callers_do_not_touch_each_others_quota(drawn: Tier, calls: list[tuple[s
                 assert sum(start <= time < start + limit.seconds for time in times) <= limit.requests
 
 
-@in_one_transaction
-def test_refused_requests_leave_no_trace() -> None:
+@pytest.mark.django_db
+def test_rejected_requests_are_not_stored() -> None:
     subject = new_subject()
     for _ in range(40):
         quota.admit(subject, STANDARD)
@@ -139,16 +127,16 @@ def test_refused_requests_leave_no_trace() -> None:
     assert stored(subject) == before
 
 
-@in_one_transaction
-def test_the_delay_of_a_full_burst_is_true_to_the_second() -> None:
+@pytest.mark.django_db
+def test_the_delay_of_a_full_burst_is_exact_to_the_second() -> None:
     subject, began = new_subject(), time.monotonic()
     for _ in range(40):
         quota.admit(subject, STANDARD)
-    told = quota.admit(subject, STANDARD).retry_after
-    assert told in remaining(60, began)
+    retry_after = quota.admit(subject, STANDARD).retry_after
+    assert retry_after in remaining(60, began)
 
     began = time.monotonic()
-    advance_quota_clock(subject, told - 30)
+    advance_quota_clock(subject, retry_after - 30)
     early = quota.admit(subject, STANDARD)
     assert early.retry_after in remaining(30, began)
     advance_quota_clock(subject, 30)
@@ -157,8 +145,8 @@ def test_the_delay_of_a_full_burst_is_true_to_the_second() -> None:
     assert quota.admit(subject, STANDARD).admitted
 
 
-@in_one_transaction
-def test_two_hundred_in_fifteen_minutes_and_then_not_until_the_first_is_out() -> None:
+@pytest.mark.django_db
+def test_two_hundred_are_admitted_in_fifteen_minutes_and_then_none_until_the_first_leaves() -> None:
     subject, began = new_subject(), time.monotonic()
     for _ in range(5):
         assert all(quota.admit(subject, STANDARD).admitted for _ in range(40))
@@ -175,8 +163,8 @@ def test_two_hundred_in_fifteen_minutes_and_then_not_until_the_first_is_out() ->
 # ---- what is kept ----
 
 
-@in_one_transaction
-def test_admissions_are_kept_newest_first_and_no_more_of_them_than_the_largest_limit() -> None:
+@pytest.mark.django_db
+def test_admissions_are_stored_newest_first_up_to_the_largest_limit() -> None:
     subject, small = new_subject(), tier(3, 30, 5, 10)
     for _ in range(12):
         quota.admit(subject, small)
@@ -188,7 +176,7 @@ def test_admissions_are_kept_newest_first_and_no_more_of_them_than_the_largest_l
     assert len(times) == 5
 
 
-@in_one_transaction
+@pytest.mark.django_db
 def test_the_list_keeps_its_order_when_the_clock_steps_back() -> None:
     subject, small = new_subject(), tier(5, 30, 5, 10)
     quota.admit(subject, small)
@@ -200,8 +188,8 @@ def test_the_list_keeps_its_order_when_the_clock_steps_back() -> None:
     assert times[0] == times[1]
 
 
-@in_one_transaction
-def test_a_lowered_limit_holds_from_the_next_request_on() -> None:
+@pytest.mark.django_db
+def test_a_lowered_limit_applies_from_the_next_request_on() -> None:
     subject, began = new_subject(), time.monotonic()
     assert all(quota.admit(subject, STANDARD).admitted for _ in range(10))
 
@@ -212,8 +200,8 @@ def test_a_lowered_limit_holds_from_the_next_request_on() -> None:
     assert [window.remaining for window in refused.status.windows] == [0, 0]
 
 
-@in_one_transaction
-def test_a_raised_limit_holds_from_the_next_request_on() -> None:
+@pytest.mark.django_db
+def test_a_raised_limit_applies_from_the_next_request_on() -> None:
     subject = new_subject()
     for _ in range(41):
         quota.admit(subject, STANDARD)
@@ -223,7 +211,7 @@ def test_a_raised_limit_holds_from_the_next_request_on() -> None:
     assert admitted == [True] * 10 + [False]
 
 
-@in_one_transaction
+@pytest.mark.django_db
 def test_the_list_shrinks_with_its_tier() -> None:
     subject = new_subject()
     for _ in range(40):
@@ -236,8 +224,8 @@ def test_the_list_shrinks_with_its_tier() -> None:
     assert len(stored(subject)) == 4
 
 
-@in_one_transaction
-def test_moving_a_workspace_to_a_tier_is_felt_by_its_key_at_once(api: Api, workspace: Workspace) -> None:
+@pytest.mark.django_db
+def test_a_workspaces_new_tier_applies_to_its_key_at_once(api: Api, workspace: Workspace) -> None:
     slow = Tier.objects.create(name="slow", requests=3, seconds=900, burst_requests=2, burst_seconds=60)
     assert [api.get("/me").status_code for _ in range(3)] == [200] * 3
 
@@ -252,7 +240,7 @@ def test_moving_a_workspace_to_a_tier_is_felt_by_its_key_at_once(api: Api, works
     assert api.get("/me").status_code == 200
 
 
-@in_one_transaction
+@pytest.mark.django_db
 def test_status_counts_nothing() -> None:
     subject = new_subject()
     assert [window.remaining for window in quota.status(subject, STANDARD).windows] == [200, 40]
@@ -267,8 +255,8 @@ def test_status_counts_nothing() -> None:
     assert stored(subject) == before
 
 
-@in_one_transaction
-def test_clear_gives_the_whole_quota_back_to_one_alone() -> None:
+@pytest.mark.django_db
+def test_clear_resets_the_quota_of_one_subject_alone() -> None:
     subject, other = new_subject(), new_subject()
     for _ in range(40):
         quota.admit(subject, STANDARD)
@@ -283,8 +271,8 @@ def test_clear_gives_the_whole_quota_back_to_one_alone() -> None:
 # ---- at once ----
 
 
-@committed
-def test_threads_at_once_are_admitted_exactly_forty_times() -> None:
+@commits
+def test_twelve_threads_are_admitted_exactly_forty_times() -> None:
     subject = new_subject()
 
     def ask_ten_times() -> int:
@@ -296,51 +284,3 @@ def test_threads_at_once_are_admitted_exactly_forty_times() -> None:
 def counted(result: int | Exception) -> int:
     assert isinstance(result, int), result
     return result
-
-
-@committed
-def test_eight_processes_at_once_are_admitted_exactly_forty_times() -> None:
-    stretch_windows()
-    subject = new_subject()
-
-    outputs = in_processes(
-        8,
-        f"""
-        from workspaces import quota
-        from workspaces.models import Tier
-        standard = Tier.objects.get(name="standard")
-        print(sum(quota.admit({subject!r}, standard).admitted for _ in range(15)))
-        """,
-    )
-
-    assert sum(map(int, outputs)) == 40
-    times = stored(subject)
-    assert len(times) == 40
-    assert list(times) == sorted(times, reverse=True)
-
-
-@pytest.fixture
-def keys_of_one_workspace(transactional_db: None) -> list[tuple[ApiKey, str]]:
-    workspace = make_workspace(make_user("owner"))
-    return [make_key(workspace, f"Service {number}") for number in range(4)]
-
-
-@committed
-def test_a_server_of_two_workers_admits_exactly_forty_and_never_says_the_database_is_locked(
-    keys_of_one_workspace: list[tuple[ApiKey, str]], tmp_path: Path
-) -> None:
-    stretch_windows()
-    log = tmp_path / "server.log"
-    secrets = [secret for _, secret in keys_of_one_workspace] * 30
-    with server(log, workers=2) as address, ThreadPoolExecutor(8) as clients:
-        answers = list(clients.map(lambda secret: fetch(f"{address}/api/v1/me", secret), secrets))
-
-    statuses = [status for status, _, _ in answers]
-    assert (statuses.count(200), statuses.count(429)) == (40, 80)
-    assert sorted(
-        int(headers["ratelimit"].partition('"burst";r=')[2].partition(";")[0])
-        for status, headers, _ in answers
-        if status == 200
-    ) == list(range(40))
-    assert "locked" not in log.read_text()
-    assert "ERROR" not in log.read_text()

@@ -1,4 +1,4 @@
-"""Argon2 runs when it must: once for a key in a process, never for a warm one, and few at a time."""
+"""Argon2 runs once for a key in each process, never for a warm key, and few times at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from apikeys import hashing, keys
 from apikeys.hashing import Proofs
 from apikeys.models import ApiKey
 from core.logs import LineFormatter
-from tests.helpers import PATIENCE, Api, in_threads, wait_until
+from tests.helpers import TIMEOUT, Api, in_threads, wait_until
 
 PROCESSORS = os.cpu_count() or 1
 
@@ -37,7 +37,7 @@ class Argon2Runs:
                 self._now += 1
                 self.most_at_once = max(self.most_at_once, self._now)
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self.most_at_once >= self.awaited, PATIENCE)
+                self._changed.wait_for(lambda: self.most_at_once >= self.awaited, TIMEOUT)
             try:
                 time.sleep(self.seconds)
                 return run(*arguments)
@@ -83,7 +83,7 @@ def test_an_invented_secret_for_a_real_key_id_never_reaches_argon2(
 
 
 @pytest.mark.django_db
-def test_a_right_fingerprint_alone_is_not_enough(api_key: ApiKey, secret: str, argon2_runs: Argon2Runs) -> None:
+def test_a_matching_fingerprint_alone_is_not_enough(api_key: ApiKey, secret: str, argon2_runs: Argon2Runs) -> None:
     ApiKey.objects.update(hash=hashing.hash_secret(keys.generate().secret))
 
     assert ApiKey.objects.authenticate(secret) is None
@@ -93,7 +93,7 @@ def test_a_right_fingerprint_alone_is_not_enough(api_key: ApiKey, secret: str, a
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("stored", ["", "!", "not a hash", "$argon2id$v=19$m=64,t=1,p=1$c2FsdA"])
-def test_a_stored_hash_that_is_none_lets_nobody_in(api: Api, api_key: ApiKey, stored: str) -> None:
+def test_an_invalid_stored_hash_authenticates_nobody(api: Api, api_key: ApiKey, stored: str) -> None:
     assert api.get("/me").status_code == 200
 
     ApiKey.objects.update(hash=stored)
@@ -102,9 +102,7 @@ def test_a_stored_hash_that_is_none_lets_nobody_in(api: Api, api_key: ApiKey, st
 
 
 @pytest.mark.django_db
-def test_a_proof_holds_for_the_hash_it_was_made_with_and_no_other(
-    api_key: ApiKey, secret: str, argon2_runs: Argon2Runs
-) -> None:
+def test_a_proof_is_valid_for_its_own_hash_only(api_key: ApiKey, secret: str, argon2_runs: Argon2Runs) -> None:
     assert ApiKey.objects.authenticate(secret) == api_key
 
     ApiKey.objects.update(hash=hashing.hash_secret(secret))
@@ -116,7 +114,7 @@ def test_a_proof_holds_for_the_hash_it_was_made_with_and_no_other(
     assert ApiKey.objects.authenticate(secret) is None
 
 
-def test_many_first_uses_at_once_run_argon2_no_more_often_than_there_are_processors(argon2_runs: Argon2Runs) -> None:
+def test_many_first_uses_at_once_run_argon2_at_most_once_per_processor(argon2_runs: Argon2Runs) -> None:
     secret = keys.generate().secret
     stored = hashing.hash_secret(secret)
     argon2_runs.count, argon2_runs.seconds = 0, 0.05
@@ -127,20 +125,20 @@ def test_many_first_uses_at_once_run_argon2_no_more_often_than_there_are_process
     assert 1 <= argon2_runs.count <= PROCESSORS
 
 
-def test_no_more_argon2_runs_at_once_than_there_are_processors(argon2_runs: Argon2Runs) -> None:
-    made = [keys.generate().secret for _ in range(10)]
-    hashes = {secret: hashing.hash_secret(secret) for secret in made}
+def test_argon2_runs_at_most_once_per_processor_at_a_time(argon2_runs: Argon2Runs) -> None:
+    generated = [keys.generate().secret for _ in range(10)]
+    hashes = {secret: hashing.hash_secret(secret) for secret in generated}
     argon2_runs.count, argon2_runs.seconds, argon2_runs.awaited = 0, 0.02, PROCESSORS
 
-    verifying = [lambda secret=secret: hashing.verify(secret, hashes[secret]) for secret in made]
-    hash_new = [lambda secret=secret: bool(hashing.hash_secret(secret)) for secret in made]
+    verifying = [lambda secret=secret: hashing.verify(secret, hashes[secret]) for secret in generated]
+    hash_new = [lambda secret=secret: bool(hashing.hash_secret(secret)) for secret in generated]
     outcomes = in_threads(*verifying, *hash_new)
 
     assert outcomes == [True] * 20
     assert (argon2_runs.count, argon2_runs.most_at_once) == (20, PROCESSORS)
 
 
-def test_a_wrong_secret_leaves_no_proof_and_frees_its_place(argon2_runs: Argon2Runs) -> None:
+def test_a_wrong_secret_leaves_no_proof_and_frees_its_slot(argon2_runs: Argon2Runs) -> None:
     secret = keys.generate().secret
     stored = hashing.hash_secret(secret)
 
@@ -162,7 +160,7 @@ def stored_hash() -> str:
 
 
 @pytest.mark.django_db
-def test_a_hash_is_made_anew_with_the_settings_parameters_when_its_key_is_used(
+def test_a_hash_is_upgraded_to_the_settings_parameters_when_its_key_is_used(
     api: Api, secret: str, settings: Any, argon2_runs: Argon2Runs
 ) -> None:
     assert api.get("/me").status_code == 200
@@ -178,7 +176,7 @@ def test_a_hash_is_made_anew_with_the_settings_parameters_when_its_key_is_used(
 
 
 @pytest.mark.django_db
-def test_a_cold_process_verifies_an_old_hash_and_makes_it_anew(
+def test_a_cold_process_verifies_an_old_hash_and_upgrades_it(
     api_key: ApiKey, secret: str, settings: Any, argon2_runs: Argon2Runs
 ) -> None:
     settings.APIKEYS_ARGON2_MEMORY_COST = 128
@@ -190,7 +188,7 @@ def test_a_cold_process_verifies_an_old_hash_and_makes_it_anew(
 
 
 @pytest.mark.django_db
-def test_the_key_works_on_in_a_process_that_has_yet_to_learn_of_the_new_parameters(
+def test_an_upgraded_hash_works_in_a_process_with_the_old_parameters(
     api_key: ApiKey, secret: str, settings: Any
 ) -> None:
     assert ApiKey.objects.authenticate(secret) == api_key
@@ -204,7 +202,7 @@ def test_the_key_works_on_in_a_process_that_has_yet_to_learn_of_the_new_paramete
 
 
 @pytest.mark.django_db
-def test_of_two_that_make_a_hash_anew_the_second_leaves_the_firsts(secret: str, api_key: ApiKey, settings: Any) -> None:
+def test_the_second_of_two_upgrades_keeps_the_hash_of_the_first(secret: str, api_key: ApiKey, settings: Any) -> None:
     settings.APIKEYS_ARGON2_TIME_COST = 2
     first, second = ApiKey.objects.get(), ApiKey.objects.get()
 
@@ -217,7 +215,7 @@ def test_of_two_that_make_a_hash_anew_the_second_leaves_the_firsts(secret: str, 
 
 
 @pytest.mark.django_db
-def test_a_hash_that_can_not_be_made_anew_costs_its_request_nothing(
+def test_a_hash_that_can_not_be_upgraded_does_not_fail_the_request(
     api: Api, api_key: ApiKey, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(execute: Any, sql: str, *arguments: Any) -> Any:
@@ -239,7 +237,7 @@ def test_a_hash_that_can_not_be_made_anew_costs_its_request_nothing(
 # ---- proofs ----
 
 
-def test_there_are_never_more_proofs_than_their_number_and_the_least_recently_used_goes_first() -> None:
+def test_the_number_of_proofs_is_bounded_and_the_least_recently_used_is_evicted() -> None:
     proofs = Proofs(size=3, seconds=60)
     for secret in ("a", "b", "c"):
         proofs.add(secret, "hash")
@@ -251,7 +249,7 @@ def test_there_are_never_more_proofs_than_their_number_and_the_least_recently_us
     assert [proofs.has(secret, "hash") for secret in "abcd"] == [True, False, True, True]
 
 
-def test_a_proof_ends_with_its_time_however_often_it_was_used() -> None:
+def test_a_proof_expires_however_often_it_was_used() -> None:
     proofs = Proofs(size=3, seconds=0.5)
     kept = time.monotonic()
     proofs.add("secret", "hash")
@@ -262,7 +260,7 @@ def test_a_proof_ends_with_its_time_however_often_it_was_used() -> None:
     assert len(proofs) == 0
 
 
-def test_a_proof_is_of_one_secret_and_one_hash() -> None:
+def test_a_proof_belongs_to_one_secret_and_one_hash() -> None:
     proofs = Proofs(size=3, seconds=60)
     proofs.add("secret", "hash")
 
@@ -274,17 +272,17 @@ def test_a_proof_is_of_one_secret_and_one_hash() -> None:
     assert not proofs.has("secret", "hash")
 
 
-def test_a_proof_is_worth_nothing_in_another_process_or_to_who_reads_this_one() -> None:
-    here, there = Proofs(size=3, seconds=60), Proofs(size=3, seconds=60)
+def test_a_proof_is_useless_in_another_process_and_reveals_nothing() -> None:
+    first, second = Proofs(size=3, seconds=60), Proofs(size=3, seconds=60)
     secret = keys.generate().secret
-    here.add(secret, "hash")
-    there.add(secret, "hash")
+    first.add(secret, "hash")
+    second.add(secret, "hash")
 
-    assert set(here._hashes).isdisjoint(there._hashes)
-    assert secret not in repr(vars(here))
+    assert set(first._hashes).isdisjoint(second._hashes)
+    assert secret not in repr(vars(first))
 
 
-def test_proofs_stay_bounded_and_true_under_many_threads() -> None:
+def test_proofs_stay_bounded_and_correct_under_many_threads() -> None:
     proofs = Proofs(size=50, seconds=60)
 
     def hammer(number: int) -> int:
@@ -300,7 +298,7 @@ def test_proofs_stay_bounded_and_true_under_many_threads() -> None:
 
 
 @pytest.mark.django_db
-def test_a_hash_that_another_process_has_made_anew_is_verified_once_more(
+def test_a_hash_that_another_process_upgraded_is_verified_again(
     api: Api, secret: str, api_key: ApiKey, argon2_runs: Argon2Runs
 ) -> None:
     api.get("/me")

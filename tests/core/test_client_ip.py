@@ -1,4 +1,4 @@
-"""Where a request came from: what a trusted proxy says, and nobody else; and the limit on failures that hangs on it."""
+"""The client IP comes from trusted proxies only; failed authentications are limited per client IP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIENT = "203.0.113.7"
 
 @pytest.fixture
 def _behind_proxies(settings: Any) -> None:
-    settings.TRUSTED_PROXIES = [ipaddress.ip_network(each) for each in ("10.0.0.0/8", "2001:db8:ffff::/48")]
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "2001:db8:ffff::/48")]
 
 
 def seen(api: Api, api_key: ApiKey, peer: str, forwarded: str | None) -> str | None:
@@ -78,14 +78,14 @@ def test_without_trusted_proxies_the_peer_is_the_client(forwarded: str | None, a
         (PROXY, "10.3.3.3, 10.2.2.2", "10.3.3.3"),
     ],
 )
-def test_behind_trusted_proxies_the_client_is_the_last_hop_that_is_none(
+def test_behind_trusted_proxies_the_client_is_the_last_untrusted_hop(
     peer: str, forwarded: str | None, client: str, api: Api, api_key: ApiKey
 ) -> None:
     assert seen(api, api_key, peer, forwarded) == client
 
 
 @pytest.mark.usefixtures("_behind_proxies")
-def test_a_zone_is_no_part_of_an_address_that_is_kept(api: Api, api_key: ApiKey) -> None:
+def test_a_client_ip_is_stored_without_its_zone(api: Api, api_key: ApiKey) -> None:
     assert seen(api, api_key, "fe80::1%eth0", None) == "fe80::1"
 
 
@@ -103,7 +103,7 @@ def fail(address: str, times: int = 1, forwarded: str = "") -> list[int]:
 
 
 @pytest.mark.usefixtures("_three_failures")
-def test_after_so_many_failures_an_address_is_told_to_wait() -> None:
+def test_too_many_failures_of_a_client_ip_are_429() -> None:
     began = time.monotonic()
     assert fail(CLIENT, 3) == [401] * 3
 
@@ -119,12 +119,12 @@ def test_after_so_many_failures_an_address_is_told_to_wait() -> None:
     assert not limited.has_header("WWW-Authenticate")
 
 
-def test_the_limit_is_a_hundred_and_twenty_a_minute_unless_set_otherwise() -> None:
+def test_the_default_limit_is_a_hundred_and_twenty_a_minute() -> None:
     assert fail(CLIENT, 121) == [401] * 120 + [429]
 
 
 @pytest.mark.usefixtures("_three_failures")
-def test_the_limit_tells_nothing_of_the_key(api_key: ApiKey, secret: str) -> None:
+def test_the_limit_reveals_nothing_about_the_key(api_key: ApiKey, secret: str) -> None:
     fail(CLIENT, 3)
     api_key.revoke(by=BY_TEST)
 
@@ -135,13 +135,13 @@ def test_the_limit_tells_nothing_of_the_key(api_key: ApiKey, secret: str) -> Non
 
 
 @pytest.mark.usefixtures("_three_failures")
-def test_another_address_is_not_affected() -> None:
+def test_another_client_ip_is_not_affected() -> None:
     assert fail(CLIENT, 4) == [401, 401, 401, 429]
     assert fail("203.0.113.8") == [401]
 
 
 @pytest.mark.usefixtures("_three_failures")
-def test_a_right_key_from_the_same_address_is_not_affected(api: Api) -> None:
+def test_a_valid_key_from_the_same_client_ip_is_not_affected(api: Api) -> None:
     fail(CLIENT, 4)
 
     assert [api.get("/me", REMOTE_ADDR=CLIENT).status_code for _ in range(5)] == [200] * 5
@@ -149,7 +149,7 @@ def test_a_right_key_from_the_same_address_is_not_affected(api: Api) -> None:
 
 
 @pytest.mark.usefixtures("_three_failures")
-def test_who_sends_no_key_is_not_counted() -> None:
+def test_a_request_without_a_key_is_not_counted() -> None:
     assert [Api().get("/me", REMOTE_ADDR=CLIENT).status_code for _ in range(5)] == [401] * 5
     assert fail(CLIENT) == [401]
 
@@ -163,7 +163,7 @@ def test_a_success_is_not_counted(api: Api) -> None:
 
 
 @pytest.mark.usefixtures("_three_failures")
-def test_an_ipv6_client_is_its_64() -> None:
+def test_ipv6_clients_of_one_64_network_share_a_limit() -> None:
     addresses = [f"2001:db8:1:2::{number}" for number in range(1, 4)]
 
     assert [fail(address) for address in addresses] == [[401]] * 3
@@ -172,7 +172,7 @@ def test_an_ipv6_client_is_its_64() -> None:
 
 
 @pytest.mark.usefixtures("_three_failures")
-def test_an_ipv4_client_is_the_same_when_mapped() -> None:
+def test_an_ipv4_client_and_its_mapped_ipv6_form_are_the_same() -> None:
     fail(CLIENT, 3)
 
     assert fail(f"::ffff:{CLIENT}") == [429]
@@ -180,7 +180,7 @@ def test_an_ipv4_client_is_the_same_when_mapped() -> None:
 
 
 @pytest.mark.usefixtures("_three_failures", "_behind_proxies")
-def test_clients_behind_one_proxy_are_limited_each_for_themselves() -> None:
+def test_clients_behind_one_proxy_have_separate_limits() -> None:
     assert fail(PROXY, 4, forwarded=CLIENT) == [401, 401, 401, 429]
     assert fail(PROXY, forwarded="203.0.113.8") == [401]
 
@@ -193,5 +193,5 @@ def test_a_forged_hop_does_not_escape_the_limit() -> None:
 
 
 @pytest.mark.usefixtures("_three_failures")
-def test_a_client_without_an_address_is_limited_too() -> None:
+def test_clients_without_an_ip_are_limited_too() -> None:
     assert fail("", 4) == [401, 401, 401, 429]

@@ -1,4 +1,4 @@
-"""What is told of a failure, on DEBUG's page and in a mail to ADMINS, has no secret in it, wherever it struck."""
+"""Error reports, on DEBUG's page and by email to ADMINS, contain no secret."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _mailed(settings: Any) -> Iterator[None]:
 @pytest.mark.usefixtures("_mailed")
 @pytest.mark.parametrize("debug", [True, False], ids=["debug on", "debug off"])
 @pytest.mark.parametrize("fail", FAILURES, ids=lambda fail: fail.__name__)
-def test_no_report_has_a_secret(
+def test_no_report_contains_a_secret(
     fail: Fail, debug: bool, owner: User, workspace: Workspace, secret: str, settings: Any
 ) -> None:
     settings.DEBUG = debug
@@ -121,12 +121,12 @@ def test_no_report_has_a_secret(
         *(f"{message.subject} {message.body} {getattr(message, 'alternatives', '')}" for message in mail.outbox),
     ]
     assert any("Traceback" in report for report in reports)
-    made = [*sweep.made, stored, django_settings.SECRET_KEY, "a-secret-in-a-query"]
-    assert len(made) > 5
-    assert [each for each in made for report in reports if each in report] == []
+    secrets = [*sweep.secrets, stored, django_settings.SECRET_KEY, "a-secret-in-a-query"]
+    assert len(secrets) > 5
+    assert [value for value in secrets for report in reports if value in report] == []
 
 
-def test_a_report_names_what_is_needed_to_find_the_fault(owner: User, workspace: Workspace, settings: Any) -> None:
+def test_a_report_contains_what_is_needed_to_find_the_error(owner: User, workspace: Workspace, settings: Any) -> None:
     settings.DEBUG = True
 
     page = creating_a_key_on_the_page(owner, workspace, settings)

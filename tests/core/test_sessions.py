@@ -1,4 +1,4 @@
-"""A session is in the database under a digest of its key, so the table opens no door."""
+"""The database stores a digest of the session key, so a copy of the table signs nobody in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_let_in(client: Client) -> bool:
     return client.get("/workspaces/").status_code == 200
 
 
-def test_what_the_table_has_signs_nobody_in(owner: User, workspace: Workspace) -> None:
+def test_the_session_tables_values_can_not_be_used_to_sign_in(owner: User, workspace: Workspace) -> None:
     client = signed_in(owner)
     stored = Session.objects.get().pk
 
@@ -53,7 +53,7 @@ def test_signing_out_deletes_the_session(owner: User, workspace: Workspace) -> N
     assert not is_let_in(holder_of(key))
 
 
-def test_signing_in_gives_a_new_key_and_keeps_no_row_under_the_old(owner: User, workspace: Workspace) -> None:
+def test_signing_in_creates_a_new_session_key_and_deletes_the_old_row(owner: User, workspace: Workspace) -> None:
     client = signed_in(owner)
     before = key_of(client)
     client.post("/sign-in/", {"username": owner.email, "password": "owner-password"})

@@ -1,4 +1,4 @@
-"""Prepared statements, as PostgreSQL's connections keep them."""
+"""Prepared statements on PostgreSQL connections."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from django.db import DataError, NotSupportedError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from core.db.statements import fetch
-from tests.helpers import committed, database_url
+from tests.helpers import commits, database_url
 
-pytestmark = [committed, pytest.mark.skipif("connection.vendor != 'postgresql'", reason="they are PostgreSQL's")]
+pytestmark = [commits, pytest.mark.skipif("connection.vendor != 'postgresql'", reason="they are PostgreSQL's")]
 
 
-def test_a_connection_keeps_a_hundred_of_them() -> None:
+def test_a_connection_keeps_a_hundred_prepared_statements() -> None:
     with connection.cursor() as cursor:
         cursor.execute("DEALLOCATE ALL")
     for number in range(120):
@@ -47,11 +47,11 @@ def _transaction(request: pytest.FixtureRequest) -> Iterator[None]:
         ("%(nothing)s::text", None),
     ],
 )
-def test_values_come_as_they_are(expression: str, value: Any) -> None:
+def test_values_have_the_same_types_as_from_djangos_cursors(expression: str, value: Any) -> None:
     assert fetch(f"SELECT {expression}", {"text": "Größe, 100 %", "nothing": None}) == [(value,)]
 
 
-def test_an_error_is_djangos_and_leaves_the_connection_as_good_as_before() -> None:
+def test_an_error_is_djangos_and_leaves_the_connection_usable() -> None:
     for context in (nullcontext(), nullcontext(), transaction.atomic(), transaction.atomic()):
         with pytest.raises(DataError), context:
             fetch("SELECT 1 / %(zero)s::int", {"zero": 0})
@@ -60,7 +60,7 @@ def test_an_error_is_djangos_and_leaves_the_connection_as_good_as_before() -> No
 
 
 @pytest.mark.usefixtures("_transaction")
-def test_the_query_log_has_them() -> None:
+def test_statements_are_in_the_query_log() -> None:
     with CaptureQueriesContext(connection) as captured:
         fetch("SELECT %(one)s::int", {"one": 1})
 
@@ -68,7 +68,7 @@ def test_the_query_log_has_them() -> None:
 
 
 @pytest.mark.usefixtures("_transaction")
-def test_execute_wrappers_wrap_them() -> None:
+def test_execute_wrappers_wrap_statements() -> None:
     seen = []
 
     def wrapper(execute: Any, statement: str, parameters: Any, many: bool, context: Any) -> Any:
@@ -81,7 +81,7 @@ def test_execute_wrappers_wrap_them() -> None:
     assert seen == [("SELECT %(one)s::int", {"one": 1})]
 
 
-def test_a_statement_is_parsed_once_a_connection() -> None:
+def test_a_statement_is_parsed_once_per_connection() -> None:
     for _ in range(3):
         fetch("SELECT 8", {})
 
@@ -90,7 +90,7 @@ def test_a_statement_is_parsed_once_a_connection() -> None:
 
 
 @pytest.mark.parametrize("forget", ["DEALLOCATE ALL", "ROLLBACK"])
-def test_they_are_prepared_again_where_they_were_let_go(forget: str) -> None:
+def test_statements_are_prepared_again_after_they_were_deallocated(forget: str) -> None:
     assert fetch("SELECT 7", {}) == [(7,)]
     if forget == "ROLLBACK":
         with transaction.atomic():
@@ -102,7 +102,7 @@ def test_they_are_prepared_again_where_they_were_let_go(forget: str) -> None:
     assert fetch("SELECT 7", {}) == [(7,)]
 
 
-def test_a_migration_that_widens_a_column_fails_none() -> None:
+def test_a_migration_that_widens_a_column_breaks_no_statement() -> None:
     """The server refuses to run a prepared statement whose columns have changed."""
     with psycopg.connect(database_url(), autocommit=True) as migration:
         migration.execute("CREATE TABLE widened AS SELECT 'a'::varchar(5) AS value")

@@ -12,7 +12,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from django.core.cache import cache
 
 from oauth.models import Application
-from tests.helpers import PATIENCE
+from tests.helpers import TIMEOUT
 from workspaces.models import User
 
 CALLBACK = "http://127.0.0.1/callback"
@@ -20,34 +20,34 @@ ALL_SCOPES = "openid profile email workspace:read workspace:write api-keys:manag
 
 
 class Browser:
-    """A person's browser, as far as forms go."""
+    """A signed-in browser that sends forms."""
 
     def __init__(self, site: str, user: User) -> None:
         self.site = site
         self.session = requests.Session()
         role = user.email.partition("@")[0]
-        page = self.session.get(f"{site}/sign-in/")
-        self.send(page, f"{site}/sign-in/", username=user.email, password=f"{role}-password")
+        response = self.session.get(f"{site}/sign-in/")
+        self.send(response, f"{site}/sign-in/", username=user.email, password=f"{role}-password")
 
     def open(self, url: str) -> requests.Response:
         return self.session.get(url, allow_redirects=False)
 
-    def send(self, page: requests.Response, url: str, **fields: str) -> requests.Response:
-        """Fills in the page's form and sends it to `url`."""
-        inputs = re.findall(r'<input type="hidden" name="([^"]+)"(?: value="([^"]*)")?', page.text)
+    def send(self, response: requests.Response, url: str, **fields: str) -> requests.Response:
+        """Send the form of `response` with `fields` to `url`."""
+        inputs = re.findall(r'<input type="hidden" name="([^"]+)"(?: value="([^"]*)")?', response.text)
         form = {name: unescape(value) for name, value in inputs} | fields
         return self.session.post(url, form, headers={"Referer": url}, allow_redirects=False)
 
     def allow(self, url: str) -> str:
-        """Allows what the consent page at `url` asks for; where the browser is sent then."""
+        """Allow the request on the consent page at `url` and return the URL of the redirect."""
         return self.send(self.open(url), url, allow="yes").headers["Location"]
 
     def refuse(self, url: str) -> str:
         return self.send(self.open(url), url).headers["Location"]
 
     def decide_device(self, user_code: str, **decision: str) -> requests.Response:
-        page = self.session.get(f"{self.site}/app/auth/device", params={"user_code": user_code})
-        return self.send(page, f"{self.site}/app/auth/device/decision", **decision)
+        response = self.session.get(f"{self.site}/app/auth/device", params={"user_code": user_code})
+        return self.send(response, f"{self.site}/app/auth/device/decision", **decision)
 
 
 def code_in(location: str) -> str:
@@ -60,19 +60,19 @@ def error_in(location: str) -> str:
 
 @pytest.fixture
 def site(live_server: Any, django_db_serialized_rollback: None, monkeypatch: pytest.MonkeyPatch) -> str:
-    cache.clear()  # what was counted of sign-ins
+    cache.clear()  # the counts of sign-in attempts
     monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # loopback
     return str(live_server.url)
 
 
 @pytest.fixture
 def metadata(site: str) -> dict[str, Any]:
-    return dict(requests.get(f"{site}/.well-known/oauth-authorization-server", timeout=PATIENCE).json())
+    return dict(requests.get(f"{site}/.well-known/oauth-authorization-server", timeout=TIMEOUT).json())
 
 
 @pytest.fixture
 def browser(site: str, owner: User, workspace: Any) -> Iterator[Browser]:
-    """The owner's."""
+    """The owner's browser."""
     browser = Browser(site, owner)
     with browser.session:
         yield browser

@@ -1,4 +1,4 @@
-"""Two tables, who may do what by role and by scope, and the walk over all routes."""
+"""Two tables: access by role and by scope; and a check of the scopes of every route."""
 
 from __future__ import annotations
 

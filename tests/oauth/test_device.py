@@ -1,4 +1,4 @@
-"""The device flow: a terminal asks, a person decides in a browser (RFC 8628)."""
+"""The device flow: a terminal requests a code, a person decides in a browser (RFC 8628)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from oauth.models import Application, DeviceGrant
 from oauth.server import DEVICE_CODE
-from tests.helpers import PATIENCE
+from tests.helpers import TIMEOUT
 from tests.oauth.conftest import Browser, make_application
 from workspaces.models import User
 
@@ -26,13 +26,13 @@ class Terminal:
 
     def start(self, client_id: str = "terminal", **fields: str) -> requests.Response:
         form = {"client_id": client_id, "scope": "workspace:read api-keys:manage"} | fields
-        answer = requests.post(self.metadata["device_authorization_endpoint"], form, timeout=PATIENCE)
+        answer = requests.post(self.metadata["device_authorization_endpoint"], form, timeout=TIMEOUT)
         self.codes = answer.json()
         return answer
 
     def ask(self, **fields: str) -> requests.Response:
         form = {"client_id": "terminal", "grant_type": DEVICE_CODE, "device_code": self.codes.get("device_code", "")}
-        return requests.post(self.metadata["token_endpoint"], form | fields, timeout=PATIENCE)
+        return requests.post(self.metadata["token_endpoint"], form | fields, timeout=TIMEOUT)
 
     def error(self, **fields: str) -> str:
         answer = self.ask(**fields)
@@ -49,7 +49,7 @@ def seconds_pass(seconds: int) -> None:
     DeviceGrant.objects.update(last_checked=F("last_checked") - timedelta(seconds=seconds))
 
 
-def test_a_terminal_is_allowed_and_creates_a_key(terminal: Terminal, browser: Browser, site: str) -> None:
+def test_an_approved_terminal_creates_a_key(terminal: Terminal, browser: Browser, site: str) -> None:
     codes = terminal.start().json()
     assert codes["verification_uri"] == f"{site}/app/auth/device"
     assert codes["verification_uri_complete"] == f"{site}/app/auth/device?user_code={codes['user_code']}"
@@ -61,16 +61,16 @@ def test_a_terminal_is_allowed_and_creates_a_key(terminal: Terminal, browser: Br
     token = terminal.ask().json()
 
     assert token["scope"] == "workspace:read api-keys:manage"
-    made = requests.post(
+    created = requests.post(
         f"{site}/api/v1/workspaces/current/api-keys",
         headers={"Authorization": f"Bearer {token['access_token']}"},
         json={"description": "From a terminal"},
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
-    assert made.status_code == 201
+    assert created.status_code == 201
 
 
-def test_the_token_is_given_once(terminal: Terminal, browser: Browser) -> None:
+def test_the_token_is_issued_once(terminal: Terminal, browser: Browser) -> None:
     browser.decide_device(terminal.start().json()["user_code"], allow="yes")
 
     assert terminal.ask().status_code == 200
@@ -84,7 +84,7 @@ def test_a_terminal_refreshes_its_token(terminal: Terminal, browser: Browser) ->
     assert terminal.ask(grant_type="refresh_token", refresh_token=refresh_token).status_code == 200
 
 
-def test_asking_too_often_makes_the_interval_longer(terminal: Terminal, browser: Browser) -> None:
+def test_polling_too_often_lengthens_the_interval(terminal: Terminal, browser: Browser) -> None:
     terminal.start()
 
     assert terminal.error() == "authorization_pending"
@@ -95,14 +95,14 @@ def test_asking_too_often_makes_the_interval_longer(terminal: Terminal, browser:
     assert terminal.error() == "authorization_pending"
 
 
-def test_a_refusal(terminal: Terminal, browser: Browser) -> None:
+def test_a_denied_request_is_access_denied(terminal: Terminal, browser: Browser) -> None:
     refused = browser.decide_device(terminal.start().json()["user_code"])
 
     assert "Access denied" in refused.text
     assert terminal.error() == "access_denied"
 
 
-def test_a_decision_sent_again_is_told_so(terminal: Terminal, browser: Browser) -> None:
+def test_a_repeated_decision_shows_a_message(terminal: Terminal, browser: Browser) -> None:
     page = browser.open(terminal.start().json()["verification_uri_complete"])
     url = f"{browser.site}/app/auth/device/decision"
 
@@ -111,7 +111,7 @@ def test_a_decision_sent_again_is_told_so(terminal: Terminal, browser: Browser) 
     assert terminal.ask().status_code == 200
 
 
-def test_a_code_that_nobody_answered_in_time(terminal: Terminal, browser: Browser) -> None:
+def test_a_code_without_a_decision_expires(terminal: Terminal, browser: Browser) -> None:
     user_code = terminal.start().json()["user_code"]
     DeviceGrant.objects.update(expires=timezone.now())
 
@@ -120,11 +120,11 @@ def test_a_code_that_nobody_answered_in_time(terminal: Terminal, browser: Browse
 
 
 @pytest.mark.parametrize("device_code", ["", "made-up"])
-def test_an_unknown_device_code(terminal: Terminal, device_code: str) -> None:
+def test_an_unknown_device_code_is_rejected(terminal: Terminal, device_code: str) -> None:
     assert terminal.error(device_code=device_code) in ("invalid_grant", "invalid_request")
 
 
-def test_a_device_code_of_another_client(terminal: Terminal, browser: Browser) -> None:
+def test_a_device_code_of_another_client_is_rejected(terminal: Terminal, browser: Browser) -> None:
     other = make_application("Other", authorization_grant_type=Application.GRANT_DEVICE_CODE)
     browser.decide_device(terminal.start().json()["user_code"], allow="yes")
 
@@ -135,7 +135,7 @@ def test_a_device_code_of_another_client(terminal: Terminal, browser: Browser) -
     ("fields", "status"),
     [({"client_id": "nobody"}, 400), ({"client_id": ""}, 400), ({"scope": "everything"}, 400)],
 )
-def test_a_terminal_that_asks_wrongly(terminal: Terminal, fields: dict[str, str], status: int) -> None:
+def test_an_invalid_device_request_is_rejected(terminal: Terminal, fields: dict[str, str], status: int) -> None:
     answer = terminal.start(**fields)
 
     assert answer.status_code == status
@@ -146,15 +146,15 @@ def test_a_web_application_has_no_device_flow(terminal: Terminal, application: A
     assert terminal.start(application.client_id).json() == {"error": "unauthorized_client"}
 
 
-def test_a_client_is_named_in_the_body(metadata: dict[str, Any]) -> None:
+def test_the_client_id_is_read_from_the_body(metadata: dict[str, Any]) -> None:
     endpoint = metadata["device_authorization_endpoint"]
 
-    answer = requests.post(f"{endpoint}?client_id=terminal", {"scope": "workspace:read"}, timeout=PATIENCE)
+    answer = requests.post(f"{endpoint}?client_id=terminal", {"scope": "workspace:read"}, timeout=TIMEOUT)
 
     assert answer.status_code == 400
 
 
-def test_the_page_takes_a_code_as_people_type_it(terminal: Terminal, browser: Browser) -> None:
+def test_the_page_accepts_a_code_as_people_type_it(terminal: Terminal, browser: Browser) -> None:
     user_code = terminal.start().json()["user_code"]
 
     page = browser.open(f"{browser.site}/app/auth/device?user_code={user_code.lower().replace('-', '%20')}")
@@ -165,13 +165,13 @@ def test_the_page_takes_a_code_as_people_type_it(terminal: Terminal, browser: Br
 
 
 @pytest.mark.usefixtures("_frozen_clock")
-def test_who_starts_without_end_is_stopped(terminal: Terminal) -> None:
+def test_starting_device_requests_is_rate_limited(terminal: Terminal) -> None:
     answers = [terminal.start().status_code for _ in range(61)]
 
     assert answers == [200] * 60 + [429]
 
 
-def test_old_requests_are_cleared_away(terminal: Terminal) -> None:
+def test_starting_a_request_deletes_expired_ones(terminal: Terminal) -> None:
     terminal.start()
     DeviceGrant.objects.update(expires=timezone.now() - timedelta(days=2))
     terminal.start()
@@ -179,18 +179,18 @@ def test_old_requests_are_cleared_away(terminal: Terminal) -> None:
     assert DeviceGrant.objects.count() == 1
 
 
-def test_a_person_without_a_code_is_asked_for_it(browser: Browser) -> None:
+def test_the_page_without_a_code_asks_for_one(browser: Browser) -> None:
     assert "Enter the code" in browser.open(f"{browser.site}/app/auth/device").text
 
 
 def test_a_person_who_is_not_signed_in_signs_in_first(site: str) -> None:
-    answer = requests.get(f"{site}/app/auth/device?user_code=BCDF-GHJK", allow_redirects=False, timeout=PATIENCE)
+    answer = requests.get(f"{site}/app/auth/device?user_code=BCDF-GHJK", allow_redirects=False, timeout=TIMEOUT)
 
     assert answer.headers["Location"] == "/sign-in/?next=/app/auth/device%3Fuser_code%3DBCDF-GHJK"
 
 
 @pytest.mark.usefixtures("_frozen_clock")
-def test_who_guesses_codes_is_stopped(browser: Browser) -> None:
+def test_guessing_user_codes_is_rate_limited(browser: Browser) -> None:
     answers = [browser.open(f"{browser.site}/app/auth/device?user_code=BCDF-GHJK").status_code for _ in range(21)]
 
     assert answers == [404] * 20 + [429]

@@ -1,4 +1,4 @@
-"""A changed password ends what applications hold, wherever it was changed."""
+"""A password change revokes the person's tokens and grants, wherever it is made."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _hashers(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [by_the_page, by_an_operator])
-def test_tokens_and_what_becomes_a_token_end(
+def test_tokens_codes_and_device_requests_are_revoked(
     change: Callable[[User], None], owner: User, admin: User, api: Api, workspace: Workspace
 ) -> None:
     person, other = Api(make_token(owner)), Api(make_token(admin))
@@ -56,7 +56,7 @@ def test_tokens_and_what_becomes_a_token_end(
     assert refresh.revoked is not None
     assert not Grant.objects.exists()
     assert not DeviceGrant.objects.exists()
-    assert [each.get("/me").status_code for each in (other, api)] == [200, 200]
+    assert [client.get("/me").status_code for client in (other, api)] == [200, 200]
 
 
 class AwayByThen:
@@ -69,7 +69,7 @@ class AwayByThen:
         raise OperationalError
 
 
-def test_a_password_is_not_changed_where_tokens_can_not_be_ended(
+def test_a_password_is_not_changed_if_tokens_can_not_be_revoked(
     owner: User, workspace: Workspace, settings: Any
 ) -> None:
     person = Api(make_token(owner))
@@ -84,7 +84,7 @@ def test_a_password_is_not_changed_where_tokens_can_not_be_ended(
     assert person.get("/me").status_code == 200
 
 
-def test_signing_in_ends_nothing_though_the_password_is_hashed_anew(owner: User, workspace: Workspace) -> None:
+def test_signing_in_revokes_nothing_when_it_upgrades_the_password_hash(owner: User, workspace: Workspace) -> None:
     person = Api(make_token(owner))
     User.objects.filter(pk=owner.pk).update(password=make_password("owner-password", hasher=PBKDF2PasswordHasher()))
 

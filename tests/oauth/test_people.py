@@ -1,4 +1,4 @@
-"""A person over REST: who they are, where, and what their requests cost."""
+"""Requests of a person over REST: identity, workspaces and quota."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_who_am_i(person: Api, member: User, workspace: Workspace) -> None:
     assert me["workspace"]["workspaceId"] == workspace.pk
 
 
-def test_a_name_and_an_email_need_their_scopes(member: User, workspace: Workspace) -> None:
+def test_name_and_email_require_their_scopes(member: User, workspace: Workspace) -> None:
     assert not {"name", "email"} & Api(make_token(member, "openid")).get("/me").json().keys()
 
 
@@ -66,7 +66,7 @@ def test_current_is_the_workspace_chosen_last_or_the_only_one(person: Api, membe
 
 
 def test_a_person_lists_their_workspaces(person: Api, workspace: Workspace, elsewhere: Workspace) -> None:
-    assert [each["workspaceId"] for each in person.get("/workspaces").json()["workspaces"]] == [workspace.pk]
+    assert [item["workspaceId"] for item in person.get("/workspaces").json()["workspaces"]] == [workspace.pk]
 
 
 def test_a_private_task_is_seen_by_its_owner_alone(
@@ -76,11 +76,11 @@ def test_a_private_task_is_seen_by_its_owner_alone(
     path = f"/workspaces/current/tasks/{task.pk}"
 
     assert person.get(path).json()["title"] == "Mine"
-    assert [each["taskId"] for each in person.get("/workspaces/current/tasks").json()["tasks"]] == [task.pk]
+    assert [item["taskId"] for item in person.get("/workspaces/current/tasks").json()["tasks"]] == [task.pk]
     assert Api(make_token(owner)).get(path).status_code == 404
 
 
-def test_who_left_finds_nothing_any_more(person: Api, member: User, workspace: Workspace) -> None:
+def test_a_person_who_left_gets_404(person: Api, member: User, workspace: Workspace) -> None:
     workspace.memberships.get(user=member).leave(by=BY_TEST)
 
     assert person.get(f"/workspaces/{workspace.pk}/tasks").status_code == 404
@@ -96,7 +96,7 @@ def test_a_persons_quota_is_their_own(person: Api, api: Api, member: User, owner
     assert Api(make_token(owner)).get("/me")["RateLimit"].startswith('"standard";r=199')
 
 
-def test_bad_tokens_are_all_answered_alike(member: User, workspace: Workspace) -> None:
+def test_all_invalid_tokens_get_the_same_response(member: User, workspace: Workspace) -> None:
     expired, switched_off = make_token(member), make_token(make_workspace_of_one().members.get())
     AccessToken.objects.filter(user=member).update(expires=timezone.now() - timedelta(seconds=1))
     User.objects.filter(email="gone@example.com").update(is_active=False)
@@ -112,20 +112,20 @@ def make_workspace_of_one() -> Workspace:
     return make_workspace(gone, "gone")
 
 
-def test_what_can_be_no_token_is_refused_without_the_database(db: None, django_assert_num_queries: Any) -> None:
+def test_a_malformed_token_is_rejected_without_a_query(db: None, django_assert_num_queries: Any) -> None:
     for bearer in ("x" * 29, "x" * 31, "x" * 29 + "-", "Bearer"):
         with django_assert_num_queries(0):
             assert Api(bearer).get("/me").status_code == 401
 
 
-def test_failures_are_limited_per_address(person: Api, settings: Any) -> None:
+def test_failures_are_limited_per_client_ip(person: Api, settings: Any) -> None:
     settings.APIKEYS_FAILURES_PER_MINUTE = 2
 
     assert [Api("a" * 30).get("/me").status_code for _ in range(3)] == [401, 401, 429]
     assert person.get("/me").status_code == 200
 
 
-def test_a_role_is_read_on_each_request(person: Api, member: User, workspace: Workspace) -> None:
+def test_the_role_is_read_on_each_request(person: Api, member: User, workspace: Workspace) -> None:
     assert person.get("/workspaces/current/api-keys").status_code == 403
     workspace.memberships.get(user=member).change_role(Role.ADMIN, by=BY_TEST)
 

@@ -1,4 +1,4 @@
-"""Nothing in the database is a credential: every value of every table, as text."""
+"""No value of any table is a credential."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 
 from oauth.models import Application
-from tests.helpers import PATIENCE
+from tests.helpers import TIMEOUT
 from tests.oauth.conftest import Browser, code_in, make_application, session_of
-from tests.oauth.test_authorization_code import Flow
+from tests.oauth.test_authorization_code import AuthorizationCodeFlow
 from tests.oauth.test_device import Terminal
 
 
-def test_no_token_code_or_client_secret_is_there_in_clear(
+def test_no_token_code_or_client_secret_is_stored_in_clear(
     browser: Browser, metadata: dict[str, Any], site: str
 ) -> None:
     client_secret = "a-client-secret-to-look-for"
     application = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret=client_secret)
-    flow = Flow(session_of(application, client_secret), browser, metadata)
+    flow = AuthorizationCodeFlow(session_of(application, client_secret), browser, metadata)
     first = flow.token(flow.browser.allow(flow.url()))
     second = flow.refresh(first["refresh_token"])
     waiting_code = code_in(flow.browser.allow(flow.url()))
     codes = Terminal(metadata).start().json()
-    made = requests.post(
+    created = requests.post(
         f"{site}/api/v1/workspaces/current/api-keys",
         headers={"Authorization": f"Bearer {second['access_token']}", "Idempotency-Key": "the-idempotency-key"},
         json={"description": "CI"},
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
 
     everything = stored_text()
 
     assert "a-client-secret" not in everything
-    assert made.json()["apiKeyId"] in everything
+    assert created.json()["apiKeyId"] in everything
     for secret in (
         *(token[name] for token in (first, second) for name in ("access_token", "refresh_token")),
         waiting_code,
         codes["device_code"],
         codes["user_code"],
-        made.json()["secret"],
+        created.json()["secret"],
         "the-idempotency-key",
     ):
         assert secret not in everything
 
 
-def test_a_client_secret_is_kept_as_a_password_is(db: None, settings: Any) -> None:
+def test_a_client_secret_is_hashed_like_a_password(db: None, settings: Any) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 
     application = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret="s3cret")
@@ -70,7 +70,7 @@ def stored_text() -> str:
     "fields",
     [{"hash_client_secret": False}, {"skip_authorization": True}, {"authorization_grant_type": "implicit"}],
 )
-def test_no_application_lowers_the_bar(fields: dict[str, Any]) -> None:
+def test_no_application_can_weaken_the_rules(fields: dict[str, Any]) -> None:
 
     application = Application(
         client_type="public", authorization_grant_type="authorization-code", redirect_uris="https://a.example/cb"
@@ -106,5 +106,5 @@ def refused_redirects(redirect: str) -> bool:
         ("http://127.0.0.1.evil.example/callback", True),
     ],
 )
-def test_plain_http_is_for_loopback_alone(redirect: str, refused: bool) -> None:
+def test_plain_http_is_for_loopback_only(redirect: str, refused: bool) -> None:
     assert refused_redirects(redirect) == refused

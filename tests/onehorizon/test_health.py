@@ -1,4 +1,4 @@
-"""What probes are told. How they behave while PostgreSQL is away is tried in tests/system/faults."""
+"""Responses to probes. tests/system/faults tests them while PostgreSQL is unavailable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def probe(settings: Any) -> Client:
     return Client(headers={"Host": "10.0.0.9:8000"})
 
 
-def test_alive_needs_no_database(probe: Client) -> None:
+def test_healthz_needs_no_database(probe: Client) -> None:
     """pytest-django refuses whatever would ask it."""
     answer = probe.get("/healthz")
 
@@ -27,12 +27,12 @@ def test_alive_needs_no_database(probe: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_ready_when_every_migration_is_applied(probe: Client) -> None:
+def test_readyz_is_200_when_every_migration_is_applied(probe: Client) -> None:
     assert (probe.get("/readyz").status_code, probe.get("/readyz").json()) == (200, {"status": "ok"})
 
 
 @pytest.mark.django_db
-def test_not_ready_while_one_is_missing(probe: Client) -> None:
+def test_readyz_is_503_while_a_migration_is_missing(probe: Client) -> None:
     recorder = MigrationRecorder(connection)
     latest = recorder.migration_qs.filter(app="apikeys").order_by("-name").values_list("name", flat=True)[0]
     recorder.record_unapplied("apikeys", latest)
@@ -44,14 +44,14 @@ def test_not_ready_while_one_is_missing(probe: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_ready_with_the_migrations_of_a_newer_release(probe: Client) -> None:
+def test_readyz_is_200_with_migrations_of_a_newer_release(probe: Client) -> None:
     MigrationRecorder(connection).record_applied("apikeys", "9999_from_the_next_release")
 
     assert probe.get("/readyz").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_only_questions_are_answered(probe: Client, path: str) -> None:
+def test_only_get_and_head_are_allowed(probe: Client, path: str) -> None:
     answer = probe.post(path)
 
     assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
@@ -63,6 +63,6 @@ def test_probes_are_not_logged(probe: Client, caplog: pytest.LogCaptureFixture) 
     assert caplog.records == []
 
 
-def test_every_other_address_still_needs_its_host(probe: Client) -> None:
+def test_every_other_path_still_requires_an_allowed_host(probe: Client) -> None:
     assert probe.get("/healthz/").status_code in (301, 400)
     assert probe.get("/api/v1/me").status_code == 400

@@ -1,4 +1,4 @@
-"""What the limits promise, with many processes and connections at once, seen over HTTP."""
+"""The limits are exact over HTTP, with many processes and connections at once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from django.test import Client
 from apikeys.models import ApiKey
 from tests.helpers import (
     BY_TEST,
-    PATIENCE,
-    committed,
+    TIMEOUT,
+    commits,
     fetch,
     lift_quota,
     make_key,
@@ -37,7 +37,7 @@ from tests.helpers import (
 from workspaces.models import AuditEvent, Tier, User, Workspace
 from workspaces.quota import SECOND
 
-pytestmark = committed
+pytestmark = commits
 
 PROCESSES = CONNECTIONS = 8
 ONLY_POSTGRESQL = "SQLite is for one machine: tests/apikeys/test_quota_statement.py tries it with two workers"
@@ -84,7 +84,7 @@ def fullest(times: list[int], seconds: int) -> int:
     return most
 
 
-def test_no_window_ever_holds_more_than_its_limit_and_who_waits_alone_gets_in(address: str) -> None:
+def test_no_window_exceeds_its_limit_and_a_single_client_that_waits_is_admitted(address: str) -> None:
     if connection.vendor != "postgresql":
         pytest.skip(ONLY_POSTGRESQL)
     stretch_windows()
@@ -135,7 +135,7 @@ def test_no_window_ever_holds_more_than_its_limit_and_who_waits_alone_gets_in(ad
     assert fullest(sliding_times, 1) == 5
 
 
-def test_who_begins_after_a_revocation_is_refused_in_every_process(address: str) -> None:
+def test_requests_after_a_revocation_are_rejected_in_every_process(address: str) -> None:
     workspace = make_workspace(make_user("owner"))
     lift_quota(workspace)
     api_key, secret = make_key(workspace)
@@ -172,7 +172,7 @@ def test_who_begins_after_a_revocation_is_refused_in_every_process(address: str)
     assert after[0] == 401
 
 
-def test_of_fifty_who_create_at_the_page_and_over_rest_twenty_do(address: str) -> None:
+def test_twenty_of_fifty_creations_by_page_and_rest_succeed(address: str) -> None:
     owner, admin = make_user("owner"), make_user("admin")
     workspace = make_workspace(owner, admin=admin)
     cookies, token = signed_in(owner), make_token(admin)
@@ -186,10 +186,10 @@ def test_of_fifty_who_create_at_the_page_and_over_rest_twenty_do(address: str) -
         }
         body = urllib.parse.urlencode(form).encode()
         status, answer = post(f"{address}/w/{workspace.pk}/settings/developer/api-keys/add/", body, Cookie=cookies)
-        made = b"Save your API key" in answer
+        created = b"Save your API key" in answer
         assert status == 200
-        assert made or b"has 20 active API keys" in answer
-        return made
+        assert created or b"has 20 active API keys" in answer
+        return created
 
     def over_rest() -> bool:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
@@ -200,9 +200,9 @@ def test_of_fifty_who_create_at_the_page_and_over_rest_twenty_do(address: str) -
 
     with ThreadPoolExecutor(50) as clients:
         outcomes = [clients.submit(act) for _ in range(25) for act in (at_the_page, over_rest)]
-        made = [outcome.result() for outcome in outcomes]
+        created = [outcome.result() for outcome in outcomes]
 
-    assert made.count(True) == 20
+    assert created.count(True) == 20
     assert workspace.api_keys.active().count() == ApiKey.objects.count() == 20
     assert AuditEvent.objects.filter(action="api_key.created").count() == 20
 
@@ -218,7 +218,7 @@ def signed_in(user: User) -> str:
 
 def post(url: str, body: bytes, **headers: str) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=PATIENCE) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=TIMEOUT) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -1,4 +1,4 @@
-"""What a client says of its own address, to real servers: it dodges no limit and stands in no audit event."""
+"""Forged client IPs, against real servers: they bypass no limit and enter no audit event."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from apikeys.models import ApiKey
-from tests.helpers import PATIENCE, committed, make_key, make_token, make_user, make_workspace, server
+from tests.helpers import TIMEOUT, commits, make_key, make_token, make_user, make_workspace, server
 from workspaces.models import AuditEvent, User, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 CLIENT = "203.0.113.7"
 FORGED = ["198.51.100.{}", "127.0.0.1, 198.51.100.{}", "2001:db8:{}::1", "unknown-{}"]
@@ -25,7 +25,7 @@ HEADERS = ["X-Forwarded-For", "Forwarded: for=198.51.100.{}", "X-Real-IP", "X-Cl
 def ask(site: str, path: str, *headers: str, body: str = "", kind: str = "application/json") -> tuple[int, str]:
     """Over a socket, since no client of others sends a header twice."""
     parts = urlsplit(site)
-    with socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE) as connection:
+    with socket.create_connection((parts.hostname, parts.port), timeout=TIMEOUT) as connection:
         lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close", *headers]
         lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"] if body else []
         connection.sendall(("\r\n".join(lines) + "\r\n\r\n" + body).encode())
@@ -53,13 +53,13 @@ def forged(number: int) -> list[str]:
     return [(name if ":" in name else f"{name}: {value}").format(number) for name in HEADERS]
 
 
-def test_without_proxies_no_header_dodges_the_limit_on_wrong_keys(direct: str) -> None:
+def test_without_proxies_no_header_bypasses_the_limit_on_wrong_keys(direct: str) -> None:
     tried = [ask(direct, "/api/v1/me", "Authorization: Bearer one_wrong", *forged(number))[0] for number in range(8)]
 
     assert tried == [401] * 3 + [429] * 5
 
 
-def test_behind_a_proxy_what_stands_before_its_own_entry_dodges_nothing(proxied: str) -> None:
+def test_behind_a_proxy_entries_before_its_own_bypass_nothing(proxied: str) -> None:
     def attempt(number: int) -> int:
         headers = ["Authorization: Bearer one_wrong", *forged(number), f"X-Forwarded-For: {CLIENT}"]
         return ask(proxied, "/api/v1/me", *headers)[0]
@@ -67,7 +67,7 @@ def test_behind_a_proxy_what_stands_before_its_own_entry_dodges_nothing(proxied:
     assert [attempt(number) for number in range(8)] == [401] * 3 + [429] * 5
 
 
-def test_behind_a_proxy_a_claim_to_be_a_proxy_dodges_nothing(proxied: str) -> None:
+def test_behind_a_proxy_a_claim_to_be_a_proxy_bypasses_nothing(proxied: str) -> None:
     def attempt(number: int) -> int:
         claim = f"X-Forwarded-For: 198.51.100.{number}, 10.0.0.{number}, {CLIENT}, 10.0.0.7"
         return ask(proxied, "/api/v1/me", "Authorization: Bearer one_wrong", claim)[0]
@@ -75,7 +75,7 @@ def test_behind_a_proxy_a_claim_to_be_a_proxy_dodges_nothing(proxied: str) -> No
     assert [attempt(number) for number in range(6)] == [401] * 3 + [429] * 3
 
 
-def test_no_header_dodges_the_limit_on_sign_in(direct: str) -> None:
+def test_no_header_bypasses_the_limit_on_sign_in(direct: str) -> None:
     page = "username=someone-{}%40example.com&password=a-wrong-guess&csrfmiddlewaretoken=" + "a" * 32
 
     def attempt(number: int) -> int:
@@ -100,7 +100,7 @@ def workspace(owner: User) -> Workspace:
 
 
 @pytest.mark.parametrize(("kind", "seen"), [("direct", "127.0.0.1"), ("proxied", CLIENT)])
-def test_an_audit_event_names_the_address_that_a_trusted_proxy_saw(
+def test_an_audit_event_has_the_client_ip_that_a_trusted_proxy_saw(
     kind: str, seen: str, request: pytest.FixtureRequest, owner: User, workspace: Workspace
 ) -> None:
     site: str = request.getfixturevalue(kind)

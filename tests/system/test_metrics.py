@@ -1,4 +1,4 @@
-"""What Prometheus is told, by real servers with several processes, and what the dashboard and the alerts ask it."""
+"""Prometheus metrics of servers with several processes, and the dashboard and alerts that use them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.helpers import PATIENCE, ROOT, committed, database_url, fetch, server, stretch_windows, wait_until
+from tests.helpers import ROOT, TIMEOUT, commits, database_url, fetch, server, stretch_windows, wait_until
 from workspaces.models import Workspace
 
 OPERATIONS = ROOT / "docs" / "operations"
@@ -25,11 +25,11 @@ Samples = Counter[tuple[str, frozenset[tuple[str, str]]]]
 def listeners(log: Path, count: int) -> list[str]:
     """Where the processes say that their metrics are."""
 
-    def found() -> list[str]:
+    def urls() -> list[str]:
         addresses = re.findall(r"metrics at (http://\S+/metrics)", log.read_text())
         return addresses if len(addresses) >= count else []
 
-    return wait_until(found, log.read_text)
+    return wait_until(urls, log.read_text)
 
 
 def scrape(addresses: list[str]) -> Samples:
@@ -47,12 +47,12 @@ def scrape(addresses: list[str]) -> Samples:
 def value(samples: Samples, name: str, **labels: str) -> float:
     """The sum of all samples of that name that have these labels."""
     return sum(
-        number for (each, held), number in samples.items() if each == name and labels.items() <= dict(held).items()
+        number for (metric, held), number in samples.items() if metric == name and labels.items() <= dict(held).items()
     )
 
 
-@committed
-def test_each_of_several_processes_tells_its_share(secret: str, workspace: Workspace, tmp_path: Path) -> None:
+@commits
+def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace, tmp_path: Path) -> None:
     stretch_windows()
     log = tmp_path / "log"
     with server(log, workers=2, METRICS_ADDRESS="127.0.0.1:0") as site:
@@ -97,49 +97,49 @@ def test_each_of_several_processes_tells_its_share(secret: str, workspace: Works
     assert value(samples, "onehorizon_pool_max") == (32 if connection.vendor == "postgresql" else 0)
 
 
-@committed
+@commits
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no pool")
-def test_a_thread_that_ends_gives_its_connection_back(secret: str, workspace: Workspace, tmp_path: Path) -> None:
+def test_a_thread_that_ends_returns_its_connection(secret: str, workspace: Workspace, tmp_path: Path) -> None:
     """granian ends those that are idle. What went with them would be missing in the pool for ever."""
     log = tmp_path / "log"
     with server(log, METRICS_ADDRESS="127.0.0.1:0", GRANIAN_BLOCKING_THREADS_IDLE_TIMEOUT="5") as site:
-        (told,) = listeners(log, 1)
+        (url,) = listeners(log, 1)
         tasks = f"{site}/api/v1/workspaces/{workspace.pk}/tasks"
         with psycopg.connect(database_url()) as holder, ThreadPoolExecutor(4) as threads:
             holder.execute("LOCK TABLE workspaces_task")
             pending = [threads.submit(fetch, tasks, secret) for _ in range(4)]
-            wait_for_in_use(told, 2)
+            wait_for_in_use(url, 2)
             holder.rollback()
-            statuses = [each.result()[0] for each in pending]
-        wait_for_in_use(told, 1)
+            statuses = [future.result()[0] for future in pending]
+        wait_for_in_use(url, 1)
 
         assert statuses == [200] * 4
         assert fetch(tasks, secret)[0] == 200
 
 
-def wait_for_in_use(told: str, connections: int) -> None:
-    wait_until(lambda: value(scrape([told]), "onehorizon_pool_in_use") == connections)
+def wait_for_in_use(url: str, connections: int) -> None:
+    wait_until(lambda: value(scrape([url]), "onehorizon_pool_in_use") == connections)
 
 
-@committed
-def test_labels_are_bounded_and_name_nobody(secret: str, workspace: Workspace, tmp_path: Path) -> None:
+@commits
+def test_labels_are_bounded_and_identify_nobody(secret: str, workspace: Workspace, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with server(log, METRICS_ADDRESS="127.0.0.1:0") as site:
         for path in ("/api/v1/me", "/api/v1/nowhere/1", "/nowhere/2", f"/w/{workspace.pk}/", "/static/nothing.css"):
             fetch(f"{site}{path}", secret)
-        with socket.create_connection(("127.0.0.1", int(site.rpartition(":")[2])), PATIENCE) as raw:
+        with socket.create_connection(("127.0.0.1", int(site.rpartition(":")[2])), TIMEOUT) as raw:
             raw.sendall(b"BREW /api/v1/me HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
             while raw.recv(4096):
                 pass
-        told = fetch(listeners(log, 1)[0])[2].decode()
+        exposed = fetch(listeners(log, 1)[0])[2].decode()
 
-    assert 'route="unmatched"' in told
-    assert 'method="other"' in told
-    assert not [name for name in ("nowhere", workspace.pk, secret, secret.split("_")[1], "BREW") if name in told]
+    assert 'route="unmatched"' in exposed
+    assert 'method="other"' in exposed
+    assert not [name for name in ("nowhere", workspace.pk, secret, secret.split("_")[1], "BREW") if name in exposed]
 
 
-@committed
-def test_the_public_listener_tells_nothing_and_without_an_address_there_is_no_other(
+@commits
+def test_the_public_listener_has_no_metrics_and_without_an_address_there_is_no_other(
     secret: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -150,20 +150,20 @@ def test_the_public_listener_tells_nothing_and_without_an_address_there_is_no_ot
     assert "metrics at" not in log.read_text()
 
 
-@committed
-def test_where_every_port_is_another_processes_the_next_is_taken(tmp_path: Path) -> None:
+@commits
+def test_a_port_in_use_makes_a_process_use_the_next_one(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         log = tmp_path / "log"
         with server(log, METRICS_ADDRESS=f"127.0.0.1:{port}"):
-            found = listeners(log, 1)[0]
+            url = listeners(log, 1)[0]
 
-    assert int(re.findall(r":(\d+)/", found)[0]) > port
+    assert int(re.findall(r":(\d+)/", url)[0]) > port
 
 
-def test_an_address_that_is_not_this_machines_does_not_stop_what_serves(tmp_path: Path) -> None:
+def test_an_address_of_another_machine_does_not_stop_the_server(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with server(log, METRICS_ADDRESS="192.0.2.1:9401") as site:
         assert fetch(f"{site}/metrics")[0] == 404
@@ -177,7 +177,7 @@ def test_an_address_that_is_not_this_machines_does_not_stop_what_serves(tmp_path
 def expressions() -> dict[str, str]:
     dashboard = json.loads((OPERATIONS / "grafana.json").read_text())
     rules = yaml.safe_load((OPERATIONS / "alerts.yaml").read_text())["groups"][0]["rules"]
-    panels = {panel["title"]: " ".join(each["expr"] for each in panel["targets"]) for panel in dashboard["panels"]}
+    panels = {panel["title"]: " ".join(target["expr"] for target in panel["targets"]) for panel in dashboard["panels"]}
     return panels | {rule["alert"]: rule["expr"] for rule in rules}
 
 
@@ -193,14 +193,14 @@ def exported() -> set[str]:
 
 
 @pytest.mark.parametrize(("title", "expression"), expressions().items())
-def test_a_panel_or_an_alert_asks_for_what_is_exported(title: str, expression: str) -> None:
-    asked = set(re.findall(r"\b(?:onehorizon|process)_\w+|\bup\b", expression))
+def test_panels_and_alerts_use_exported_metrics(title: str, expression: str) -> None:
+    names = set(re.findall(r"\b(?:onehorizon|process)_\w+|\bup\b", expression))
 
-    assert asked, title
-    assert asked <= exported()
+    assert names, title
+    assert names <= exported()
 
 
-def test_each_alert_says_what_to_think_of_it() -> None:
+def test_each_alert_has_a_severity_and_a_summary() -> None:
     for rule in yaml.safe_load((OPERATIONS / "alerts.yaml").read_text())["groups"][0]["rules"]:
         assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
         assert rule["labels"]["severity"] in ("page", "ticket")

@@ -1,4 +1,4 @@
-"""A secret is looked for everywhere that it could have got to, after a walk that shows it to everything."""
+"""Secrets that were sent to every endpoint are in no table, log or response."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from apikeys import keys
 from apikeys.models import ApiKey
 from tests.helpers import (
     BY_TEST,
-    PATIENCE,
+    TIMEOUT,
+    commits,
     free_port,
     make_key,
     make_user,
@@ -30,11 +31,11 @@ from tests.helpers import (
 )
 from workspaces.models import AuditEvent, Workspace
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = commits
 
 
 @dataclass(frozen=True)
-class Walk:
+class RecordedTraffic:
     workspace: Workspace
     secrets: list[str]
     answers: bytes
@@ -46,7 +47,7 @@ def ask(address: str, method: str, path: str, headers: dict[str, str], body: byt
     headers = {"X-Forwarded-Proto": "https", **headers}  # the test is the proxy that ends TLS
     request = urllib.request.Request(address + path, body, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             return str(response.headers).encode() + bytes(response.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -81,9 +82,9 @@ def everything_one_can_do_with(secret: str, address: str) -> Iterator[bytes]:
 
 
 @pytest.fixture(params=["off"])
-def walk(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path) -> Walk:
+def traffic(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path) -> RecordedTraffic:
     workspace = make_workspace(make_user("owner"))
-    made = [make_key(workspace, f"Service {number}") for number in range(3)]
+    created = [make_key(workspace, f"Service {number}") for number in range(3)]
     log, port = tmp_path / "server.log", free_port()
     address = f"http://127.0.0.1:{port}"
     granian = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--port", str(port)]
@@ -93,14 +94,14 @@ def walk(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path)
         [*granian, "onehorizon.wsgi:application"], log, DEBUG=request.param, TRUSTED_PROXIES="127.0.0.1", **production
     ) as started:
         wait_until_listening(port, started, log)
-        answers = [answer for _, secret in made for answer in everything_one_can_do_with(secret, address)]
+        answers = [answer for _, secret in created for answer in everything_one_can_do_with(secret, address)]
         if request.param == "off":  # Django's page for developers tells the path, to developers
-            answers += [ask(address, "GET", f"/{secret}", {}) for _, secret in made]
-        made[0][0].rename("Renamed", by=BY_TEST)
-        made[0][0].revoke(by=BY_TEST, reason="Leaked")
-        for _, secret in made:
+            answers += [ask(address, "GET", f"/{secret}", {}) for _, secret in created]
+        created[0][0].rename("Renamed", by=BY_TEST)
+        created[0][0].revoke(by=BY_TEST, reason="Leaked")
+        for _, secret in created:
             answers += [ask(address, "GET", "/api/v1/me", {"Authorization": f"Bearer {secret}"}) for _ in range(25)]
-    return Walk(workspace, [secret for _, secret in made], b"\n".join(answers), log.read_text())
+    return RecordedTraffic(workspace, [secret for _, secret in created], b"\n".join(answers), log.read_text())
 
 
 def traces(secret: str) -> list[str]:
@@ -114,15 +115,15 @@ def traces(secret: str) -> list[str]:
 
 def tables() -> dict[str, str]:
     """Every column of every row of every table, as text."""
-    found = {}
+    tables = {}
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
             cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
-            found[table] = "\n".join(
+            tables[table] = "\n".join(
                 repr([bytes(value) if isinstance(value, memoryview) else value for value in row])
                 for row in cursor.fetchall()
             )
-    return found
+    return tables
 
 
 def database_bytes() -> bytes:
@@ -133,28 +134,28 @@ def database_bytes() -> bytes:
     return b"".join(file.read_bytes() for file in name.parent.glob(name.name + "*"))
 
 
-@pytest.mark.parametrize("walk", ["on", "off"], ids=["debug on", "debug off"], indirect=True)
-def test_a_secret_shown_everywhere_is_found_nowhere(walk: Walk) -> None:
+@pytest.mark.parametrize("traffic", ["on", "off"], ids=["debug on", "debug off"], indirect=True)
+def test_a_secret_sent_everywhere_is_stored_nowhere(traffic: RecordedTraffic) -> None:
     stored = tables()
     assert "Renamed" in stored["apikeys_apikey"]
     assert "api_key.revoked" in stored["workspaces_auditevent"]
-    assert b"rate limit exceeded" in walk.answers
-    assert "/api/v1/workspaces/current/tasks" in walk.log
-    shown = [repr(each) + str(each) for each in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
+    assert b"rate limit exceeded" in traffic.answers
+    assert "/api/v1/workspaces/current/tasks" in traffic.log
+    shown = [repr(row) + str(row) for row in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
     held = database_bytes().decode("latin-1")
-    assert connection.vendor != "sqlite" or walk.workspace.pk in held
+    assert connection.vendor != "sqlite" or traffic.workspace.pk in held
     everywhere = {
         **stored,
         "bytes of the database": held,
-        "answers": walk.answers.decode(),
-        "log": walk.log,
+        "answers": traffic.answers.decode(),
+        "log": traffic.log,
         "repr": " ".join(shown),
     }
 
     leaks = [
-        (place, trace)
-        for place, text in everywhere.items()
-        for secret in walk.secrets
+        (location, trace)
+        for location, text in everywhere.items()
+        for secret in traffic.secrets
         for trace in traces(secret)
         if trace in text
     ]
@@ -162,21 +163,21 @@ def test_a_secret_shown_everywhere_is_found_nowhere(walk: Walk) -> None:
     assert leaks == []
 
 
-def test_a_hash_is_found_in_its_column_alone(walk: Walk) -> None:
+def test_a_hash_is_in_its_column_only(traffic: RecordedTraffic) -> None:
     hashes = ApiKey.objects.values_list("hash", flat=True)
     digests = [stored.rsplit("$", 1)[1] for stored in hashes]
     fingerprints = [bytes(value).hex() for value in ApiKey.objects.values_list("fingerprint", flat=True)]
     stored = tables()
     in_its_column = stored.pop("apikeys_apikey")
-    shown = [repr(each) + str(each) for each in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
-    elsewhere = [*stored.values(), walk.answers.decode(), walk.log, *shown]
+    shown = [repr(row) + str(row) for row in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
+    elsewhere = [*stored.values(), traffic.answers.decode(), traffic.log, *shown]
 
     assert all(digest in in_its_column for digest in digests)
     assert [part for part in (*digests, *fingerprints) for text in elsewhere if part in text] == []
-    assert not any("$argon2id$v=" in text for text in (walk.answers.decode(), walk.log, *shown))
+    assert not any("$argon2id$v=" in text for text in (traffic.answers.decode(), traffic.log, *shown))
 
 
-def test_what_a_key_says_of_itself_is_its_mask(workspace: Workspace) -> None:
+def test_the_repr_of_a_key_is_its_masked_form(workspace: Workspace) -> None:
     api_key, _ = make_key(workspace)
     event = api_key.audit_events.get()
 

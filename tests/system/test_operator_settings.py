@@ -1,4 +1,4 @@
-"""Where the admin is and what it calls itself, by the environment; a bad value stops the start with one sentence."""
+"""The admin's URL and environment name are settings; an invalid value stops the start with one sentence."""
 
 from secrets import token_urlsafe
 
@@ -15,29 +15,31 @@ print(settings.ENVIRONMENT, reverse("admin:index"))
 pytestmark = pytest.mark.django_db
 
 
-def told(**environment: str) -> str:
+def environment_of(**environment: str) -> str:
     return manage("shell", "--verbosity", "0", "--command", WHERE, **environment).stdout.strip()
 
 
-def test_by_default() -> None:
-    assert told(DEBUG="on") == "development /admin/"
+def test_the_default_environment_and_url() -> None:
+    assert environment_of(DEBUG="on") == "development /admin/"
 
 
-def test_in_production() -> None:
-    assert told(DEBUG="off", SECRET_KEY=token_urlsafe(50), ALLOWED_HOSTS="example.com") == "production /admin/"
+def test_the_environment_is_production_with_debug_off() -> None:
+    assert (
+        environment_of(DEBUG="off", SECRET_KEY=token_urlsafe(50), ALLOWED_HOSTS="example.com") == "production /admin/"
+    )
 
 
-def test_moved_and_named() -> None:
-    assert told(ENVIRONMENT="staging", ADMIN_URL="desk/night-shift/") == "staging /desk/night-shift/"
+def test_the_environment_and_the_url_can_be_set() -> None:
+    assert environment_of(ENVIRONMENT="staging", ADMIN_URL="desk/night-shift/") == "staging /desk/night-shift/"
 
 
 @pytest.mark.parametrize("url", ["", "/", "/admin/", "admin", "admin//", "a b/", "<x>/", "api/", "w/admin/", "docs/"])
-def test_a_bad_address_is_refused(url: str) -> None:
+def test_an_invalid_admin_url_is_rejected(url: str) -> None:
     checked = manage("check", ADMIN_URL=url)
 
     assert checked.returncode != 0
     assert checked.stderr.startswith("onehorizon: ADMIN_URL must be an unused path with a slash at its end only")
 
 
-def test_a_bad_name_is_refused() -> None:
+def test_an_invalid_environment_is_rejected() -> None:
     assert "ENVIRONMENT" in manage("check", ENVIRONMENT="x" * 31).stderr

@@ -1,4 +1,4 @@
-"""With DEBUG off, what would be unsafe stops every command and every server; what may be unwise is told."""
+"""With DEBUG off, unsafe settings stop every command and server; unwise ones are reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from tests.helpers import PATIENCE, ROOT, environment, free_port, manage
+from tests.helpers import ROOT, TIMEOUT, environment, free_port, manage
 from tests.onehorizon.test_settings import read_settings
 
 PRODUCTION = {
@@ -42,7 +42,7 @@ def serve(*options: str, **overrides: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert stopped.returncode != 0
@@ -58,7 +58,7 @@ def load(**overrides: str) -> subprocess.CompletedProcess[str]:
         env=environment(**PRODUCTION | overrides),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
 
@@ -71,7 +71,7 @@ def test_production_passes_djangos_deployment_checks_and_our_own() -> None:
 
 
 @pytest.mark.parametrize("unsafe", REFUSED, ids=lambda unsafe: "-".join(unsafe))
-def test_what_is_unsafe_is_refused_with_one_sentence_that_holds_no_secret(
+def test_unsafe_settings_are_rejected_with_one_sentence_without_secrets(
     unsafe: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ImproperlyConfigured, match=rf"\A{next(iter(unsafe))} must [^\n]*\Z") as refused:
@@ -80,7 +80,7 @@ def test_what_is_unsafe_is_refused_with_one_sentence_that_holds_no_secret(
     assert not [key for key in WEAK if key in str(refused.value)]
 
 
-def test_that_stops_a_command() -> None:
+def test_unsafe_settings_stop_a_command() -> None:
     stopped = manage("migrate", **PRODUCTION | {"ALLOWED_HOSTS": "*"})
 
     assert (stopped.returncode, stopped.stdout) == (1, "")
@@ -89,7 +89,7 @@ def test_that_stops_a_command() -> None:
     )
 
 
-def test_it_stops_a_process_of_a_server_too() -> None:
+def test_unsafe_settings_stop_a_server_process_too() -> None:
     stopped = load(SECRET_KEY="short")
 
     assert stopped.returncode == 1
@@ -97,10 +97,10 @@ def test_it_stops_a_process_of_a_server_too() -> None:
 
 
 @pytest.mark.parametrize("options", [["--workers", "2"], ["--workers=2"]])
-def test_sqlite_is_refused_to_granian_with_several_workers(options: list[str], tmp_path: Path) -> None:
-    said = serve(*options, **PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"})
+def test_granian_with_several_workers_rejects_sqlite(options: list[str], tmp_path: Path) -> None:
+    output = serve(*options, **PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"})
 
-    assert "onehorizon: DATABASE_URL must be a postgres:// URL for several workers; SQLite supports one." in said
+    assert "onehorizon: DATABASE_URL must be a postgres:// URL for several workers; SQLite supports one." in output
 
 
 def test_granian_with_a_weak_key_stops() -> None:
@@ -108,7 +108,7 @@ def test_granian_with_a_weak_key_stops() -> None:
 
 
 @pytest.mark.parametrize("workers", [{}, {"GRANIAN_WORKERS": "1"}])
-def test_sqlite_is_good_for_one_worker(workers: dict[str, str], tmp_path: Path) -> None:
+def test_one_worker_accepts_sqlite(workers: dict[str, str], tmp_path: Path) -> None:
     loaded = load(DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3", **workers)
 
     # Python's warning about an absent directory of static files names the module that loads WhiteNoise.
@@ -116,12 +116,12 @@ def test_sqlite_is_good_for_one_worker(workers: dict[str, str], tmp_path: Path) 
     assert (loaded.returncode, "onehorizon" in stderr) == (0, False)
 
 
-def test_postgresql_is_good_for_several() -> None:
+def test_several_workers_accept_postgresql() -> None:
     assert load(GRANIAN_WORKERS="4").returncode == 0
 
 
 @pytest.mark.parametrize("url", ["", "locmem://", "dummy://"])
-def test_a_cache_of_one_process_is_told_by_the_check_and_by_what_serves(url: str) -> None:
+def test_a_cache_per_process_is_reported_by_the_check_and_by_the_server(url: str) -> None:
     checked, loaded = manage("check", "--deploy", **PRODUCTION | {"CACHE_URL": url}), load(CACHE_URL=url)
 
     assert "(onehorizon.W001) CACHE_URL is not a shared cache" in checked.stderr
@@ -129,7 +129,7 @@ def test_a_cache_of_one_process_is_told_by_the_check_and_by_what_serves(url: str
     assert "CACHE_URL is not a shared cache" in loaded.stderr
 
 
-def test_while_debug_is_on_nothing_of_this_is_asked(tmp_path: Path) -> None:
+def test_with_debug_on_none_of_this_is_required(tmp_path: Path) -> None:
     working = {"DEBUG": "on", "SECRET_KEY": "short", "ALLOWED_HOSTS": "*", "GRANIAN_WORKERS": "2", "CACHE_URL": ""}
 
     assert manage("check", **working, DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3").returncode == 0

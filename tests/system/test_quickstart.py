@@ -1,4 +1,4 @@
-"""`make run`'s command, as the one who tries it first meets it: a process, a printed `curl`, an answer."""
+"""The command of `make run`, as a process: it prints a `curl` command that works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from onehorizon import demo
-from tests.helpers import PATIENCE, fetch, free_port, manage, process, program, remaining, wait_until_listening
+from tests.helpers import TIMEOUT, fetch, free_port, manage, process, program, remaining, wait_until_listening
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 SECRET = re.compile(r"one_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
@@ -30,15 +30,15 @@ class Quickstart:
 
     @property
     def address(self) -> str:
-        found = ADDRESS.search(self.shown)
-        assert found is not None, self.shown
-        return found[0]
+        match = ADDRESS.search(self.shown)
+        assert match is not None, self.shown
+        return match[0]
 
     @property
     def secret(self) -> str:
-        found = SECRET.search(self.shown)
-        assert found is not None, self.shown
-        return found[0]
+        match = SECRET.search(self.shown)
+        assert match is not None, self.shown
+        return match[0]
 
     def get(self, path: str, secret: str | None = None) -> tuple[int, dict[str, str], bytes]:
         return fetch(f"{self.address}/api/v1{path}", secret or self.secret)
@@ -54,13 +54,13 @@ def quickstart(directory: Path) -> Iterator[Quickstart]:
         yield Quickstart(log.read_text(), url)
 
 
-def test_it_prints_the_address_a_sign_in_a_key_and_the_curl_that_answers(tmp_path: Path) -> None:
+def test_it_prints_a_url_a_sign_in_a_key_and_a_curl_command_that_works(tmp_path: Path) -> None:
     program("curl", install="apt-get install curl")
     with quickstart(tmp_path) as started:
         lines = [line.strip() for line in started.shown.splitlines()]
         export, curl = (next(line for line in lines if line.startswith(word)) for word in ("export ", "curl "))
         answer = subprocess.run(
-            ["bash", "-c", f"{export}\n{curl}"], capture_output=True, text=True, timeout=PATIENCE, check=True
+            ["bash", "-c", f"{export}\n{curl}"], capture_output=True, text=True, timeout=TIMEOUT, check=True
         )
 
     assert f"One Horizon   {started.address}/" in lines
@@ -70,7 +70,7 @@ def test_it_prints_the_address_a_sign_in_a_key_and_the_curl_that_answers(tmp_pat
     assert {task["title"] for task in json.loads(answer.stdout)["tasks"]} == {title for title, *_ in demo.TASKS}
 
 
-def test_the_forty_first_request_is_refused_and_a_revoked_key_at_once(tmp_path: Path) -> None:
+def test_the_forty_first_request_and_a_revoked_key_are_rejected(tmp_path: Path) -> None:
     with quickstart(tmp_path) as started:
         began = time.monotonic()
         admitted = 0
@@ -99,8 +99,8 @@ def test_a_second_run_keeps_the_data_and_the_keys(tmp_path: Path) -> None:
         body = json.dumps({"title": "Still here"}).encode()
         headers = {"Authorization": f"Bearer {first.secret}", "Content-Type": "application/json"}
         request = urllib.request.Request(f"{first.address}/api/v1/workspaces/current/tasks", body, headers)
-        with urllib.request.urlopen(request, timeout=PATIENCE) as made:
-            assert made.status == 201
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as created:
+            assert created.status == 201
 
     with quickstart(tmp_path) as second:
         answers = [second.get("/workspaces/current/tasks", secret) for secret in (first.secret, second.secret)]
@@ -115,7 +115,7 @@ def test_a_second_run_keeps_the_data_and_the_keys(tmp_path: Path) -> None:
     assert sign_in.findall(first.shown) == sign_in.findall(second.shown)
 
 
-def test_a_taken_port_is_told_in_one_sentence_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_port_in_use_is_one_sentence_before_anything_is_created(tmp_path: Path) -> None:
     database = tmp_path / "onehorizon.sqlite3"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -130,7 +130,7 @@ def test_a_taken_port_is_told_in_one_sentence_before_anything_is_made(tmp_path: 
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1"])
-def test_a_port_that_is_none_is_told_in_one_sentence(tmp_path: Path, port: str) -> None:
+def test_an_invalid_port_is_one_sentence(tmp_path: Path, port: str) -> None:
     refused = manage("quickstart", f"--port={port}", DATABASE_URL=f"sqlite:///{tmp_path / 'onehorizon.sqlite3'}")
 
     assert (refused.returncode, refused.stdout) == (1, "")

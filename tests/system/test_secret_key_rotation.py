@@ -1,4 +1,4 @@
-"""SECRET_KEY is exchanged under way: real servers, one after the other, over one database."""
+"""SECRET_KEY is rotated: real servers run one after the other on one database."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 import requests
 
 from oauth.server import DEVICE_CODE
-from tests.helpers import PATIENCE, committed, fetch, server
+from tests.helpers import TIMEOUT, commits, fetch, server
 from tests.oauth.conftest import CALLBACK, Browser, code_in, make_application
 from workspaces.models import User, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 OLD, NEW = secrets.token_urlsafe(50), secrets.token_urlsafe(50)
 VERIFIER = secrets.token_urlsafe(40)
@@ -48,13 +48,13 @@ class Customer:
 
     @property
     def consent_url(self) -> str:
-        asked = {"response_type": "code", "client_id": self.application.client_id, "redirect_uri": CALLBACK}
-        asked |= {"scope": "workspace:read", "state": "s", "code_challenge": CHALLENGE}
-        return f"{self.site}/app/auth/authorize?{urlencode(asked)}"
+        params = {"response_type": "code", "client_id": self.application.client_id, "redirect_uri": CALLBACK}
+        params |= {"scope": "workspace:read", "state": "s", "code_challenge": CHALLENGE}
+        return f"{self.site}/app/auth/authorize?{urlencode(params)}"
 
     def token(self, client_id: str | None = None, **fields: str) -> dict[str, Any]:
         form = {"client_id": client_id or self.application.client_id, **fields}
-        answer = requests.post(f"{self.site}/app/auth/token", form, timeout=PATIENCE)
+        answer = requests.post(f"{self.site}/app/auth/token", form, timeout=TIMEOUT)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
@@ -73,16 +73,14 @@ def customer(owner: User, workspace: Workspace) -> Customer:
     return Customer(owner, workspace)
 
 
-def test_with_the_old_key_as_a_fallback_nothing_that_is_under_way_ends(
-    customer: Customer, secret: str, tmp_path: Path
-) -> None:
+def test_with_the_old_key_as_a_fallback_nothing_is_invalidated(customer: Customer, secret: str, tmp_path: Path) -> None:
     with server(tmp_path / "old", SECRET_KEY=OLD) as site:
         browser = customer.at(site).sign_in()
         form = browser.open(f"{customer.keys_url}add/")
         consent = browser.open(customer.consent_url)
         token = customer.token_for(code_in(browser.allow(customer.consent_url)))
         code = code_in(browser.allow(customer.consent_url))
-        terminal = requests.post(f"{site}/app/auth/device", {"client_id": "terminal"}, timeout=PATIENCE).json()
+        terminal = requests.post(f"{site}/app/auth/device", {"client_id": "terminal"}, timeout=TIMEOUT).json()
         assert customer.reaches_api(secret)
 
     with server(tmp_path / "new", SECRET_KEY=NEW, SECRET_KEY_FALLBACKS=OLD) as site:
@@ -93,8 +91,8 @@ def test_with_the_old_key_as_a_fallback_nothing_that_is_under_way_ends(
         assert customer.reaches_api(customer.refresh(token)["access_token"])
         assert customer.reaches_api(customer.token_for(code)["access_token"])
 
-        made = browser.send(form, f"{customer.keys_url}add/", description="Sent after the exchange", expiry="never")
-        assert made.status_code == 200
+        created = browser.send(form, f"{customer.keys_url}add/", description="Sent after the exchange", expiry="never")
+        assert created.status_code == 200
         assert "Sent after the exchange" in browser.open(customer.keys_url).text
         allowed = browser.send(consent, customer.consent_url, allow="yes").headers["Location"]
         assert customer.reaches_api(customer.token_for(code_in(allowed))["access_token"])
@@ -104,7 +102,7 @@ def test_with_the_old_key_as_a_fallback_nothing_that_is_under_way_ends(
         assert customer.reaches_api(given["access_token"])
 
 
-def test_without_a_fallback_keys_and_tokens_go_on_and_people_sign_in_again(
+def test_without_a_fallback_keys_and_tokens_keep_working_and_people_sign_in_again(
     customer: Customer, secret: str, tmp_path: Path
 ) -> None:
     with server(tmp_path / "old", SECRET_KEY=OLD) as site:

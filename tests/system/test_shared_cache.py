@@ -1,4 +1,4 @@
-"""The cache that several hosts share for the limits on forms: it may go away, the forms and their limits stay."""
+"""The cache that several hosts share for rate limits of forms, also while it is unavailable."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def use(settings: Any, port: int) -> None:
 
 
 @pytest.mark.parametrize("is_silent", [False, True], ids=["refuses", "is silent"])
-def test_forms_and_their_limits_work_while_it_is_away(
+def test_forms_and_their_limits_work_while_the_cache_is_unavailable(
     is_silent: bool, silent: int, settings: Any, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     use(settings, silent if is_silent else free_port())
@@ -56,7 +56,7 @@ def test_forms_and_their_limits_work_while_it_is_away(
     assert 0 < waits * TIMEOUT < 5
 
 
-def test_it_counts_for_all_while_it_is_there(settings: Any, client: Client, tmp_path: Path) -> None:
+def test_all_processes_share_the_counts_of_the_cache(settings: Any, client: Client, tmp_path: Path) -> None:
     redis = program("redis-server", install="apt-get install redis-server")
     port = free_port()
     log = tmp_path / "log"
@@ -69,8 +69,8 @@ def test_it_counts_for_all_while_it_is_there(settings: Any, client: Client, tmp_
     assert statuses == [200] * 10 + [429]
 
 
-def test_the_environment_names_it(tmp_path: Path) -> None:
-    told = manage(
+def test_the_cache_is_set_by_the_environment(tmp_path: Path) -> None:
+    result = manage(
         "shell",
         "-c",
         "from django.conf import settings as s; print(s.CACHES['default']['LOCATION'], s.RATELIMIT_USE_CACHE,"
@@ -78,5 +78,5 @@ def test_the_environment_names_it(tmp_path: Path) -> None:
         CACHE_URL="redis://10.0.0.8:6379/0",
     )
 
-    assert "redis://10.0.0.8:6379/0" in told.stdout
-    assert "forms 0.5" in told.stdout
+    assert "redis://10.0.0.8:6379/0" in result.stdout
+    assert "forms 0.5" in result.stdout

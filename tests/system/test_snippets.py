@@ -1,4 +1,4 @@
-"""docs/: every command and script of it runs, and every answer it shows is what the product answers."""
+"""Every command and script in docs/ runs, and every response shown there matches the real one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from markdown_it import MarkdownIt
 
 from apikeys.models import ApiKey
 from onehorizon.documents import SITE
-from tests.helpers import PATIENCE, ROOT, advance_quota_clock, committed, make_token, program, run_over_quota
+from tests.helpers import ROOT, TIMEOUT, advance_quota_clock, commits, make_token, program, run_over_quota
 from workspaces import quota
 from workspaces.models import Task, User, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 ID = re.compile(r"(w|u|tsk|key)_[0-9a-z]{26}")
@@ -47,14 +47,14 @@ class Block:
 
 def blocks(name: str) -> list[Block]:
     fences = [token for token in MarkdownIt().parse((ROOT / f"docs/{name}.md").read_text()) if token.type == "fence"]
-    found: list[Block] = []
+    runnable: list[Block] = []
     following: Block | None = None
     for token in reversed(fences):
         block = Block(token.info, token.content, (token.map or [0])[0] + 1, following)
         following = block if token.info in ("json", "http") else None
         if following is None:
-            found.insert(0, block)
-    return found
+            runnable.insert(0, block)
+    return runnable
 
 
 class Reader:
@@ -88,7 +88,7 @@ class Reader:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
         assert done.returncode == 0, f"line {block.line}: {done.stderr}"
@@ -113,13 +113,13 @@ def shape(value: Any, name: str = "") -> Any:
     """Names, types, what kind of id or time a text is, and the wording of messages, whose numbers don't matter."""
     match value:
         case dict():
-            return {key: each if key == "errors" else shape(each, key) for key, each in value.items()}
+            return {key: item if key == "errors" else shape(item, key) for key, item in value.items()}
         case list():
-            return [shape(each, name) for each in value]
+            return [shape(item, name) for item in value]
         case str() if TIME.fullmatch(value):
             return "a time"
-        case str() if found := ID.fullmatch(value):
-            return found[1]
+        case str() if match := ID.fullmatch(value):
+            return match[1]
         case str() if name == "message":
             return re.sub(r"\d+", "0", re.sub(r"https?://[^/]+", "", value))  # the host is the server's own
     return type(value)
@@ -178,7 +178,7 @@ def reader(
 
 
 @pytest.mark.parametrize("name", ["api-keys", "api"])
-def test_every_block_of_the_document_runs_and_is_answered_as_shown(
+def test_every_block_of_the_document_runs_and_gets_the_response_shown(
     name: str, reader: Reader, workspace: Workspace, log: Path
 ) -> None:
     installing = [block for block in blocks("api-keys") if block.text.startswith("npm install")]
@@ -224,7 +224,7 @@ def test_the_document_has_blocks_in_each_language() -> None:
         ('{"activeCount": 1}', '{"activeCount": "1"}'),
     ],
 )
-def test_an_answer_that_is_shown_wrong_is_found(shown: str, answered: str) -> None:
+def test_a_wrong_response_in_a_document_is_found(shown: str, answered: str) -> None:
     block = Block("sh", "", 1, Block("json", shown, 1, None))
 
     assert_answers(block, shown)

@@ -1,4 +1,4 @@
-"""Guessing passwords is slow, per address and per account, and locks nobody out of a browser of theirs."""
+"""Password guessing is limited per client IP and account, and locks nobody out of a known browser."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def guess_at_the_account(times: int = 10) -> list[int]:
 # ---- what slows a guesser ----
 
 
-def test_an_account_is_guessed_at_ten_times_in_five_minutes(owner: User) -> None:
+def test_an_account_allows_ten_attempts_in_five_minutes(owner: User) -> None:
     assert guess_at_the_account(12) == [200] * 10 + [429] * 2
     assert right(Client()) == 429
 
 
-def test_an_address_guesses_sixty_times_in_five_minutes(db: None) -> None:
+def test_a_client_ip_has_sixty_attempts_in_five_minutes(db: None) -> None:
     tried = [attempt(Client(), f"person-{number}@example.com") for number in range(62)]
 
     assert tried == [200] * 60 + [429] * 2
 
 
-def test_an_ipv6_client_is_its_64(db: None) -> None:
+def test_ipv6_clients_of_one_64_network_share_a_limit(db: None) -> None:
     tried = [attempt(Client(), f"person-{n}@example.com", address=f"2001:db8::{n:x}") for n in range(61)]
 
     assert tried[-1] == 429
@@ -71,12 +71,12 @@ def test_another_spelling_of_the_email_is_the_same_account(spelling: str, owner:
     assert attempt(Client(), spelling) == 429
 
 
-def test_what_is_too_long_for_an_email_is_refused_without_being_pondered(db: None) -> None:
+def test_an_email_that_is_too_long_is_rejected_without_hashing(db: None) -> None:
     """Normalizing this takes minutes."""
     assert attempt(Client(), "a" + "\u0300" * 100_000 + "\u0327" * 100_000) == 200
 
 
-def test_other_counts_crowd_out_nobodys(owner: User) -> None:
+def test_other_counts_do_not_evict_the_count_of_an_account(owner: User) -> None:
     assert guess_at_the_account(11)[-1] == 429
 
     for number in range(400):
@@ -88,26 +88,26 @@ def test_other_counts_crowd_out_nobodys(owner: User) -> None:
 # ---- what a guesser can't do to the person ----
 
 
-def test_nobody_locks_a_person_out_of_a_browser_of_theirs(browser: Client) -> None:
+def test_guessing_does_not_lock_a_person_out_of_a_known_browser(browser: Client) -> None:
     assert guess_at_the_account(12)[-1] == 429
 
     assert right(browser) == 302
 
 
-def test_nor_by_guessing_from_the_persons_own_address(browser: Client) -> None:
+def test_guessing_from_the_same_client_ip_does_not_either(browser: Client) -> None:
     tried = [attempt(Client(), f"person-{n}@example.com", address="192.0.2.1") for n in range(61)]
     assert tried[-1] == 429
 
     assert right(browser, "192.0.2.1") == 302
 
 
-def test_a_browser_of_the_persons_guesses_no_faster(browser: Client) -> None:
+def test_a_known_browser_has_no_more_attempts(browser: Client) -> None:
     assert [attempt(browser) for _ in range(12)] == [200] * 10 + [429] * 2
     assert right(browser) == 429
     assert right(Client()) == 302
 
 
-def test_a_browser_is_one_persons(browser: Client, owner: User) -> None:
+def test_a_known_browser_belongs_to_one_person(browser: Client, owner: User) -> None:
     make_user("another")
 
     assert [attempt(browser, "another@example.com") for _ in range(11)] == [200] * 10 + [429]
@@ -117,14 +117,14 @@ def test_a_browser_is_one_persons(browser: Client, owner: User) -> None:
 @pytest.mark.parametrize(
     "change", [lambda text: text[:-1], lambda text: f"x{text}", lambda text: "", lambda text: ":::"]
 )
-def test_a_cookie_that_was_changed_is_none(change, browser: Client) -> None:  # type: ignore[no-untyped-def]
+def test_a_changed_cookie_is_ignored(change, browser: Client) -> None:  # type: ignore[no-untyped-def]
     browser.cookies["device"] = change(browser.cookies["device"].value)
     guess_at_the_account()
 
     assert right(browser) == 429
 
 
-def test_the_cookie_goes_to_the_sign_in_alone_and_no_script_reads_it(browser: Client) -> None:
+def test_the_cookie_is_http_only_and_sent_to_the_sign_in_page_only(browser: Client) -> None:
     cookie = browser.cookies["device"]
 
     assert (cookie["path"], cookie["httponly"], cookie["samesite"]) == ("/sign-in/", True, "Lax")
@@ -132,7 +132,7 @@ def test_the_cookie_goes_to_the_sign_in_alone_and_no_script_reads_it(browser: Cl
     assert Client(headers={"Cookie": f"sessionid={cookie.value}"}).get("/workspaces/").status_code == 302
 
 
-def test_it_is_a_new_one_at_each_sign_in(browser: Client) -> None:
+def test_each_sign_in_sets_a_new_cookie(browser: Client) -> None:
     before = browser.cookies["device"].value
 
     right(browser)
@@ -140,6 +140,6 @@ def test_it_is_a_new_one_at_each_sign_in(browser: Client) -> None:
     assert browser.cookies["device"].value != before
 
 
-def test_a_server_without_addresses_limits_all_the_same(owner: User) -> None:
+def test_a_server_without_client_ips_limits_all_the_same(owner: User) -> None:
     """Behind a Unix socket."""
     assert attempt(Client(), address="") == 200

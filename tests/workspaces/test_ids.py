@@ -1,4 +1,4 @@
-"""Ids name what they are of and sort by creation."""
+"""Ids name their kind and sort by creation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def test_an_id_is_its_prefix_and_26_characters_of_base32() -> None:
 
 
 def test_each_id_is_greater_than_the_one_before() -> None:
-    made = [new_id("tsk") for _ in range(20_000)]
+    created = [new_id("tsk") for _ in range(20_000)]
 
-    assert made == sorted(set(made))
+    assert created == sorted(set(created))
 
 
 def test_ids_keep_their_order_when_the_clock_stands_still_or_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,11 +41,11 @@ def test_ids_of_different_milliseconds_sort_by_their_time() -> None:
     assert first[: len("tsk_") + 10] < new_id("tsk")[: len("tsk_") + 10]
 
 
-def test_threads_never_make_the_same_id_and_each_sees_its_own_grow() -> None:
+def test_threads_never_create_the_same_id_and_their_ids_increase() -> None:
     outcomes = in_threads(*[lambda: [new_id("tsk") for _ in range(2_000)]] * 8)
 
-    made = [each for outcome in outcomes if isinstance(outcome, list) for each in outcome]
-    assert len(set(made)) == 16_000
+    created = [new for outcome in outcomes if isinstance(outcome, list) for new in outcome]
+    assert len(set(created)) == 16_000
     assert all(outcome == sorted(outcome) for outcome in outcomes if isinstance(outcome, list))
 
 
@@ -70,11 +70,11 @@ def test_threads_never_make_the_same_id_and_each_sees_its_own_grow() -> None:
         "current",
     ],
 )
-def test_anything_else_is_no_id(text: str) -> None:
+def test_anything_else_is_not_an_id(text: str) -> None:
     assert not is_id("w", text)
 
 
-def test_what_was_made_is_an_id_of_its_prefix_and_of_no_other() -> None:
+def test_a_new_id_is_valid_for_its_prefix_only() -> None:
     assert is_id("w", new_id("w"))
     assert is_id("w", "w_" + "0" * 26)
     assert not is_id("u", new_id("w"))
@@ -84,7 +84,7 @@ def test_what_was_made_is_an_id_of_its_prefix_and_of_no_other() -> None:
 @pytest.mark.django_db
 def test_the_database_sorts_by_creation_too() -> None:
     workspace = Workspace.objects.create_with_owner(make_user("owner"), name="Acme", slug="acme", by=BY_TEST)
-    made = [Task.objects.create_task(workspace, title=f"Task {number}").pk for number in range(50)]
+    created = [Task.objects.create_task(workspace, title=f"Task {number}").pk for number in range(50)]
 
-    assert list(Task.objects.order_by("id").values_list("id", flat=True)) == made
-    assert list(Task.objects.values_list("id", flat=True)) == made[::-1]
+    assert list(Task.objects.order_by("id").values_list("id", flat=True)) == created
+    assert list(Task.objects.values_list("id", flat=True)) == created[::-1]

@@ -1,4 +1,4 @@
-"""Paging by cursor: every task that stays is met exactly once, whatever comes and goes in between."""
+"""Paging by cursor: every task that stays appears exactly once, whatever is created and deleted meanwhile."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_last_page_has_no_next_cursor(
     assert met == expected
 
 
-def test_filters_hold_through_the_pages(api: Api, workspace: Workspace) -> None:
+def test_filters_apply_to_every_page(api: Api, workspace: Workspace) -> None:
     bugs = []
     for number in range(9):
         task = Task.objects.create_task(workspace, title=str(number), kind="bug" if number % 3 else "task")
@@ -59,7 +59,7 @@ def test_filters_hold_through_the_pages(api: Api, workspace: Workspace) -> None:
     assert end is None
 
 
-def test_a_page_can_be_of_another_size_than_the_one_before(api: Api, workspace: Workspace) -> None:
+def test_the_page_size_can_change_between_pages(api: Api, workspace: Workspace) -> None:
     expected = make(workspace, 9)
 
     first, cursor = page(api, None, 2)
@@ -69,7 +69,7 @@ def test_a_page_can_be_of_another_size_than_the_one_before(api: Api, workspace: 
     assert end is None
 
 
-def test_a_cursor_whose_task_is_deleted_still_marks_the_place(api: Api, workspace: Workspace) -> None:
+def test_a_cursor_works_after_its_task_was_deleted(api: Api, workspace: Workspace) -> None:
     expected = make(workspace, 6)
     _, cursor = page(api, None, 3)
 
@@ -78,7 +78,7 @@ def test_a_cursor_whose_task_is_deleted_still_marks_the_place(api: Api, workspac
     assert page(api, cursor, 3) == (expected[3:], None)
 
 
-def test_a_cursor_reads_the_same_page_again(api: Api, workspace: Workspace) -> None:
+def test_a_cursor_can_be_used_again(api: Api, workspace: Workspace) -> None:
     make(workspace, 6)
     _, cursor = page(api, None, 2)
 
@@ -91,7 +91,7 @@ def test_a_cursor_past_the_oldest_task_gives_an_empty_last_page(api: Api, worksp
     assert page(api, oldest, 3) == ([], None)
 
 
-def test_a_cursor_of_another_workspace_shows_nothing_of_it(
+def test_a_cursor_of_another_workspace_shows_none_of_its_tasks(
     api: Api, workspace: Workspace, elsewhere: Workspace
 ) -> None:
     ours, theirs = make(workspace, 2), make(elsewhere, 2)
@@ -104,7 +104,7 @@ changes = st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 40), max
 
 @given(start=st.integers(0, 14), limit=st.integers(1, 5), between=changes)
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_pages_neither_repeat_nor_skip_while_tasks_come_and_go(
+def test_pages_repeat_and_skip_nothing_while_tasks_are_created_and_deleted(
     start: int, limit: int, between: list[tuple[int, list[int]]], api: Api, workspace: Workspace
 ) -> None:
     """After each page some tasks are made and some deleted: (how many are made, which places are deleted)."""
@@ -122,9 +122,9 @@ def test_pages_neither_repeat_nor_skip_while_tasks_come_and_go(
         met += tasks
         if cursor is None:
             break
-        made, places = next(script, (0, []))
-        make(workspace, made)
-        doomed = {at_first[place] for place in places if place < len(at_first)}
+        count, positions = next(script, (0, []))
+        make(workspace, count)
+        doomed = {at_first[position] for position in positions if position < len(at_first)}
         deleted |= doomed
         Task.objects.filter(pk__in=doomed).delete()
 
@@ -152,14 +152,14 @@ def test_pages_neither_repeat_nor_skip_while_tasks_come_and_go(
         "x" * 5000,
     ],
 )
-def test_a_bad_cursor_is_refused(cursor: str, api: Api) -> None:
+def test_an_invalid_cursor_is_rejected(cursor: str, api: Api) -> None:
     response: Any = api.get(f"{TASKS}?cursor={cursor}")
 
     assert response.status_code == 400
     assert set(response.json()["errors"]) == {"cursor"}
 
 
-def test_a_well_formed_cursor_that_was_never_given_is_a_place_like_any(api: Api, workspace: Workspace) -> None:
+def test_a_well_formed_cursor_that_was_never_issued_works(api: Api, workspace: Workspace) -> None:
     """A cursor is a place in the order, so there is nothing in it that could be wrong."""
     expected = make(workspace, 2)
 

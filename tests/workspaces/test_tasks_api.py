@@ -1,4 +1,4 @@
-"""A workspace's tasks over REST: make, fetch, filter, change, delete, and what is refused."""
+"""A workspace's tasks over REST: create, fetch, filter, update, delete, and rejected requests."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_task_needs_a_title_and_has_defaults_for_the_rest(api: Api, workspace:
     }
 
 
-def test_a_task_takes_every_field_that_is_its_to_take(api: Api, member: User, admin: User) -> None:
+def test_a_task_accepts_every_writable_field(api: Api, member: User, admin: User) -> None:
     sent = {
         "title": "CSV export drops the last row",
         "description": "Since Tuesday.\n\n\t- and only there",
@@ -97,10 +97,10 @@ def test_a_task_takes_every_field_that_is_its_to_take(api: Api, member: User, ad
         "contributors": [{"userId": member.pk, "type": "assignee"}, {"userId": admin.pk, "type": "reviewer"}],
     }
 
-    made = api.post(TASKS, sent).json()
+    created = api.post(TASKS, sent).json()
 
-    assert {name: made[name] for name in sent} == sent
-    assert api.get(f"{TASKS}/{made['taskId']}").json() == made
+    assert {name: created[name] for name in sent} == sent
+    assert api.get(f"{TASKS}/{created['taskId']}").json() == created
 
 
 @pytest.mark.parametrize(
@@ -112,12 +112,12 @@ def test_a_task_takes_every_field_that_is_its_to_take(api: Api, member: User, ad
         ("visibility", TaskVisibility.TEAM.value),
     ],
 )
-def test_every_documented_word_is_accepted(field: str, value: str, api: Api, task: Task) -> None:
+def test_every_documented_choice_is_accepted(field: str, value: str, api: Api, task: Task) -> None:
     assert api.post(TASKS, {"title": "Ship it", field: value}).json()[field] == value
     assert api.patch(address(task), {field: value}).json()[field] == value
 
 
-def test_the_words_are_the_documented_ones() -> None:
+def test_the_choices_are_the_documented_ones() -> None:
     statuses = "idea open planned in_progress review blocked completed cancelled"
 
     assert TaskStatus.values == statuses.split()
@@ -154,19 +154,19 @@ def test_a_deleted_task_is_gone(api: Api, task: Task) -> None:
     ],
 )
 def test_a_title_comes_back_as_it_was_sent(title: str, api: Api) -> None:
-    made = api.post(TASKS, {"title": title})
+    created = api.post(TASKS, {"title": title})
 
-    assert made.status_code == 201
-    assert api.get(f"{TASKS}/{made.json()['taskId']}").json()["title"] == title
+    assert created.status_code == 201
+    assert api.get(f"{TASKS}/{created.json()['taskId']}").json()["title"] == title
 
 
 def test_a_title_is_trimmed_and_a_description_is_not(api: Api) -> None:
-    made = api.post(TASKS, {"title": "  Ship it  ", "description": "  code\n"}).json()
+    created = api.post(TASKS, {"title": "  Ship it  ", "description": "  code\n"}).json()
 
-    assert (made["title"], made["description"]) == ("Ship it", "  code\n")
+    assert (created["title"], created["description"]) == ("Ship it", "  code\n")
 
 
-def test_the_answer_is_json_in_utf_8(api: Api) -> None:
+def test_the_response_is_json_in_utf_8(api: Api) -> None:
     response = api.post(TASKS, {"title": "Ωμέγα"})
 
     assert response["Content-Type"] == "application/json"
@@ -176,7 +176,7 @@ def test_the_answer_is_json_in_utf_8(api: Api) -> None:
 # ---- change ----
 
 
-def test_a_change_leaves_the_fields_it_does_not_name(api: Api, task: Task) -> None:
+def test_an_update_keeps_the_fields_it_does_not_name(api: Api, task: Task) -> None:
     before = api.get(address(task)).json()
 
     after = api.patch(address(task), {"status": "review"}).json()
@@ -186,7 +186,7 @@ def test_a_change_leaves_the_fields_it_does_not_name(api: Api, task: Task) -> No
     assert api.get(address(task)).json() == after
 
 
-def test_a_change_of_nothing_is_accepted(api: Api, task: Task) -> None:
+def test_an_empty_update_is_accepted(api: Api, task: Task) -> None:
     before = api.get(address(task)).json()
 
     after = api.patch(address(task), {})
@@ -202,15 +202,13 @@ def test_a_title_can_be_changed_and_a_description_emptied(api: Api, task: Task) 
     assert (task.title, task.description) == ("Invoices", "")
 
 
-def test_an_owner_can_be_set_and_taken_away(api: Api, task: Task, owner: User) -> None:
+def test_an_owner_can_be_set_and_removed(api: Api, task: Task, owner: User) -> None:
     assert api.patch(address(task), {"userId": owner.pk}).json()["userId"] == owner.pk
     assert api.patch(address(task), {"userId": None}).json()["userId"] is None
     assert api.get(address(task)).json()["userId"] is None
 
 
-def test_contributors_are_replaced_as_a_whole_and_the_answer_shows_it(
-    api: Api, task: Task, owner: User, member: User
-) -> None:
+def test_contributors_are_replaced_as_a_whole(api: Api, task: Task, owner: User, member: User) -> None:
     wanted = [{"userId": owner.pk, "type": "reviewer"}, {"userId": member.pk, "type": "reviewer"}]
 
     assert api.patch(address(task), {"contributors": wanted}).json()["contributors"] == wanted
@@ -247,7 +245,7 @@ def test_a_fetched_task_can_be_sent_back_after_its_people_have_left(
     assert (sent_back.json()["userId"], sent_back.json()["contributors"]) == (member.pk, fetched["contributors"])
 
 
-def test_whoever_has_left_can_not_be_named_anew(api: Api, task: Task, workspace: Workspace, member: User) -> None:
+def test_a_person_who_has_left_can_not_be_added_again(api: Api, task: Task, workspace: Workspace, member: User) -> None:
     other = Task.objects.create_task(workspace, title="Another")
     workspace.memberships.get(user=member).leave(by=BY_TEST)
 
@@ -266,21 +264,21 @@ def test_read_only_fields_are_ignored(api: Api, task: Task, elsewhere: Workspace
     }
 
     changed = api.patch(address(task), read_only)
-    made = api.post(TASKS, read_only | {"title": "Ship it"})
+    created = api.post(TASKS, read_only | {"title": "Ship it"})
 
     assert changed.status_code == 200
     assert changed.json() == before | {"updatedAt": changed.json()["updatedAt"]}
-    assert made.status_code == 201
-    assert made.json()["taskId"] != read_only["taskId"]
-    assert made.json()["workspaceId"] == before["workspaceId"]
-    assert made.json()["completedAt"] is None
+    assert created.status_code == 201
+    assert created.json()["taskId"] != read_only["taskId"]
+    assert created.json()["workspaceId"] == before["workspaceId"]
+    assert created.json()["completedAt"] is None
 
 
-def test_a_field_that_is_none_of_a_tasks_is_ignored(api: Api) -> None:
+def test_an_unknown_field_is_ignored(api: Api) -> None:
     assert api.post(TASKS, {"title": "Ship it", "colour": "red", "id": 1, "workspace": "w"}).status_code == 201
 
 
-def test_changes_of_different_fields_at_once_do_not_undo_each_other(api: Api, task: Task) -> None:
+def test_concurrent_updates_of_different_fields_do_not_undo_each_other(api: Api, task: Task) -> None:
     """The second request has read the task before the first one wrote, and writes after it."""
     seen_by_second = Task.objects.get(pk=task.pk)
 
@@ -312,7 +310,7 @@ def test_a_title_that_changes_while_a_task_is_reopened_leaves_it_open(api: Api, 
     assert (after["status"], after["completedAt"]) == ("open", None)
 
 
-def test_a_change_of_a_task_that_is_deleted_meanwhile_finds_nothing(api: Api, task: Task) -> None:
+def test_updating_a_task_that_was_deleted_meanwhile_is_404(api: Api, task: Task) -> None:
     """`Task.DoesNotExist` is what the API answers with 404."""
     seen_before = Task.objects.get(pk=task.pk)
 
@@ -335,7 +333,7 @@ def test_completing_a_task_sets_the_time_and_reopening_clears_it(api: Api, task:
     assert api.get(address(task)).json()["completedAt"] is None
 
 
-def test_the_time_of_completion_stays_through_later_changes(api: Api, task: Task) -> None:
+def test_the_completion_time_is_kept_by_later_updates(api: Api, task: Task) -> None:
     with time_machine.travel("2030-05-01T12:00:00Z", tick=False):
         completed = api.patch(address(task), {"status": "completed"}).json()
     with time_machine.travel("2030-05-02T12:00:00Z", tick=False):
@@ -345,7 +343,7 @@ def test_the_time_of_completion_stays_through_later_changes(api: Api, task: Task
     assert (renamed["completedAt"], renamed["updatedAt"]) == ("2030-05-01T12:00:00Z", "2030-05-02T12:00:00Z")
 
 
-def test_a_task_can_be_born_completed(api: Api) -> None:
+def test_a_task_can_be_created_completed(api: Api) -> None:
     assert api.post(TASKS, {"title": "Ship it", "status": "completed"}).json()["completedAt"] is not None
 
 
@@ -399,9 +397,9 @@ def board(workspace: Workspace, member: User, owner: User) -> None:
     ],
 )
 def test_filters(query: str, expected: str, api: Api, member: User, owner: User) -> None:
-    asked = query.format(member=member.pk, owner=owner.pk, stranger=new_id("u"))
+    query_string = query.format(member=member.pk, owner=owner.pk, stranger=new_id("u"))
 
-    assert "".join(titles(api.get(TASKS + asked))) == expected
+    assert "".join(titles(api.get(TASKS + query_string))) == expected
 
 
 @pytest.mark.parametrize(
@@ -433,7 +431,7 @@ def test_filters(query: str, expected: str, api: Api, member: User, owner: User)
         ("limit=NaN", "limit"),
     ],
 )
-def test_a_bad_query_is_refused_by_its_field(query: str, field: str, api: Api) -> None:
+def test_an_invalid_query_is_rejected_with_its_field(query: str, field: str, api: Api) -> None:
     response = api.get(f"{TASKS}?{query}")
 
     assert response.status_code == 400
@@ -453,7 +451,7 @@ def test_a_list_has_two_hundred_tasks_at_most(api: Api, workspace: Workspace) ->
     assert len(titles(api.get(f"{TASKS}?all=true"))) == 50
 
 
-def test_a_list_costs_the_same_number_of_queries_however_long(
+def test_the_number_of_queries_does_not_depend_on_the_length_of_the_list(
     api: Api, workspace: Workspace, member: User, django_assert_max_num_queries: Any
 ) -> None:
     for number in range(30):
@@ -541,7 +539,7 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("field", "value", "blamed"), BAD_FIELDS, ids=lambda value: repr(value)[:30])
-def test_a_bad_field_is_named_and_nothing_is_saved(
+def test_an_invalid_field_is_named_and_nothing_is_saved(
     field: str, value: Any, blamed: str, api: Api, task: Task, workspace: Workspace
 ) -> None:
     before = Task.objects.values().get(pk=task.pk)
@@ -561,7 +559,7 @@ def test_a_bad_field_is_named_and_nothing_is_saved(
     assert Task.objects.values().get() == before
 
 
-def test_someone_named_twice_with_the_same_type_is_refused(api: Api, member: User) -> None:
+def test_a_contributor_listed_twice_with_one_type_is_rejected(api: Api, member: User) -> None:
     twice = [{"userId": member.pk, "type": "assignee"}] * 2
 
     response = api.post(TASKS, {"title": "Ship it", "contributors": twice})
@@ -569,7 +567,7 @@ def test_someone_named_twice_with_the_same_type_is_refused(api: Api, member: Use
     assert response.json()["errors"] == {"contributors": ["A user is listed twice with the same type."]}
 
 
-def test_members_of_another_workspace_are_as_unknown_as_nobody(
+def test_members_of_another_workspace_are_rejected_like_unknown_users(
     api: Api, task: Task, outsider: User, elsewhere: Workspace
 ) -> None:
     for field, known, nobody in (
@@ -584,14 +582,14 @@ def test_members_of_another_workspace_are_as_unknown_as_nobody(
         assert api.patch(address(task), {field: known}).content == api.patch(address(task), {field: nobody}).content
 
 
-def test_every_bad_field_is_named_at_once(api: Api) -> None:
+def test_all_invalid_fields_are_named_at_once(api: Api) -> None:
     response = api.post(TASKS, {"title": "", "status": "done", "contributors": [{"type": "boss"}]})
 
     assert set(response.json()["errors"]) == {"title", "status", "contributors.0.userId", "contributors.0.type"}
 
 
 @pytest.mark.parametrize("body", [[], ["title"], "title", 7, True, None, [{"title": "Ship it"}]])
-def test_a_body_that_is_no_object_is_refused(body: Any, api: Api, task: Task) -> None:
+def test_a_body_that_is_not_an_object_is_rejected(body: Any, api: Api, task: Task) -> None:
     raw = {"data": json.dumps(body), "content_type": "application/json"}
 
     for response in (api.request("POST", TASKS, **raw), api.request("PATCH", address(task), **raw)):
@@ -603,14 +601,14 @@ def test_a_body_that_is_no_object_is_refused(body: Any, api: Api, task: Task) ->
         }
 
 
-def test_a_body_that_is_missing_lacks_a_title(api: Api) -> None:
+def test_a_missing_body_lacks_a_title(api: Api) -> None:
     response = api.request("POST", TASKS)
 
     assert response.status_code == 400
     assert set(response.json()["errors"]) == {"title"}
 
 
-def test_a_change_without_a_body_is_refused(api: Api, task: Task) -> None:
+def test_an_update_without_a_body_is_rejected(api: Api, task: Task) -> None:
     response = api.request("PATCH", address(task))
 
     assert response.status_code == 400
@@ -669,7 +667,7 @@ def test_a_private_task_needs_an_owner(api: Api, task: Task, member: User) -> No
     assert api.patch(address(task), {"visibility": "private", "userId": member.pk}).status_code == 200
 
 
-def test_a_key_that_makes_a_task_private_does_not_see_it_again(api: Api, task: Task) -> None:
+def test_a_key_that_makes_a_task_private_no_longer_sees_it(api: Api, task: Task) -> None:
     assert api.patch(address(task), {"visibility": "private"}).json()["visibility"] == "private"
 
     assert api.get(address(task)).status_code == 404

@@ -1,15 +1,13 @@
-"""Requests that change one task at the same time."""
+"""Concurrent requests that change one task."""
 
 from functools import partial
 
-import pytest
-
-from tests.helpers import Api, in_threads, lift_quota
+from tests.helpers import Api, commits, in_threads, lift_quota
 from workspaces.models import Task, User, Workspace
 
 
-@pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_no_two_changes_at_once_leave_a_private_task_without_an_owner(
+@commits
+def test_concurrent_updates_never_leave_a_private_task_without_an_owner(
     secret: str, workspace: Workspace, member: User
 ) -> None:
     lift_quota(workspace)

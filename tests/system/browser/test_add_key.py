@@ -12,10 +12,10 @@ from playwright.sync_api import Page, expect
 
 from apikeys import keys
 from apikeys.models import ApiKey
-from tests.helpers import PATIENCE, Visit, committed, fetch, make_key, program
+from tests.helpers import TIMEOUT, Visit, commits, fetch, make_key, program
 from workspaces.models import User, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 
 def add_key(page: Page, keys_url: str, description: str = "CI, production") -> str:
@@ -35,7 +35,7 @@ def assert_shown_nowhere(page: Page, secret: str) -> None:
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_a_key_made_in_the_browser_is_used_by_the_curl_line_that_the_page_shows(
+def test_the_curl_command_on_the_page_uses_the_new_key(
     visit: Visit, site: str, owner: User, workspace: Workspace, keys_url: str, javascript: bool
 ) -> None:
     program("curl", install="apt-get install curl")
@@ -43,9 +43,7 @@ def test_a_key_made_in_the_browser_is_used_by_the_curl_line_that_the_page_shows(
     add_key(page, keys_url)
 
     shown = page.locator("#curl").text_content() or ""
-    answer = subprocess.run(
-        ["bash", "-ec", f"{shown} -s"], capture_output=True, text=True, timeout=PATIENCE, check=True
-    )
+    answer = subprocess.run(["bash", "-ec", f"{shown} -s"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
 
     assert answer.stdout == '{"tasks":[],"nextCursor":null}'
     expect(page.locator("#js")).to_contain_text(f"{{ accessToken: process.env.ONE_API_KEY, basePath: '{site}' }}")
@@ -86,7 +84,7 @@ def test_copying_says_copied_to_eyes_and_to_screen_readers(visit: Visit, owner: 
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_reload_back_and_forward_make_no_second_key_and_show_no_secret(
+def test_reload_back_and_forward_create_no_second_key_and_show_no_secret(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str, javascript: bool
 ) -> None:
     page = visit(owner, java_script_enabled=javascript)
@@ -116,7 +114,7 @@ def test_coming_back_from_elsewhere_shows_no_secret(
     assert workspace.api_keys.count() == 1
 
 
-def test_a_reload_without_javascript_says_what_became_of_the_key(
+def test_a_reload_without_javascript_says_that_the_key_was_created(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     page = visit(owner, java_script_enabled=False)
@@ -128,7 +126,7 @@ def test_a_reload_without_javascript_says_what_became_of_the_key(
     assert_shown_nowhere(page, secret)
 
 
-def test_a_double_click_makes_one_key_and_shows_its_secret(
+def test_a_double_click_creates_one_key_and_shows_its_secret(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     page = visit(owner)
@@ -141,7 +139,7 @@ def test_a_double_click_makes_one_key_and_shows_its_secret(
     assert workspace.api_keys.count() == 1
 
 
-def test_the_same_form_in_two_tabs_makes_one_key(
+def test_the_same_form_in_two_tabs_creates_one_key(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     page = visit(owner, java_script_enabled=False)
@@ -170,7 +168,7 @@ def test_the_secret_is_in_no_cookie_session_log_or_cache(visit: Visit, owner: Us
     assert secret[17:40] not in cookies + sessions + stored + log.read_text()
 
 
-def test_errors_stand_at_their_field_and_keep_what_was_typed(
+def test_errors_are_next_to_their_field_and_keep_the_input(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     page = visit(owner)
@@ -211,7 +209,7 @@ def test_a_preset_expires_on_the_date_that_it_shows(
     assert shown in {f"{choice}, until {ends:%-d %B %Y}" for ends in (opened + timedelta(days=days), expires_at)}
 
 
-def test_a_date_of_ones_own_counts_to_the_end_of_that_day(visit: Visit, owner: User, keys_url: str) -> None:
+def test_a_custom_date_lasts_to_the_end_of_that_day(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner)
     page.goto(f"{keys_url}add/")
     day = timezone.now().date() + timedelta(days=10)
@@ -230,7 +228,7 @@ def test_a_date_of_ones_own_counts_to_the_end_of_that_day(visit: Visit, owner: U
 @pytest.mark.parametrize(
     ("typed", "sentence"), [("", "Choose the last day"), ("2020-01-01", "Choose a day after today.")]
 )
-def test_a_date_that_cannot_be_is_told_at_its_field(
+def test_an_invalid_date_is_shown_at_its_field(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str, typed: str, sentence: str
 ) -> None:
     page = visit(owner, java_script_enabled=False)
@@ -269,7 +267,7 @@ def test_at_twenty_the_button_is_disabled_and_says_what_to_do(
     assert workspace.api_keys.count() == 20
 
 
-def test_a_key_made_in_the_browser_works_at_once(visit: Visit, owner: User, site: str, keys_url: str) -> None:
+def test_a_key_created_in_the_browser_works_at_once(visit: Visit, owner: User, site: str, keys_url: str) -> None:
     secret = add_key(visit(owner), keys_url)
 
     assert fetch(f"{site}/api/v1/me", secret)[0] == 200

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.helpers import Visit, committed
+from tests.helpers import Visit, commits
 from workspaces.models import Task, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 
 def opened(page: Page, operation: str) -> Page:
@@ -22,7 +22,7 @@ def execute(page: Page, operation: str) -> None:
     page.locator(operation).get_by_role("button", name="Execute").click()
 
 
-def test_a_key_is_tried_out(visit: Visit, workspace: Workspace, secret: str) -> None:
+def test_a_key_can_be_tried_out(visit: Visit, workspace: Workspace, secret: str) -> None:
     Task.objects.create_task(workspace, title="Ship the billing page")
     page, listing = visit(), "#operations-Tasks-listTasks"
     opened(page, listing)
@@ -54,7 +54,7 @@ def test_nothing_overflows(visit: Visit, width: int, scheme: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_what_is_no_page_is_still_the_api(visit: Visit) -> None:
+def test_other_paths_below_docs_are_still_the_api(visit: Visit) -> None:
     page = visit()
 
     for address in ("/api/docs/", "/api/docs/x", "/api/docsx"):

@@ -11,10 +11,10 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, Visit, committed, make_key
+from tests.helpers import BY_TEST, Visit, commits, make_key
 from workspaces.models import User, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -23,10 +23,10 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 def axe_violations(page: Page) -> list[str]:
     page.wait_for_load_state()  # a page that a click led to may still be without its style sheet
     page.evaluate(AXE)
-    found: dict[str, Any] = page.evaluate("tags => axe.run({ runOnly: tags })", TAGS)
+    results: dict[str, Any] = page.evaluate("tags => axe.run({ runOnly: tags })", TAGS)
     return [
         f"{item['id']}: {node['target']} {node['failureSummary']}"
-        for item in found["violations"]
+        for item in results["violations"]
         for node in item["nodes"]
     ]
 
@@ -127,9 +127,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_where_nobody_or_a_member_is_signed_in(
-    visit: Visit, member: User, keys_url: str, scheme: str
-) -> None:
+def test_axe_finds_nothing_signed_out_or_as_a_member(visit: Visit, member: User, keys_url: str, scheme: str) -> None:
     nobody, someone = visit(color_scheme=scheme), visit(member, color_scheme=scheme)
     someone.goto(keys_url)
 
@@ -139,7 +137,7 @@ def test_axe_finds_nothing_where_nobody_or_a_member_is_signed_in(
         assert axe_violations(nobody) == []
 
 
-def test_the_whole_way_goes_by_keyboard(visit: Visit, owner: User, keys_url: str) -> None:
+def test_a_key_can_be_created_and_revoked_by_keyboard(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner, permissions=["clipboard-read", "clipboard-write"])
     page.clock.install()
     page.goto(keys_url)
@@ -192,7 +190,7 @@ def test_the_first_load_is_under_sixty_kilobytes(
     assert sum(sizes) < 60_000
 
 
-def test_every_page_says_how_it_wants_to_be_treated(visit: Visit, owner: User, keys_url: str) -> None:
+def test_every_page_has_the_security_and_cache_headers(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner)
     for path in (keys_url, f"{keys_url}add/", "/settings/password/", "/docs/api-keys/"):
         answer = page.goto(path)

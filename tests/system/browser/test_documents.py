@@ -5,13 +5,13 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.helpers import Visit, committed
+from tests.helpers import Visit, commits
 from workspaces.models import User, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 
-def test_the_list_of_keys_leads_to_the_guide(visit: Visit, owner: User, workspace: Workspace, keys_url: str) -> None:
+def test_the_list_of_keys_links_to_the_guide(visit: Visit, owner: User, workspace: Workspace, keys_url: str) -> None:
     page = visit(owner)
     page.goto(keys_url)
 
@@ -38,7 +38,7 @@ def test_the_guide_can_be_read_and_its_commands_copied_without_signing_in(visit:
     ]
 
 
-def test_without_a_script_the_guide_is_whole_and_nothing_offers_to_copy(visit: Visit) -> None:
+def test_without_javascript_the_guide_is_complete_and_has_no_copy_buttons(visit: Visit) -> None:
     page = visit(java_script_enabled=False)
     page.goto("/docs/api-keys/")
 

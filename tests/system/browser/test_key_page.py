@@ -4,14 +4,14 @@ import pytest
 from playwright.sync_api import expect
 
 from apikeys.models import ApiKey
-from tests.helpers import Visit, committed, fetch, make_key
+from tests.helpers import Visit, commits, fetch, make_key
 from workspaces.models import AuditEvent, User, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_revoking_says_what_breaks_and_holds_from_the_next_request(
+def test_revoking_says_what_breaks_and_applies_from_the_next_request(
     visit: Visit, owner: User, api_key: ApiKey, secret: str, site: str, keys_url: str, javascript: bool
 ) -> None:
     assert fetch(f"{site}/api/v1/me", secret)[0] == 200
@@ -34,7 +34,7 @@ def test_revoking_says_what_breaks_and_holds_from_the_next_request(
     expect(page.get_by_role("link", name="Revoke", exact=True)).to_have_count(0)
 
 
-def test_keeping_the_key_changes_nothing_and_gives_the_focus_back(
+def test_cancelling_changes_nothing_and_restores_the_focus(
     visit: Visit, owner: User, api_key: ApiKey, keys_url: str
 ) -> None:
     page = visit(owner)
@@ -54,7 +54,7 @@ def test_keeping_the_key_changes_nothing_and_gives_the_focus_back(
     assert api_key.status == "active"
 
 
-def test_renaming_keeps_a_history_of_who_and_from_where(
+def test_renaming_is_in_the_history_with_the_user_and_the_client_ip(
     visit: Visit, admin: User, api_key: ApiKey, keys_url: str
 ) -> None:
     page = visit(admin)
@@ -69,7 +69,7 @@ def test_renaming_keeps_a_history_of_who_and_from_where(
     assert AuditEvent.objects.filter(subject=api_key.pk, action="api_key.renamed", actor=admin).count() == 1
 
 
-def test_a_bad_new_name_is_told_at_its_field_and_kept(
+def test_an_invalid_name_is_shown_at_its_field_and_kept(
     visit: Visit, owner: User, api_key: ApiKey, keys_url: str
 ) -> None:
     page = visit(owner)
@@ -99,7 +99,7 @@ def test_revoking_twice_in_two_tabs_is_one_revocation(
 
 
 @pytest.mark.parametrize("path", ["", "revoke/"])
-def test_another_workspaces_key_is_not_there(
+def test_a_key_of_another_workspace_is_not_found(
     visit: Visit, owner: User, elsewhere: Workspace, workspace: Workspace, keys_url: str, path: str
 ) -> None:
     theirs, _ = make_key(elsewhere)

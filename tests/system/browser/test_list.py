@@ -10,11 +10,11 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, Visit, committed, fetch, make_key
+from tests.helpers import BY_TEST, Visit, commits, fetch, make_key
 from workspaces import quota
 from workspaces.models import Actor, User, Via, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 
 def test_the_empty_list_explains_what_a_key_is_for_and_offers_the_first(
@@ -28,7 +28,7 @@ def test_the_empty_list_explains_what_a_key_is_for_and_offers_the_first(
     expect(page.get_by_role("heading", name="Create an API key")).to_be_visible()
 
 
-def test_a_row_tells_all_of_a_key_newest_first(
+def test_rows_show_each_keys_details_newest_first(
     visit: Visit, owner: User, admin: User, workspace: Workspace, site: str, keys_url: str
 ) -> None:
     by_admin = Actor(Via.PAGE, admin)
@@ -48,7 +48,7 @@ def test_a_row_tells_all_of_a_key_newest_first(
     assert secret not in page.content()
 
 
-def test_revoked_and_expired_keys_stand_behind_the_filter(
+def test_revoked_and_expired_keys_are_shown_by_the_filter(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     make_key(workspace, "In use")
@@ -70,9 +70,9 @@ def test_revoked_and_expired_keys_stand_behind_the_filter(
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-@pytest.mark.parametrize("asked", ["billing", "BILLING w", "id", "key id", "masked"])
-def test_search_finds_by_description_key_id_and_masked_form(
-    visit: Visit, owner: User, workspace: Workspace, keys_url: str, asked: str, javascript: bool
+@pytest.mark.parametrize("requested", ["billing", "BILLING w", "id", "key id", "masked"])
+def test_search_finds_keys_by_description_key_id_and_masked_form(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str, requested: str, javascript: bool
 ) -> None:
     wanted, _ = make_key(workspace, "Billing worker, staging")
     make_key(workspace, "CI, production")
@@ -80,14 +80,14 @@ def test_search_finds_by_description_key_id_and_masked_form(
     page.goto(keys_url)
 
     page.get_by_role("searchbox").fill(
-        {"id": wanted.pk, "key id": wanted.key_id, "masked": wanted.masked}.get(asked, asked)
+        {"id": wanted.pk, "key id": wanted.key_id, "masked": wanted.masked}.get(requested, requested)
     )
     page.get_by_role("button", name="Find").click()
 
     expect(page.locator("tbody tr")).to_contain_text(["Billing worker, staging"])
 
 
-def test_search_that_finds_nothing_says_so_and_is_no_markup(
+def test_a_search_without_results_says_so_and_is_escaped(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     make_key(workspace)
@@ -100,7 +100,7 @@ def test_search_that_finds_nothing_says_so_and_is_no_markup(
     expect(page.get_by_text("No keys match “<b>100%_\\</b>”")).to_be_visible()
 
 
-def test_a_pasted_secret_is_recognised_and_kept_nowhere(
+def test_a_pasted_secret_is_recognised_and_not_stored(
     visit: Visit, owner: User, workspace: Workspace, elsewhere: Workspace, keys_url: str, log: Path
 ) -> None:
     _, ours = make_key(workspace, "CI, production")
@@ -109,8 +109,8 @@ def test_a_pasted_secret_is_recognised_and_kept_nowhere(
     _, theirs = make_key(elsewhere, "Not ours")
     page = visit(owner)
     page.goto(keys_url)
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
 
     for secret, sentence in [
         (ours, "This is the secret of CI, production"),
@@ -124,11 +124,13 @@ def test_a_pasted_secret_is_recognised_and_kept_nowhere(
         expect(page.get_by_role("status").first).to_contain_text(sentence)
         expect(page.get_by_role("searchbox")).to_have_value("")
 
-    kept = "".join(asked) + log.read_text() + "".join(str(session.get_decoded()) for session in Session.objects.all())
+    kept = (
+        "".join(requested) + log.read_text() + "".join(str(session.get_decoded()) for session in Session.objects.all())
+    )
     assert not [secret for secret in (ours, leaked, theirs) if secret[17:40] in kept]
 
 
-def test_the_quota_is_shown_and_kept_fresh(
+def test_the_quota_is_shown_and_refreshed(
     visit: Visit, owner: User, workspace: Workspace, secret: str, site: str, keys_url: str
 ) -> None:
     page = visit(owner)
@@ -144,7 +146,7 @@ def test_the_quota_is_shown_and_kept_fresh(
     assert quota.status(workspace.pk, workspace.tier).windows[0].remaining == 197
 
 
-def test_times_are_relative_with_the_exact_one_in_the_readers_zone(
+def test_times_are_relative_with_the_exact_time_in_the_readers_time_zone(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     api_key, _ = make_key(workspace)

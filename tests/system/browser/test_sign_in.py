@@ -6,10 +6,10 @@ from itertools import count
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.helpers import Visit, committed, make_user, make_workspace, with_new_window
+from tests.helpers import Visit, commits, make_user, make_workspace, with_new_window
 from workspaces.models import User, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 
 def sign_in(page: Page, email: str, password: str) -> None:
@@ -31,7 +31,7 @@ def test_a_person_signs_in_by_email_whatever_its_case_and_lands_on_the_keys(
     expect(page.get_by_role("heading", name="API Keys", exact=True)).to_be_visible()
 
 
-def test_a_wrong_password_is_told_in_one_sentence_and_keeps_the_email(visit: Visit, workspace: Workspace) -> None:
+def test_a_wrong_password_shows_one_sentence_and_keeps_the_email(visit: Visit, workspace: Workspace) -> None:
     page = visit()
     page.goto("/sign-in/")
 
@@ -41,7 +41,7 @@ def test_a_wrong_password_is_told_in_one_sentence_and_keeps_the_email(visit: Vis
     expect(page.get_by_label("Email")).to_have_value("admin@example.com")
 
 
-def test_after_signing_in_one_arrives_where_one_wanted_to_go(visit: Visit, workspace: Workspace, keys_url: str) -> None:
+def test_signing_in_redirects_to_the_requested_page(visit: Visit, workspace: Workspace, keys_url: str) -> None:
     page = visit()
     page.goto(f"{keys_url}add/")
 
@@ -59,7 +59,7 @@ def test_after_signing_in_one_arrives_where_one_wanted_to_go(visit: Visit, works
         ("fourth", "javascript:alert(1)"),
     ],
 )
-def test_next_only_leads_to_this_site(visit: Visit, db: None, site: str, who: str, elsewhere: str) -> None:
+def test_next_only_redirects_within_this_site(visit: Visit, db: None, site: str, who: str, elsewhere: str) -> None:
     make_workspace(make_user(who))
     page = visit()
     page.goto(f"/sign-in/?next={elsewhere}")
@@ -70,7 +70,7 @@ def test_next_only_leads_to_this_site(visit: Visit, db: None, site: str, who: st
     assert page.url.startswith(site)
 
 
-def test_signing_in_gives_a_new_session(visit: Visit, workspace: Workspace) -> None:
+def test_signing_in_starts_a_new_session(visit: Visit, workspace: Workspace) -> None:
     page = visit()
     page.goto("/sign-in/")
     planted = "a" * 32
@@ -101,23 +101,23 @@ def test_signing_out_ends_the_session_and_back_shows_nothing(
 def test_changing_the_password_keeps_this_browser_and_signs_the_other_out(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
-    here, there = visit(owner), visit(owner)
-    there.goto(keys_url)
-    here.goto("/settings/password/")
+    first, second = visit(owner), visit(owner)
+    second.goto(keys_url)
+    first.goto("/settings/password/")
 
-    here.get_by_label("Current password").fill("owner-password")
-    here.get_by_label("New password", exact=True).fill("a much better one")
-    here.get_by_label("Confirm new password").fill("a much better one")
-    here.get_by_role("button", name="Change password").click()
+    first.get_by_label("Current password").fill("owner-password")
+    first.get_by_label("New password", exact=True).fill("a much better one")
+    first.get_by_label("Confirm new password").fill("a much better one")
+    first.get_by_role("button", name="Change password").click()
 
-    expect(here.get_by_role("status")).to_contain_text("Password changed. API keys are not affected.")
-    there.reload()
-    expect(there.get_by_role("heading", name="Sign in")).to_be_visible()
+    expect(first.get_by_role("status")).to_contain_text("Password changed. API keys are not affected.")
+    second.reload()
+    expect(second.get_by_role("heading", name="Sign in")).to_be_visible()
     owner.refresh_from_db()
     assert owner.check_password("a much better one")
 
 
-def test_guessing_at_one_account_is_stopped_with_a_time_to_try_again(visit: Visit, workspace: Workspace) -> None:
+def test_too_many_attempts_at_one_account_show_when_to_try_again(visit: Visit, workspace: Workspace) -> None:
     email = with_new_window((f"guessed-{number}@example.com" for number in count()), 5 * 60)
     role = email.partition("@")[0]
     make_user(role)
@@ -149,7 +149,7 @@ def test_the_switcher_remembers_the_chosen_workspace(visit: Visit, owner: User, 
     page.wait_for_url(f"**/w/{second.pk}/**")
 
 
-def test_someone_without_a_workspace_is_told_so(visit: Visit, outsider: User) -> None:
+def test_a_user_without_a_workspace_sees_a_message(visit: Visit, outsider: User) -> None:
     page = visit(outsider)
     page.goto("/")
 

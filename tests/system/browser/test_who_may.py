@@ -4,10 +4,10 @@ import pytest
 from playwright.sync_api import expect
 
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, Visit, committed
+from tests.helpers import BY_TEST, Visit, commits
 from workspaces.models import Membership, Role, User, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 
 def test_a_member_sees_who_can_help(visit: Visit, member: User, api_key: ApiKey, keys_url: str) -> None:
@@ -22,7 +22,7 @@ def test_a_member_sees_who_can_help(visit: Visit, member: User, api_key: ApiKey,
         assert api_key.description not in page.content()
 
 
-def test_to_an_outsider_there_is_nothing(
+def test_an_outsider_sees_not_found(
     visit: Visit, outsider: User, elsewhere: Workspace, api_key: ApiKey, workspace: Workspace, keys_url: str
 ) -> None:
     page = visit(outsider)
@@ -35,7 +35,7 @@ def test_to_an_outsider_there_is_nothing(
 
 
 @pytest.mark.parametrize("fate", ["demoted", "removed"])
-def test_an_admin_who_loses_the_role_while_the_page_is_open_changes_nothing(
+def test_an_admin_who_is_demoted_while_the_page_is_open_changes_nothing(
     visit: Visit, admin: User, api_key: ApiKey, workspace: Workspace, keys_url: str, fate: str
 ) -> None:
     adding, revoking = visit(admin), visit(admin)
@@ -58,7 +58,7 @@ def test_an_admin_who_loses_the_role_while_the_page_is_open_changes_nothing(
     assert list(workspace.api_keys.active()) == [api_key]
 
 
-def test_nobody_is_asked_to_sign_in(visit: Visit, api_key: ApiKey, keys_url: str) -> None:
+def test_an_anonymous_user_is_redirected_to_the_sign_in_page(visit: Visit, api_key: ApiKey, keys_url: str) -> None:
     page = visit()
     for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", "quota/"):
         page.goto(keys_url + path)

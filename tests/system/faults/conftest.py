@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own, to be stopped and killed, with granian in front of it as production runs it."""
+"""A PostgreSQL server that the tests stop and kill, and granian on it as in production."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ import pytest
 from django.db import connection
 
 from bench.cluster import NEEDS, Cluster, children, find_programs, postgresql
-from tests.helpers import PATIENCE, free_port, manage, process, wait_until, wait_until_answers
+from tests.helpers import TIMEOUT, free_port, manage, process, wait_until, wait_until_responding
 
 TASKS = "/workspaces/current/tasks"
-# Of two, one is passed over once in a million times.
+# With two workers, all of these requests reach the same one once in a million times.
 ENOUGH_FOR_EVERY_WORKER = 20
-# Seconds by which a busy machine may be late. Without a timeout of ours, what these tests break takes minutes.
+# Seconds by which a busy machine may be late. Without our timeouts these faults would last minutes.
 LATE = 20
 # Limits that no test here reaches.
 LIFTED = """
@@ -39,18 +39,18 @@ LIFTED = """
 def cluster() -> Iterator[Cluster]:
     if connection.vendor != "postgresql":
         pytest.skip("Faults of PostgreSQL are tried when the tests run on PostgreSQL.")
-    programs = find_programs()
-    if programs is None:
+    installed = find_programs()
+    if installed is None:
         if os.environ.get("CI") == "true":
             pytest.fail(NEEDS)
         pytest.skip(NEEDS)
-    with postgresql(programs, free_port(), max_connections="20") as cluster:
+    with postgresql(installed, free_port(), max_connections="20") as cluster:
         yield cluster
 
 
 @pytest.fixture(autouse=True)
 def _running(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test finds PostgreSQL up and the site served, whatever became of the one before."""
+    """Restart PostgreSQL after the test if necessary, and wait until the site is back."""
     yield
     if "site" in request.fixturenames:
         cluster: Cluster = request.getfixturevalue("cluster")
@@ -61,7 +61,7 @@ def _running(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @dataclass
 class Answer:
-    """`status` is 0 where the connection broke."""
+    """A response with its timing. `status` is 0 if the connection broke."""
 
     status: int
     headers: dict[str, str]
@@ -82,7 +82,7 @@ class Site:
     process: subprocess.Popen[bytes]
 
     def ask(self, path: str = "/me", body: Any = None, secret: str | None = None) -> Answer:
-        """A request to the REST API; a POST with a body."""
+        """Send a request to the REST API: a POST if there is a body, otherwise a GET."""
         headers = {"Authorization": f"Bearer {secret or self.secret}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         return self.send(urllib.request.Request(f"{self.address}/api/v1{path}", data, headers))
@@ -94,7 +94,7 @@ class Site:
         began = time.monotonic()
         status, headers, content = 0, {}, b""
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                 status, headers, content = response.status, dict(response.headers), response.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -105,27 +105,27 @@ class Site:
         return Answer(status, headers, content, began, time.monotonic() - began)
 
     def in_background(self, *arguments: Any, **options: Any) -> Callable[[], Answer]:
-        """Asks in a thread; what is returned waits for the answer."""
+        """Send a request in a thread and return a function that waits for the response."""
         answers: list[Answer] = []
         thread = threading.Thread(target=lambda: answers.append(self.ask(*arguments, **options)), daemon=True)
         thread.start()
 
         def answer() -> Answer:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
             return answers[0]
 
         return answer
 
     def seconds_until_back(self) -> float:
-        """How long it takes until requests are answered well."""
+        """Return the seconds until every worker answers 200."""
         return self.seconds_until(200)
 
     def seconds_until(self, status: int) -> float:
-        """How long it takes until every worker answers with `status`: the kernel deals requests out at random."""
+        """Return the seconds until every worker answers with `status`. The kernel picks a worker at random."""
         began = back = time.monotonic()
         row = 0
         while row < ENOUGH_FOR_EVERY_WORKER:
-            assert time.monotonic() - began < PATIENCE, self.log.read_text()[-5000:]
+            assert time.monotonic() - began < TIMEOUT, self.log.read_text()[-5000:]
             if self.ask().status == status:
                 row += 1
             else:
@@ -138,7 +138,7 @@ class Site:
 
 
 def seeded(url: str) -> str:
-    """Migrates and seeds a database, and tells a secret of it."""
+    """Migrate and seed a database, and return the secret of a key in it."""
     migrated = manage("migrate", "--verbosity=0", DATABASE_URL=url)
     assert migrated.returncode == 0, migrated.stderr
     seeded = manage("seed_demo", "--json", DATABASE_URL=url)
@@ -154,12 +154,12 @@ def granian(port: int, workers: int = 2) -> list[str]:
 
 @contextmanager
 def serving(url: str, secret: str, log: Path, *before: str, workers: int = 2) -> Iterator[Site]:
-    """granian as README starts it, by way of the command `before`."""
+    """Run granian as README does, wrapped in the command `before`."""
     port = free_port()
-    # Whatever this machine asks of PostgreSQL to be quick in tests, what is acknowledged here must be written.
+    # No PGOPTIONS: these tests need durable commits, even if the machine sets synchronous_commit=off for speed.
     environment = {"DATABASE_URL": url, "PGOPTIONS": ""}
     with process([*before, *granian(port, workers)], log, **environment) as started:
-        wait_until_answers(f"http://127.0.0.1:{port}/healthz", started, log)
+        wait_until_responding(f"http://127.0.0.1:{port}/healthz", started, log)
         yield Site(f"http://127.0.0.1:{port}", secret, log, started)
 
 
@@ -172,7 +172,7 @@ def secret(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def site(cluster: Cluster, secret: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Over the tests' own PostgreSQL, which each test leaves running."""
+    """The site on the PostgreSQL server of these tests, which each test leaves running."""
     with serving(cluster.url, secret, tmp_path_factory.mktemp("site") / "log") as site:
         site.seconds_until_back()
         yield site
@@ -185,7 +185,7 @@ def wait_for_a_lock(cluster: Cluster) -> None:
 
 @contextmanager
 def traffic(site: Site, clients: int = 6) -> Iterator[list[Answer]]:
-    """Clients that read and write without a pause as long as the block runs; all that they were answered."""
+    """Run clients that read and write during the block, and yield the list of their responses."""
     answers: list[Answer] = []
     over = threading.Event()
 
@@ -210,4 +210,4 @@ def traffic(site: Site, clients: int = 6) -> Iterator[list[Answer]]:
     finally:
         over.set()
         for thread in threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)

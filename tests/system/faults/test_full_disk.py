@@ -1,4 +1,4 @@
-"""SQLite on a disk without room, played by a limit on the size of files: a process may write no further."""
+"""SQLite on a full disk, simulated by a limit on the size of files that the process writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.system.faults.conftest import LATE, LIFTED, TASKS, seeded, serving
 ROOM = 300  # KiB more than the database has; a write-ahead log reaches that soon
 
 
-def test_a_full_disk_loses_nothing_lets_nobody_in_and_passes(tmp_path: Path) -> None:
+def test_a_full_disk_loses_nothing_authenticates_nobody_and_the_site_recovers(tmp_path: Path) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("SQLite's disk is tried when the tests run on SQLite.")
     database = tmp_path / "onehorizon.sqlite3"

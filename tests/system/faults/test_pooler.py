@@ -1,4 +1,4 @@
-"""PostgreSQL behind PgBouncer, whose clients share its connections for a transaction at a time."""
+"""PostgreSQL behind PgBouncer, whose clients share connections per transaction."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def seeded(cluster: Cluster) -> Seeded:
     url = f"postgres://app@127.0.0.1:{cluster.port}/pooled"
     migrated = manage("migrate", "--verbosity=0", DATABASE_URL=url)
     assert migrated.returncode == 0, migrated.stderr
-    made = manage("shell", "--verbosity=0", "--command", SEED, DATABASE_URL=url)
-    assert made.returncode == 0, made.stderr
-    return Seeded(url, cluster.port, **json.loads(made.stdout))
+    result = manage("shell", "--verbosity=0", "--command", SEED, DATABASE_URL=url)
+    assert result.returncode == 0, result.stderr
+    return Seeded(url, cluster.port, **json.loads(result.stdout))
 
 
 @contextmanager
@@ -110,9 +110,9 @@ def listens(port: int) -> bool:
 @pytest.fixture(scope="session")
 def directory(cluster: Cluster) -> Path:
     """Where PostgreSQL's user, who runs PgBouncer too, may read."""
-    made = cluster.directory / "pgbouncer"
-    made.mkdir()
-    return made
+    result = cluster.directory / "pgbouncer"
+    result.mkdir()
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -173,15 +173,15 @@ def at_once(acts: list[Callable[[], Answer]]) -> list[Answer]:
         return list(threads.map(lambda act: act(), acts))
 
 
-def test_every_answer_is_the_right_one(seeded: Seeded, pooled: Site) -> None:
+def test_every_response_is_correct(seeded: Seeded, pooled: Site) -> None:
     """Each caller gets the tasks that they asked for and may see, whoever else asks at the same time."""
     with psycopg.connect(seeded.url, row_factory=dict_row) as connection:
         tasks = connection.execute("SELECT * FROM workspaces_task ORDER BY id DESC").fetchall()
-    asked = questions(seeded)
-    answers = at_once([partial(pooled.ask, question.path, secret=question.secret) for question in asked])
+    sent = questions(seeded)
+    answers = at_once([partial(pooled.ask, question.path, secret=question.secret) for question in sent])
 
-    assert Counter(answer.status for answer in answers) == {200: len(asked)}
-    for question, answer in zip(asked, answers, strict=True):
+    assert Counter(answer.status for answer in answers) == {200: len(sent)}
+    for question, answer in zip(sent, answers, strict=True):
         shown = [
             [task[name] for name in ("taskId", "title", "status", "visibility")]
             + [datetime.fromisoformat(task["createdAt"])]
@@ -189,7 +189,7 @@ def test_every_answer_is_the_right_one(seeded: Seeded, pooled: Site) -> None:
         ]
         assert shown == question.answer(tasks)
     see_private = {
-        question.secret for question, answer in zip(asked, answers, strict=True) if b'"private"' in answer.body
+        question.secret for question, answer in zip(sent, answers, strict=True) if b'"private"' in answer.body
     }
     assert see_private == {seeded.token}
 
@@ -200,10 +200,10 @@ def test_the_quota_is_exact(seeded: Seeded, pooled: Site) -> None:
     assert Counter(answer.status for answer in answers) == {200: 40, 429: 60}
 
 
-def test_a_revoked_key_ends_with_its_next_request(seeded: Seeded, pooled: Site) -> None:
-    made = manage("create_api_key", "acme", "--description=Revoked soon", DATABASE_URL=seeded.url)
-    assert made.returncode == 0, made.stderr
-    secret = made.stdout.strip()
+def test_a_revoked_key_is_rejected_from_the_next_request_on(seeded: Seeded, pooled: Site) -> None:
+    result = manage("create_api_key", "acme", "--description=Revoked soon", DATABASE_URL=seeded.url)
+    assert result.returncode == 0, result.stderr
+    secret = result.stdout.strip()
     before = at_once([partial(pooled.ask, secret=secret)] * 40)
     assert manage("revoke_api_key", "-", stdin=secret, DATABASE_URL=seeded.url).returncode == 0
     after = at_once([partial(pooled.ask, secret=secret)] * 40)
@@ -212,13 +212,13 @@ def test_a_revoked_key_ends_with_its_next_request(seeded: Seeded, pooled: Site) 
     assert {answer.status for answer in after} == {401}
 
 
-def test_commands_work_behind_it_declared_or_not(pooler: str) -> None:
+def test_commands_work_behind_a_pooler_declared_or_not(pooler: str) -> None:
     for url in (f"{pooler}?pgbouncer=true", pooler):
         listed = manage("list_api_keys", "acme", "--json", DATABASE_URL=url, PGOPTIONS="")
         assert listed.returncode == 0, listed.stderr
 
 
-def test_a_long_statement_ends_in_time(seeded: Seeded, pooled: Site) -> None:
+def test_a_long_statement_times_out(seeded: Seeded, pooled: Site) -> None:
     """By the limits of the role: a request waits 3 s for a lock."""
     with psycopg.connect(seeded.url) as holder:
         holder.execute("LOCK TABLE workspaces_task")
@@ -269,9 +269,7 @@ def test_a_pooler_without_the_limits_stops_the_server(pooler: str) -> None:
     )
 
 
-def test_a_pooler_that_is_unavailable_at_the_start_stops_nothing(
-    seeded: Seeded, directory: Path, tmp_path: Path
-) -> None:
+def test_a_server_starts_while_the_pooler_is_unavailable(seeded: Seeded, directory: Path, tmp_path: Path) -> None:
     """The declared one serves as soon as it is there. The undeclared one is found then: no request is served."""
     port, secret = free_port(), seeded.keys["acme"][0]
     url = f"postgres://app@127.0.0.1:{port}/pooled"

@@ -1,4 +1,4 @@
-"""The server's own processes come and go."""
+"""A worker is killed, and a server stops."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 from bench.cluster import Cluster
-from tests.helpers import PATIENCE, wait_until
+from tests.helpers import TIMEOUT, wait_until
 from tests.system.faults.conftest import LATE, TASKS, Site, serving, wait_for_a_lock
 
 
-def test_a_worker_killed_in_a_request_takes_nothing_else_with_it(cluster: Cluster, site: Site) -> None:
+def test_a_worker_killed_in_a_request_affects_no_other_request(cluster: Cluster, site: Site) -> None:
     before = site.workers()
     title = f"Killed {time.monotonic_ns()}"
     with cluster.open_transaction("LOCK TABLE workspaces_task"):
@@ -54,7 +54,7 @@ def test_a_stop_lets_requests_finish(cluster: Cluster, secret: str, tmp_path: Pa
             assert site.process.poll() is None
             holder.rollback()
             answer = pending()
-        code = site.process.wait(PATIENCE)
+        code = site.process.wait(TIMEOUT)
 
     assert (answer.status, code) == (201, 0)
     assert cluster.query("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(1,)]

@@ -15,7 +15,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "onehorizon.settings")
 django.setup()
 
 from apikeys import keys  # noqa: E402, they need the settings
-from tests.described import require_described  # noqa: E402
+from tests.described import validate_response  # noqa: E402
 from tests.system.fuzz.envelope import require_envelope  # noqa: E402
 
 TRIMMED = {"title": 200, "description": 100}
@@ -30,7 +30,7 @@ def filter_body(context: HookContext, body: Any) -> bool:
 
 
 class Answer:
-    """An answer as `require_described` takes it: like one that Django's test client got."""
+    """A response as `validate_response` expects it: like one of Django's test client."""
 
     def __init__(self, response: Response) -> None:
         self.status_code, self.content, self.headers = response.status_code, response.content, response.headers
@@ -47,7 +47,7 @@ class Answer:
 
 @schemathesis.check
 def it_is_described_to_the_last_field(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    require_described(str(response.request.method), urlsplit(str(response.request.url)).path, Answer(response))
+    validate_response(str(response.request.method), urlsplit(str(response.request.url)).path, Answer(response))
 
 
 @schemathesis.check
@@ -72,6 +72,6 @@ def it_gives_no_secret_away(ctx: CheckContext, response: Response, case: Case[An
     """But for the one in the answer that creates a key."""
     text = response.content.decode() + str(response.headers)
     assert not BEARER or BEARER not in text
-    shown = [found[0] for found in keys.PATTERN.finditer(text) if keys.parse(found[0])]
+    shown = [match[0] for match in keys.PATTERN.finditer(text) if keys.parse(match[0])]
     created = case.operation.definition.raw["operationId"] == "createApiKey" and response.status_code == 201
     assert shown == ([json.loads(response.content)["secret"]] if created else [])

@@ -1,4 +1,4 @@
-"""The line that tells, at the end, how much was tried."""
+"""Prints the number of cases at the end."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tests.system.fuzz.budget import SEED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    told: dict[str, list[tuple[str, int]]] = {"cases": [], "executions": []}
+    counts: dict[str, list[tuple[str, int]]] = {"cases": [], "executions": []}
     for report in terminalreporter.getreports("passed"):
         for name, counted in report.user_properties:
-            if name in told:
-                told[name].append(counted)
+            if name in counts:
+                counts[name].append(counted)
     failed = len(terminalreporter.getreports("failed")) + len(terminalreporter.getreports("error"))
     for name, by in (("cases", "schemathesis"), ("executions", "atheris")):
-        if told[name]:
-            total = sum(number for _, number in told[name])
-            each = ", ".join(f"{what} {number:,}" for what, number in told[name])
-            terminalreporter.write_line(f"fuzz: {total:,} {name} by {by} ({each}), {failed} failures, seed {SEED}")
+        if counts[name]:
+            total = sum(number for _, number in counts[name])
+            details = ", ".join(f"{target} {number:,}" for target, number in counts[name])
+            terminalreporter.write_line(f"fuzz: {total:,} {name} by {by} ({details}), {failed} failures, seed {SEED}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, committed, environment, make_key, make_token, make_user, make_workspace
+from tests.helpers import ROOT, commits, environment, make_key, make_token, make_user, make_workspace
 from tests.system.fuzz.budget import SEED
 from tests.system.fuzz.strategies import MALFORMED
 from workspaces.ids import new_id
@@ -22,7 +22,7 @@ SECONDS = int(os.environ.get("FUZZ_SECONDS", "60"))
 BODY = json.dumps({"description": "CI", "expiresAt": "2040-01-01T00:00:00+01:00"}).encode()
 
 
-@committed
+@commits
 @pytest.mark.parametrize("target", ["bearer", "header", "identifier", "query", "body", "request"])
 def test_no_input_that_atheris_finds_breaks_a_parser(
     target: str, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -35,7 +35,7 @@ def test_no_input_that_atheris_finds_breaks_a_parser(
         "header": [b"203.0.113.7, 10.0.0.1\n127.0.0.1", b"2001:db8::7,::ffff:10.1.1.1%0"],
         "identifier": [new_id("tsk").encode(), b"tsk_"],
         "query": [f"status=open&limit=5&cursor={new_id('tsk')}&all=true&userId={owner.pk}".encode(), b"limit=%00"],
-        "body": [BODY, *(each for each in MALFORMED if len(each) < 1_000)],
+        "body": [BODY, *(body for body in MALFORMED if len(body) < 1_000)],
         "request": [BODY, b'{"title":"Ship","contributors":[{"userId":"u_","type":"reviewer"}]}'],
     }
     corpus = tmp_path / "corpus"
@@ -57,8 +57,8 @@ def test_no_input_that_atheris_finds_breaks_a_parser(
             check=False,
         )
 
-    said = (tmp_path / "log").read_text(errors="replace")
-    assert ran.returncode == 0, said[-10_000:]
-    executed = re.search(r"stat::number_of_executed_units:\s*(\d+)", said)
-    assert executed is not None, said[-10_000:]
+    output = (tmp_path / "log").read_text(errors="replace")
+    assert ran.returncode == 0, output[-10_000:]
+    executed = re.search(r"stat::number_of_executed_units:\s*(\d+)", output)
+    assert executed is not None, output[-10_000:]
     record_property("executions", (target, int(executed[1])))

@@ -80,31 +80,34 @@ def member(name: str, value: bytes) -> bytes:
     return json.dumps(name).encode() + b":" + value
 
 
-def damaged(whole: bytes, place: int, by: bytes) -> bytes:
-    return whole[:place] + by + whole[place + 1 :]
+def damaged(whole: bytes, position: int, by: bytes) -> bytes:
+    return whole[:position] + by + whole[position + 1 :]
 
 
 def like(good: str) -> st.SearchStrategy[str]:
     """Near misses of `good`: a few edits, anywhere."""
-    place, piece = st.integers(0, len(good)), st.text(letters, max_size=3) | st.sampled_from(["_", "0", "one_", good])
-    edit = st.tuples(place, st.integers(0, 3), piece)
+    position, piece = (
+        st.integers(0, len(good)),
+        st.text(letters, max_size=3) | st.sampled_from(["_", "0", "one_", good]),
+    )
+    edit = st.tuples(position, st.integers(0, 3), piece)
     return st.lists(edit, min_size=1, max_size=3).map(lambda edits: edited(good, edits)) | st.sampled_from(
         [good.lower(), good.upper(), good.swapcase(), good[::-1], good * 2, f" {good}", f"{good}\0", f"{good}\n"]
     )
 
 
 def edited(text: str, edits: list[tuple[int, int, str]]) -> str:
-    for place, dropped, piece in edits:
-        text = text[:place] + piece + text[place + dropped :]
+    for position, dropped, piece in edits:
+        text = text[:position] + piece + text[position + dropped :]
     return text
 
 
 def ids(prefix: str) -> st.SearchStrategy[str]:
     """Of nothing that is there: of the right shape, nearly, or not at all."""
-    made = st.builds(lambda: new_id(prefix))
+    new = st.builds(lambda: new_id(prefix))
     return (
-        made
-        | made.flatmap(like)
+        new
+        | new.flatmap(like)
         | sendable
         | st.sampled_from(["current", "null", "..", f"{prefix}_", f"{prefix}_{'0' * 26}"])
     )

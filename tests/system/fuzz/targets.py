@@ -51,9 +51,9 @@ def bearer(data: bytes) -> None:
 def header(data: bytes) -> None:
     """Who asked, as proxies tell."""
     forwarded, _, peer = data.decode("latin-1").partition("\n")
-    found = client_ip(requests.get("/", REMOTE_ADDR=peer or "127.0.0.1", HTTP_X_FORWARDED_FOR=forwarded))
-    assert found is None or str(ipaddress.ip_address(found)) == found
-    assert network_of(found) == "" if found is None else ipaddress.ip_network(network_of(found))
+    client = client_ip(requests.get("/", REMOTE_ADDR=peer or "127.0.0.1", HTTP_X_FORWARDED_FOR=forwarded))
+    assert client is None or str(ipaddress.ip_address(client)) == client
+    assert network_of(client) == "" if client is None else ipaddress.ip_network(network_of(client))
 
 
 def identifier(data: bytes) -> None:
@@ -67,12 +67,12 @@ def identifier(data: bytes) -> None:
 def query(data: bytes) -> None:
     """Cursors among the rest of what a list takes."""
     try:
-        asked = task_query.__wrapped__(data.decode("latin-1"))
+        params = task_query.__wrapped__(data.decode("latin-1"))
     except ValidationError as refused:
         require_envelope(400, envelope(400, "Refused.", flatten(refused.detail)))
     else:
-        assert 1 <= asked["limit"] <= 200
-        assert is_id("tsk", asked.get("cursor", new_id("tsk")))
+        assert 1 <= params["limit"] <= 200
+        assert is_id("tsk", params.get("cursor", new_id("tsk")))
 
 
 def body(data: bytes) -> None:
@@ -96,18 +96,18 @@ PLACES += ["workspaces/current/api-keys", "workspaces/current/tasks/", "workspac
 def request(data: bytes) -> None:
     """The whole way, as the person of FUZZ_AUTHORIZATION or as whoever the input says."""
     given = atheris.FuzzedDataProvider(data)
-    method, place = given.PickValueInList(METHODS), given.PickValueInList(PLACES)
-    if place.endswith("/"):
-        place += quote_from_bytes(given.ConsumeBytes(given.ConsumeIntInRange(0, 40)), safe="")
+    method, path = given.PickValueInList(METHODS), given.PickValueInList(PLACES)
+    if path.endswith("/"):
+        path += quote_from_bytes(given.ConsumeBytes(given.ConsumeIntInRange(0, 40)), safe="")
     known = given.ConsumeBool()
-    asked = given.ConsumeBytes(given.ConsumeIntInRange(0, 60))
+    query = given.ConsumeBytes(given.ConsumeIntInRange(0, 60))
     who = os.environ["FUZZ_AUTHORIZATION"] if known else given.ConsumeBytes(80).decode("latin-1")
     answer = client.generic(
         method,
-        f"/api/v1/{place}",
+        f"/api/v1/{path}",
         given.ConsumeBytes(given.remaining_bytes()),
         "application/json",
-        QUERY_STRING=quote_from_bytes(asked, safe="&=;+%"),
+        QUERY_STRING=quote_from_bytes(query, safe="&=;+%"),
         HTTP_AUTHORIZATION=who,
     )
     assert answer.status_code < 500
@@ -120,6 +120,6 @@ requests, client = RequestFactory(), APIClient()
 TARGETS: list[Callable[[bytes], None]] = [bearer, header, identifier, query, body, request]
 
 if __name__ == "__main__":
-    (target,) = (each for each in TARGETS if each.__name__ == sys.argv[1])
+    (target,) = (target for target in TARGETS if target.__name__ == sys.argv[1])
     atheris.Setup([sys.argv[0], *sys.argv[2:]], target)
     atheris.Fuzz()

@@ -84,7 +84,7 @@ def sent(body: bytes, **headers: str) -> dict[str, Any]:
 @example(header=b"\0")
 @example(header=b"Bearer \xff")
 @example(header=b"Bearer " * 10_000)
-def test_no_bytes_in_the_authorization_header_let_anyone_in(header: bytes) -> None:
+def test_no_bytes_in_the_authorization_header_authenticate(header: bytes) -> None:
     """As WSGI hands them over: one character a byte."""
     response = ask(Api(), "GET", "/me", HTTP_AUTHORIZATION=header.decode("latin-1"))
 
@@ -99,7 +99,7 @@ def test_no_bytes_in_the_authorization_header_let_anyone_in(header: bytes) -> No
     | st.from_regex(keys.PATTERN, fullmatch=True)
     | st.from_regex(r"[0-9A-Za-z]{30}", fullmatch=True)
 )
-def test_no_invented_bearer_string_lets_anyone_in(bearer: str) -> None:
+def test_no_invented_bearer_string_authenticates(bearer: str) -> None:
     response = ask(Api(), "GET", "/me", HTTP_AUTHORIZATION=f"Bearer {bearer}")
 
     assert (response.status_code, response.content) == (401, REFUSED)
@@ -108,7 +108,7 @@ def test_no_invented_bearer_string_lets_anyone_in(bearer: str) -> None:
 @pytest.mark.django_db
 @tried
 @given(data=st.data())
-def test_no_mutation_of_a_good_key_lets_anyone_in(data: st.DataObject, secret: str) -> None:
+def test_no_mutation_of_a_valid_key_authenticates(data: st.DataObject, secret: str) -> None:
     mutated = data.draw(like(secret))
     assume(mutated.strip(" \t") != secret)  # white space around the header is no part of it
 
@@ -120,7 +120,7 @@ def test_no_mutation_of_a_good_key_lets_anyone_in(data: st.DataObject, secret: s
 @pytest.mark.django_db
 @tried
 @given(text=texts | like(GOOD))
-def test_nothing_invented_is_looked_up(text: str) -> None:
+def test_no_invented_key_is_looked_up(text: str) -> None:
     with pytest.raises(ApiKey.DoesNotExist):
         ApiKey.objects.look_up(text)
     assert ApiKey.objects.find_by_secret(text) is None
@@ -130,7 +130,7 @@ def test_nothing_invented_is_looked_up(text: str) -> None:
 @tried
 @given(text=texts | like(GOOD) | st.from_regex(keys.PATTERN, fullmatch=True))
 @example(text=GOOD)
-def test_only_what_has_the_form_and_its_checksum_parses(text: str) -> None:
+def test_only_strings_with_the_form_and_the_checksum_parse(text: str) -> None:
     key_id = keys.parse(text)
 
     well_formed = len(text) == len(GOOD) and text.isascii() and text[-6:] == keys.checksum(text[:-6])
@@ -164,18 +164,18 @@ addresses = st.ip_addresses().map(str)
 
 @tried
 @given(peer=addresses | texts, forwarded=st.lists(addresses | texts, max_size=5).map(",".join), trusted=st.booleans())
-def test_a_client_has_an_address_or_none_whatever_was_forwarded(
+def test_a_client_ip_is_valid_or_none_whatever_was_forwarded(
     peer: str, forwarded: str, trusted: bool, settings: Any
 ) -> None:
-    settings.TRUSTED_PROXIES = [ipaddress.ip_network(each) for each in ("0.0.0.0/0", "::/0") if trusted]
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network(network) for network in ("0.0.0.0/0", "::/0") if trusted]
 
-    found = client_ip(RequestFactory().get("/", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded))
+    client = client_ip(RequestFactory().get("/", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded))
 
-    assert found is None or str(ipaddress.ip_address(found)) == found
-    assert network_of(found) == "" if found is None else ipaddress.ip_network(network_of(found))
-    if found is not None and not trusted:
-        told = ipaddress.ip_address(peer.strip())
-        assert ipaddress.ip_address(found) in (told, getattr(told, "ipv4_mapped", None))
+    assert client is None or str(ipaddress.ip_address(client)) == client
+    assert network_of(client) == "" if client is None else ipaddress.ip_network(network_of(client))
+    if client is not None and not trusted:
+        address = ipaddress.ip_address(peer.strip())
+        assert ipaddress.ip_address(client) in (address, getattr(address, "ipv4_mapped", None))
 
 
 # ---- ids, cursors and queries ----
@@ -194,7 +194,7 @@ def test_an_id_has_one_form(prefix: str, text: str) -> None:
 @pytest.mark.django_db
 @tried
 @given(workspace=ids("w"), task=ids("tsk"), api_key=ids("key"))
-def test_nothing_is_at_an_invented_id(workspace: str, task: str, api_key: str, person: Api) -> None:
+def test_an_invented_id_is_404(workspace: str, task: str, api_key: str, person: Api) -> None:
     workspace, task, api_key = (quote(text, safe="") for text in (workspace, task, api_key))
     addresses = [
         f"/workspaces/{workspace}/tasks/{task}",
@@ -211,7 +211,7 @@ def test_nothing_is_at_an_invented_id(workspace: str, task: str, api_key: str, p
 @pytest.mark.django_db
 @tried
 @given(cursor=ids("tsk") | texts.map(lambda text: text.encode("utf-8", "surrogatepass").decode("latin-1")))
-def test_a_cursor_is_an_id_or_refused(cursor: str, person: Api) -> None:
+def test_a_cursor_is_an_id_or_rejected(cursor: str, person: Api) -> None:
     response = ask(person, "GET", TASKS, QUERY_STRING=f"cursor={quote(cursor, safe='')}")
 
     assert response.status_code == (200 if is_id("tsk", cursor.strip()) else 400)
@@ -232,14 +232,14 @@ query_strings = st.lists(parameters, max_size=6).map(
 @pytest.mark.django_db
 @tried
 @given(query=query_strings)
-def test_a_query_is_understood_or_refused(query: str, person: Api) -> None:
+def test_a_query_is_parsed_or_rejected(query: str, person: Api) -> None:
     try:
-        asked = task_query(query)
+        params = task_query(query)
     except ValidationError:
-        asked = None
+        params = None
 
-    assert ask(person, "GET", TASKS, QUERY_STRING=query).status_code == (400 if asked is None else 200)
-    assert asked is None or 1 <= asked["limit"] <= 200
+    assert ask(person, "GET", TASKS, QUERY_STRING=query).status_code == (400 if params is None else 200)
+    assert params is None or 1 <= params["limit"] <= 200
 
 
 # ---- bodies and timestamps ----
@@ -251,21 +251,21 @@ def test_a_query_is_understood_or_refused(query: str, person: Api) -> None:
 @example(body=b'{"title":"a","title":"b"}')
 @example(body=b'{"title":"\\u0000"}')
 @example(body=b'{"title":"\\ud800"}')
-def test_a_task_is_made_of_what_was_sent_or_not_at_all(body: bytes, person: Api) -> None:
+def test_a_task_is_created_as_sent_or_not_at_all(body: bytes, person: Api) -> None:
     response = ask(person, "POST", TASKS, **sent(body))
 
     assert response.status_code in (201, 400, 413)
     if response.status_code == 201:
-        made = response.json()
-        assert made["title"] == json.loads(body)["title"].strip()
-        assert Task.objects.get(pk=made["taskId"]).title == made["title"]
-        assert ask(person, "PATCH", f"{TASKS}/{made['taskId']}", **sent(body)).json()["title"] == made["title"]
+        created = response.json()
+        assert created["title"] == json.loads(body)["title"].strip()
+        assert Task.objects.get(pk=created["taskId"]).title == created["title"]
+        assert ask(person, "PATCH", f"{TASKS}/{created['taskId']}", **sent(body)).json()["title"] == created["title"]
 
 
 @pytest.mark.django_db
 @tried
 @given(body=bodies("description", "expiresAt", "secret", "apiKeyId", "\udfff"))
-def test_a_key_is_made_of_what_was_sent_or_not_at_all(body: bytes, person: Api) -> None:
+def test_a_key_is_created_as_sent_or_not_at_all(body: bytes, person: Api) -> None:
     response = ask(person, "POST", KEYS, **sent(body))
 
     assert response.status_code in (201, 400, 413)
@@ -279,23 +279,23 @@ def test_a_key_is_made_of_what_was_sent_or_not_at_all(body: bytes, person: Api) 
 @example(time="9999-12-31T23:59:59.999999-23:59")
 @example(time="2028-12-31T23:59:60Z")
 @example(time="2028-01-01T00:00:00")
-def test_a_key_expires_when_it_was_told_to_or_is_not_made(time: str, person: Api) -> None:
+def test_a_key_gets_the_expiry_that_was_sent_or_is_not_created(time: str, person: Api) -> None:
     response = ask(person, "POST", KEYS, **sent(json.dumps({"description": "CI", "expiresAt": time}).encode()))
 
     assert response.status_code in (201, 400)
     if response.status_code == 201 and response.json()["expiresAt"] is not None:
         expires = datetime.fromisoformat(response.json()["expiresAt"])
-        told = parse_datetime(time.upper())
-        assert told is not None
-        assert told.tzinfo is not None
-        assert expires == told
+        expected = parse_datetime(time.upper())
+        assert expected is not None
+        assert expected.tzinfo is not None
+        assert expires == expected
         assert expires > timezone.now()
         assert ApiKey.objects.get(pk=response.json()["apiKeyId"]).expires_at == expires
 
 
 @tried
 @given(body=json_texts)
-def test_a_body_is_json_as_the_rfc_has_it_or_refused(body: bytes) -> None:
+def test_a_body_is_json_as_in_the_rfc_or_rejected(body: bytes) -> None:
     try:
         read = OrjsonParser().parse(io.BytesIO(body))
     except (ParseError, BodyTooLarge):

@@ -1,4 +1,4 @@
-"""schemathesis tries every operation of the OpenAPI document, and walks its links, as each of those who may ask."""
+"""schemathesis tests every operation of the OpenAPI document and follows its links, as every kind of caller."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import ROOT, committed, environment, make_key, make_token, make_user, make_workspace, server
+from tests.helpers import ROOT, commits, environment, make_key, make_token, make_user, make_workspace, server
 from tests.system.fuzz.budget import LONG, SEED
 from workspaces.models import Task, Tier
 
@@ -29,9 +29,9 @@ def site(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield address
 
 
-@committed
+@commits
 @pytest.mark.parametrize("who", ["owner", "member", "outsider", "API key", "nobody"])
-def test_no_answer_is_outside_the_document(
+def test_no_response_is_outside_the_document(
     who: str, site: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     owner, member, outsider = people = [make_user(name) for name in ("owner", "member", "outsider")]

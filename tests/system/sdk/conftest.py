@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from sdk.generate import PACKAGE, SERVED
-from tests.helpers import PATIENCE, program
+from tests.helpers import TIMEOUT, program
 
 Run = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
 def project(site: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project that has the SDK from the site, as the guide says, and the SDK's own tests beside it."""
+    """A project with the SDK installed from the site, as the guide shows, and with the SDK's tests."""
     npm = program("npm", install="apt-get install nodejs npm (or your system's like)")
     directory = tmp_path_factory.mktemp("project")
     (served,) = SERVED.glob("*.tgz")
@@ -25,29 +25,29 @@ def project(site: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [npm, "install", f"{site}/static/sdk/{served.name}"],
         cwd=directory,
-        env=os.environ | {"npm_config_registry": "http://127.0.0.1:9/"},  # it needs nothing from there
+        env=os.environ | {"npm_config_registry": "http://127.0.0.1:9/"},  # unreachable: the package has no dependencies
         check=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     return directory
 
 
 @pytest.fixture
 def run(project: Path, site: str) -> Run:
-    """`run("node", "x.js")` in the project; what it printed."""
+    """`run("node", "x.js")` runs a program in the project and returns its output."""
 
     def run(*arguments: str, **variables: str) -> str:
         name, *rest = arguments
-        done = subprocess.run(
+        completed = subprocess.run(
             [program(name, install="apt-get install nodejs (or your system's like)"), *rest],
             cwd=project,
             env=os.environ | {"SITE": site} | variables,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        return completed.stdout
 
     return run

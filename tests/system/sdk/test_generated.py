@@ -1,4 +1,4 @@
-"""What is committed of the SDK is what `make sdk` makes of the API as it is."""
+"""The committed SDK is the output of `make sdk` for the current API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def packed(file: Path) -> dict[str, bytes]:
         return {member.name: opened.read() for member in tar if (opened := tar.extractfile(member))}
 
 
-def test_the_generated_client_is_that_of_the_api(tmp_path: Path) -> None:
+def test_the_generated_client_matches_the_api(tmp_path: Path) -> None:
     program("java", install="apt-get install default-jre-headless (or your system's like)")
     program(str(Path(sys.executable).with_name("openapi-generator-cli")), install=TOOLS)
 
@@ -36,15 +36,15 @@ def test_generated_files_say_so() -> None:
     assert all(text.startswith("// Generated from the API's OpenAPI document") for text in contents(GENERATED).values())
 
 
-def test_the_package_that_is_served_is_built_from_what_is_here(tmp_path: Path) -> None:
+def test_the_served_package_is_built_from_this_source(tmp_path: Path) -> None:
     program("npm", install="apt-get install nodejs npm (or your system's like)")
     program(str(PACKAGE / "node_modules/.bin/tsc"), install=TOOLS)
     (served,) = SERVED.glob("*.tgz")
 
-    made = pack(PACKAGE, tmp_path)
+    archive = pack(PACKAGE, tmp_path)
 
-    assert made.name == served.name
-    assert packed(made) == packed(served), "make sdk"
+    assert archive.name == served.name
+    assert packed(archive) == packed(served), "make sdk"
     assert packed(served)["package/LICENSE"] == (ROOT / "LICENSE").read_bytes()
 
 
@@ -64,4 +64,4 @@ def test_it_needs_nothing_at_run_time_and_its_lock_names_no_registry() -> None:
     package, lock = (json.loads((PACKAGE / name).read_text()) for name in ("package.json", "package-lock.json"))
 
     assert not {"dependencies", "peerDependencies", "optionalDependencies"} & package.keys()
-    assert all("resolved" not in each for each in lock["packages"].values())
+    assert all("resolved" not in package for package in lock["packages"].values())

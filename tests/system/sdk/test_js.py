@@ -1,4 +1,4 @@
-"""The JavaScript SDK as it is served, against a server."""
+"""The JavaScript SDK that the site serves, against a server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from sdk.generate import PACKAGE
-from tests.helpers import ROOT, committed, exhaust_quota, make_token, run_over_quota
+from tests.helpers import ROOT, commits, exhaust_quota, make_token, run_over_quota
 from tests.system.sdk.conftest import Run
 from workspaces.models import Task, User, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 # As the page has it that all this grew from.
 SNIPPET = """import { Configuration, TasksApi } from '@onehorizon/sdk-js'
@@ -26,7 +26,7 @@ globalThis.fetch = (url, init) => send(url.replace('https://onehorizon.ai/', pro
 """
 
 
-def test_the_snippet_runs_as_it_stands(run: Run, project: Path, workspace: Workspace, secret: str) -> None:
+def test_the_snippet_runs_unchanged(run: Run, project: Path, workspace: Workspace, secret: str) -> None:
     Task.objects.create_task(workspace, title="Ship")
     (project / "here.mjs").write_text(HERE)
     (project / "snippet.mjs").write_text(
@@ -39,11 +39,11 @@ def test_the_snippet_runs_as_it_stands(run: Run, project: Path, workspace: Works
     assert printed["nextCursor"] is None
 
 
-def test_the_guide_has_the_snippet_as_it_stands() -> None:
+def test_the_guide_contains_the_snippet_unchanged() -> None:
     assert f"```js\n{SNIPPET}```" in (ROOT / "docs/api-keys.md").read_text()
 
 
-def test_what_its_own_readme_shows_runs(run: Run, project: Path, workspace: Workspace, secret: str) -> None:
+def test_the_example_in_its_readme_runs(run: Run, project: Path, workspace: Workspace, secret: str) -> None:
     readme = (PACKAGE / "README.md").read_text()
     (project / "here.mjs").write_text(HERE)
     (project / "readme.mjs").write_text(readme.partition("```js\n")[2].partition("```")[0])
@@ -74,7 +74,7 @@ def test_calls_over_the_quota_fail_without_waiting(run: Run, workspace: Workspac
     run("node", "--test", "--test-name-pattern=without waiting", "quota.test.js", ONE_API_KEY=secret)
 
 
-def test_its_types_hold_for_both_kinds_of_modules(run: Run, project: Path) -> None:
+def test_its_types_work_for_both_kinds_of_modules(run: Run, project: Path) -> None:
     options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom"]
     (project / "node.d.ts").write_text("declare const process: { env: { [name: string]: string | undefined } };\n")
 

@@ -10,7 +10,7 @@ import pytest
 import requests
 from django.db import connection
 
-from tests.helpers import PATIENCE, database_url, fetch, manage, server
+from tests.helpers import TIMEOUT, database_url, fetch, manage, server
 from tests.system.upgrades.keep import KEPT, empty_postgresql, load
 
 FILES = sorted(KEPT.glob("*.sql"))
@@ -37,13 +37,13 @@ def migrate(url: str, *to: str) -> None:
     assert migrated.returncode == 0, migrated.stderr
 
 
-def test_there_are_releases_and_each_was_kept_for_both_databases() -> None:
+def test_there_are_releases_and_each_is_stored_for_both_databases() -> None:
     assert RELEASES
     kept = [f"{name}.{kind}.sql" for name in RELEASES for kind in ("postgresql", "sqlite")]
     assert [file.name for file in FILES] == kept
 
 
-def test_after_the_migrations_everyone_is_let_in_or_refused_as_before(file: Path, url: str, tmp_path: Path) -> None:
+def test_after_the_migrations_every_credential_works_or_fails_as_before(file: Path, url: str, tmp_path: Path) -> None:
     clear = load(file, url)
     migrate(url)
 
@@ -62,13 +62,13 @@ def test_after_the_migrations_everyone_is_let_in_or_refused_as_before(file: Path
 
 def signs_in(site: str, email: str, password: str) -> bool:
     with requests.Session() as browser:
-        browser.get(f"{site}/sign-in/", timeout=PATIENCE)
+        browser.get(f"{site}/sign-in/", timeout=TIMEOUT)
         form = {"username": email, "password": password, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
-        answer = browser.post(f"{site}/sign-in/", form, allow_redirects=False, timeout=PATIENCE)
+        answer = browser.post(f"{site}/sign-in/", form, allow_redirects=False, timeout=TIMEOUT)
     return answer.status_code == 302
 
 
-def test_every_migration_can_be_taken_back(file: Path, url: str) -> None:
+def test_every_migration_can_be_reversed(file: Path, url: str) -> None:
     load(file, url)
     migrate(url)
 

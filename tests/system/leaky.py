@@ -1,4 +1,4 @@
-"""A test that leaks, and passes but for the sweep: run by test_sweep.py, never with the suite."""
+"""A test that leaks a secret and fails only because of the sweep. test_sweep.py runs it."""
 
 import pytest
 

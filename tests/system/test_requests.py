@@ -1,4 +1,4 @@
-"""What a sender's words can't do to the reading of a request, over the network: Django's test client does its own."""
+"""Malformed headers and bodies over the network. Django's test client would encode requests itself."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from apikeys.models import ApiKey
-from tests.helpers import PATIENCE, committed, lift_quota
+from tests.helpers import TIMEOUT, commits, lift_quota
 from workspaces.models import Task, Workspace
 
-pytestmark = committed
+pytestmark = commits
 
 TASKS = "/api/v1/workspaces/current/tasks"
 JSON = {"Content-Type": "application/json"}
@@ -27,7 +27,7 @@ class Sender:
 
     def send(self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, **headers: str) -> Any:
         """The answer, read, its body as JSON where it is."""
-        connection = http.client.HTTPConnection(self.site, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(self.site, timeout=TIMEOUT)
         sent = {"Authorization": f"Bearer {self.secret}"} | {n.replace("_", "-"): v for n, v in headers.items()}
         connection.request(method, path, body, sent, encode_chunked=not isinstance(body, bytes | None))
         answer: Any = connection.getresponse()
@@ -49,7 +49,7 @@ def sender(site: str, secret: str, workspace: Workspace) -> Sender:
 
 @pytest.mark.parametrize("content_type", [*UNREADABLE, "text/plain; charset=hex", "text/plain; charset=undefined"])
 @pytest.mark.parametrize("path", ["/api/v1/me", f"{TASKS}?kind=bug", "/sign-in/?next=/", "/healthz"])
-def test_a_content_type_that_nothing_needs_harms_nothing(content_type: str, path: str, sender: Sender) -> None:
+def test_an_unusual_content_type_causes_no_error(content_type: str, path: str, sender: Sender) -> None:
     answer = sender.send("GET", path, Content_Type=content_type)
 
     assert answer.status == 200
@@ -57,14 +57,14 @@ def test_a_content_type_that_nothing_needs_harms_nothing(content_type: str, path
 
 
 @pytest.mark.parametrize("content_type", UNREADABLE)
-def test_a_body_of_a_type_that_can_not_be_read_is_refused(content_type: str, sender: Sender) -> None:
+def test_a_body_of_an_unsupported_type_is_rejected(content_type: str, sender: Sender) -> None:
     answer = sender.send("POST", TASKS, b'{"title": "Ship"}', Content_Type=content_type)
 
     assert (answer.status, answer.json["code"]) == (415, 415)
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "hex", "unicode_escape", "punycode", "nonesuch"])
-def test_text_is_utf_8_whatever_charset_is_named(charset: str, sender: Sender) -> None:
+def test_text_is_utf_8_whatever_the_charset_parameter(charset: str, sender: Sender) -> None:
     body = '{"title": "Größe"}'.encode()
 
     answer = sender.send("POST", TASKS, body, Content_Type=f"application/json; charset={charset}")
@@ -80,17 +80,17 @@ def test_a_key_in_the_content_type_is_in_no_log(sender: Sender, secret: str) -> 
 # ---- bodies in chunks ----
 
 
-def test_a_body_in_chunks_is_read(sender: Sender, workspace: Workspace) -> None:
-    made = sender.send("POST", TASKS, iter([b'{"title": ', b'"Ship"}']), **JSON, Transfer_Encoding="chunked")
-    address = f"{TASKS}/{made.json['taskId']}"
+def test_a_chunked_body_is_read(sender: Sender, workspace: Workspace) -> None:
+    created = sender.send("POST", TASKS, iter([b'{"title": ', b'"Ship"}']), **JSON, Transfer_Encoding="chunked")
+    address = f"{TASKS}/{created.json['taskId']}"
     changed = sender.send("PATCH", address, iter([b'{"status": "review"}']), **JSON, Transfer_Encoding="chunked")
 
-    assert (made.status, changed.status) == (201, 200)
+    assert (created.status, changed.status) == (201, 200)
     assert workspace.tasks.get().status == "review"
 
 
 @pytest.mark.parametrize("mebibytes", [1, 5])
-def test_a_body_in_too_many_chunks_is_refused(mebibytes: int, sender: Sender) -> None:
+def test_a_chunked_body_over_the_limit_is_rejected(mebibytes: int, sender: Sender) -> None:
     chunks = iter([b'{"title": "', *[b"x" * 65536] * 16 * mebibytes, b'"}'])
 
     answer = sender.send("POST", TASKS, chunks, **JSON, Transfer_Encoding="chunked")
@@ -116,14 +116,14 @@ def multipart(headers: str) -> bytes:
     ],
     ids=["a file", "no such charset", "no charset of text"],
 )
-def test_a_form_that_has_a_file_or_can_not_be_read_is_refused(headers: str, path: str, sender: Sender) -> None:
+def test_a_form_with_a_file_or_a_malformed_form_is_rejected(headers: str, path: str, sender: Sender) -> None:
     answer = sender.send("POST", path, multipart(headers), Content_Type="multipart/form-data; boundary=limit")
 
     assert answer.status in (400, 403)  # the latter for want of the form's token
 
 
 @pytest.mark.parametrize("charset", ["hex", "punycode", "unicode_escape"])
-def test_a_form_is_utf_8_whatever_charset_is_named(charset: str, sender: Sender, api_key: ApiKey) -> None:
+def test_a_form_is_utf_8_whatever_the_charset_parameter(charset: str, sender: Sender, api_key: ApiKey) -> None:
     body = multipart('Content-Disposition: form-data; name="grant_type"')
 
     answer = sender.send(

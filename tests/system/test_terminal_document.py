@@ -1,19 +1,22 @@
-"""docs/terminal.md, line by line."""
+"""The commands in docs/terminal.md."""
 
 import re
 import subprocess
 
 from apikeys.models import ApiKey
-from tests.helpers import ROOT
+from tests.helpers import ROOT, commits
 from tests.oauth.conftest import Browser
+from workspaces.models import User, Workspace
 
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/terminal.md").read_text(), re.MULTILINE | re.DOTALL)
 
 
-def test_every_command_of_the_document_works(site: str, browser: Browser) -> None:
+@commits
+def test_every_command_in_the_document_works(site: str, owner: User, workspace: Workspace) -> None:
+    browser = Browser(site, owner)
     blocks = [block.replace("https://onehorizon.ai", site) for block in BLOCKS]
     shell = subprocess.Popen(["bash", "-eu"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with shell:
+    with shell, browser.session:
         assert shell.stdin
         assert shell.stdout
         asking = next(number for number, block in enumerate(blocks) if "Open this" in block)

@@ -1,4 +1,4 @@
-"""What a request may cost PostgreSQL is limited, whatever DATABASE_URL and PGOPTIONS ask for; a command is not."""
+"""Time limits of PostgreSQL statements apply to servers, whatever DATABASE_URL and PGOPTIONS set; not to commands."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ def of_a_server(parameters: str = "", **overrides: str) -> list[str]:
     return shown("import onehorizon.wsgi", parameters, **overrides)
 
 
-def test_a_server_has_them() -> None:
+def test_a_server_has_the_time_limits() -> None:
     assert of_a_server()[:3] == LIMITS
 
 
 @pytest.mark.parametrize("parameters", ["", "?application_name=web"])
-def test_what_else_pgoptions_sets_holds_too(parameters: str) -> None:
-    told = of_a_server(parameters, PGOPTIONS="-c statement_timeout=0 -c work_mem=1MB")
+def test_other_options_of_pgoptions_apply_too(parameters: str) -> None:
+    values = of_a_server(parameters, PGOPTIONS="-c statement_timeout=0 -c work_mem=1MB")
 
-    assert told[:4] == [*LIMITS, "1MB"]
+    assert values[:4] == [*LIMITS, "1MB"]
 
 
 def test_options_in_the_url_do_not_lift_them() -> None:
-    told = of_a_server("?options=-c%20statement_timeout%3D0%20-c%20work_mem%3D1MB")
+    values = of_a_server("?options=-c%20statement_timeout%3D0%20-c%20work_mem%3D1MB")
 
-    assert told[:4] == [*LIMITS, "1MB"]
+    assert values[:4] == [*LIMITS, "1MB"]
 
 
 def test_a_schema_in_the_url_does_not_lift_them() -> None:
-    told = of_a_server("?currentSchema=elsewhere")
+    values = of_a_server("?currentSchema=elsewhere")
 
-    assert (told[:3], told[4]) == (LIMITS, "elsewhere")
+    assert (values[:3], values[4]) == (LIMITS, "elsewhere")
 
 
-def test_a_command_has_none() -> None:
+def test_a_command_has_no_time_limits() -> None:
     setup = "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'onehorizon.settings'; django.setup()"
 
     assert shown(setup)[:3] == ["0", "0", "0"]

@@ -1,4 +1,4 @@
-"""The night's three calls, by hand: a real browser, under the strict Content-Security-Policy."""
+"""The tasks of an operator on call, in Chromium under the strict Content-Security-Policy."""
 
 from typing import Any
 
@@ -6,25 +6,25 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from apikeys.models import ApiKey
-from tests.helpers import Api, Visit, committed, make_key, make_user, make_workspace
+from tests.helpers import Api, Visit, commits, make_key, make_user, make_workspace
 from workspaces.models import Actor, Tier, User, Via, Workspace
 
 MOST_PAGES = 3  # that a call in the night leads through: it is over in a minute
 
-pytestmark = committed
+pytestmark = commits
 
 
 @pytest.fixture
-def complaints() -> list[str]:
-    """What the browser's console had to say: a blocked script or style among it."""
+def console_errors() -> list[str]:
+    """The errors on the browser's console, such as a script or style that the policy blocked."""
     return []
 
 
 @pytest.fixture
-def page(visit: Visit, operator: User, complaints: list[str], browser_options: dict[str, Any]) -> Page:
-    """An operator's, at the admin's first page."""
+def page(visit: Visit, operator: User, console_errors: list[str], browser_options: dict[str, Any]) -> Page:
+    """The admin's index, open in an operator's browser."""
     page = visit(operator, **browser_options)
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: console_errors.append(message.text) if message.type == "error" else None)
     page.goto("/admin/")
     expect(page.get_by_role("heading", name="Operators")).to_be_visible()
     return page
@@ -40,7 +40,7 @@ def acme(db: None) -> Workspace:
     return make_workspace(make_user("owner"), admin=make_user("admin"), member=make_user("member"))
 
 
-def test_a_key_leaked(page: Page, acme: Workspace, complaints: list[str]) -> None:
+def test_a_leaked_key_is_found_and_revoked(page: Page, acme: Workspace, console_errors: list[str]) -> None:
     secret = make_key(acme, "Billing worker")[1]
     addresses: list[str] = []
     page.on("framenavigated", lambda frame: addresses.append(frame.url))
@@ -56,10 +56,12 @@ def test_a_key_leaked(page: Page, acme: Workspace, complaints: list[str]) -> Non
     assert len(addresses) <= MOST_PAGES
     assert Api(secret).get("/me").status_code == 401
     assert all(secret[17:] not in address for address in addresses)
-    assert complaints == []
+    assert console_errors == []
 
 
-def test_a_customer_is_throttled(page: Page, acme: Workspace, complaints: list[str]) -> None:
+def test_a_throttled_workspace_gets_a_larger_tier_and_a_cleared_quota(
+    page: Page, acme: Workspace, console_errors: list[str]
+) -> None:
     Tier.objects.create(name="large", requests=2000, seconds=900, burst_requests=400, burst_seconds=60)
     api = Api(make_key(acme)[1])
     while api.get("/me").status_code == 200:
@@ -78,10 +80,12 @@ def test_a_customer_is_throttled(page: Page, acme: Workspace, complaints: list[s
     page.get_by_role("button", name="Clear quota").click()
 
     expect(page.get_by_text("400 of 400")).to_be_visible()
-    assert complaints == []
+    assert console_errors == []
 
 
-def test_an_admin_left(page: Page, acme: Workspace, complaints: list[str]) -> None:
+def test_the_keys_of_an_admin_who_left_are_listed_and_the_admin_is_removed(
+    page: Page, acme: Workspace, console_errors: list[str]
+) -> None:
     admin = User.objects.get(name="Admin")
     ApiKey.objects.create_key(acme, description="Made by who left", by=Actor(Via.PAGE, admin))
     make_key(acme, "Made by another")
@@ -101,10 +105,10 @@ def test_an_admin_left(page: Page, acme: Workspace, complaints: list[str]) -> No
     expect(page.get_by_text("was changed successfully")).to_be_visible()
 
     assert sorted(acme.members.values_list("name", flat=True)) == ["Member", "Owner"]
-    assert complaints == []
+    assert console_errors == []
 
 
-def test_a_member_is_added_by_looking_them_up(page: Page, acme: Workspace, complaints: list[str]) -> None:
+def test_a_member_is_added_with_the_autocomplete(page: Page, acme: Workspace, console_errors: list[str]) -> None:
     """The widgets that run scripts: the inline's "add another" and the autocomplete."""
     make_user("newcomer")
 
@@ -118,13 +122,13 @@ def test_a_member_is_added_by_looking_them_up(page: Page, acme: Workspace, compl
     expect(page.get_by_text("was changed successfully")).to_be_visible()
 
     assert acme.members.filter(name="Newcomer").exists()
-    assert complaints == []
+    assert console_errors == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("browser_options", [{"color_scheme": "light"}, {"color_scheme": "dark"}])
 def test_no_page_is_wider_than_the_screen_or_blocked_by_the_policy(
-    page: Page, acme: Workspace, complaints: list[str], width: int, tmp_path: Any
+    page: Page, acme: Workspace, console_errors: list[str], width: int, tmp_path: Any
 ) -> None:
     api_key = make_key(acme, "Billing worker")[0]
     page.set_viewport_size({"width": width, "height": 900})
@@ -132,4 +136,4 @@ def test_no_page_is_wider_than_the_screen_or_blocked_by_the_policy(
         page.goto(f"/admin/{address}")
         page.screenshot(path=tmp_path / f"{address.partition('?')[0].replace('/', '-')}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert complaints == []
+    assert console_errors == []

@@ -1,0 +1,120 @@
+"""The commands of operators in processes: exit status, standard output and standard error."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.core.management import call_command
+
+from apikeys import keys
+from apikeys.models import ApiKey
+from onehorizon import demo
+from tests.helpers import BY_TEST, Api, advance_quota_clock, commits, make_key, make_user, make_workspace, manage
+from workspaces.models import AuditEvent, Role, User, Workspace
+
+pytestmark = commits
+
+
+@pytest.fixture
+def acme(transactional_db: None) -> Workspace:
+    return make_workspace(make_user("owner"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("create_api_key", "acme", "--description", " "),
+        ("revoke_api_key", "\udcff"),
+        ("list_api_keys", "nowhere"),
+        ("create_tier", "small", "0/900", "40/60"),
+        ("set_tier", "\udcff", "standard"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_failed_command_prints_one_line_and_exits_with_1(acme: Workspace, arguments: tuple[str, ...]) -> None:
+    refused = manage(*arguments)
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("CommandError: ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_create_api_key_prints_the_secret_and_nothing_else(acme: Workspace) -> None:
+    result = manage("create_api_key", "acme", "--description", " CI, production ")
+
+    secret = result.stdout.removesuffix("\n")
+    api_key = ApiKey.objects.get()
+    assert (result.returncode, keys.parse(secret)) == (0, api_key.key_id)
+    assert result.stderr == f"Created {api_key.pk} in Acme. The secret can't be shown again.\n"
+    assert (api_key.description, api_key.workspace, api_key.created_by) == ("CI, production", acme, None)
+    assert (api_key.expires_at, Api(secret).get("/me").status_code) == (None, 200)
+    event = AuditEvent.objects.get(subject=api_key.pk)
+    assert (event.action, event.via, event.actor, event.client_ip) == ("api_key.created", "command", None, None)
+
+
+def test_revoke_api_key_accepts_id_key_id_masked_form_or_secret(acme: Workspace) -> None:
+    created = [make_key(acme, f"Service {number}") for number in range(5)]
+    references = [created[0][0].pk, created[1][0].key_id, created[2][0].masked, created[3][1]]
+
+    for reference in references:
+        call_command("revoke_api_key", reference)
+    piped = manage("revoke_api_key", "-", "--reason", "Leaked in a build log", stdin=f"{created[4][1]}\n")
+
+    last = ApiKey.objects.get(pk=created[4][0].pk)
+    assert piped.stdout == f"Revoked {last.masked} (Service 4) of Acme.\n"
+    assert last.revoke_reason == "Leaked in a build log"
+    assert acme.api_keys.active().count() == 0
+    assert [Api(secret).get("/me").status_code for _, secret in created] == [401] * 5
+    assert {event.via for event in AuditEvent.objects.filter(action="api_key.revoked")} == {"command"}
+
+
+def test_a_new_tier_applies_from_the_workspaces_next_request_on(acme: Workspace) -> None:
+    api = Api(make_key(acme)[1])
+    assert [api.get("/me").status_code for _ in range(5)] == [200] * 5
+
+    call_command("create_tier", "small", "4/900", "3/60")
+    moved = manage("set_tier", "acme", "small")
+
+    advance_quota_clock(acme.pk, 10)
+    refused = api.get("/me")
+    assert (moved.returncode, moved.stdout) == (0, "Acme uses tier small 4/900 3/60.\n")
+    assert refused.status_code == 429
+    assert refused.json()["message"].startswith("small rate limit exceeded, retry in 8")
+    assert refused["RateLimit-Policy"] == '"small";q=4;w=900, "burst";q=3;w=60'
+
+    call_command("set_tier", acme.pk, "standard")
+    assert api.get("/me").status_code == 200
+
+
+def test_seed_demo_prints_one_json_object_whose_parts_work(transactional_db: None) -> None:
+    first = json.loads(manage("seed_demo", "--json").stdout)
+    second = json.loads(manage("seed_demo", "--json").stdout)
+
+    assert list(first) == ["workspaceId", "apiKey", "users"]
+    assert [list(user) for user in first["users"]] == [["email", "password", "role"]] * 4
+    assert [user["role"] for user in first["users"]] == ["owner", "admin", "member", "outsider"]
+    assert (first["workspaceId"], first["users"]) == (second["workspaceId"], second["users"])
+    assert first["apiKey"] != second["apiKey"]
+
+    workspace = Workspace.objects.get(pk=first["workspaceId"])
+    for secret in (first["apiKey"], second["apiKey"]):
+        tasks = Api(secret).get("/workspaces/current/tasks").json()["tasks"]
+        assert {task["workspaceId"] for task in tasks} == {workspace.pk}
+        assert len(tasks) == len(demo.TASKS)
+    roles = {membership.user.email: membership.role for membership in workspace.memberships.select_related("user")}
+    for user in first["users"]:
+        person = User.objects.get(email=user["email"])
+        assert roles.get(person.email, "outsider") == user["role"]
+    outsider = User.objects.get(email=first["users"][3]["email"])
+    assert [membership.role for membership in outsider.memberships.all()] == [Role.OWNER]
+    assert Workspace.objects.count() == 2
+
+
+def test_create_api_key_prints_why_a_workspace_is_suspended(acme: Workspace) -> None:
+    acme.suspend("An invoice is three months late", by=BY_TEST)
+
+    result = manage("create_api_key", "acme", "--description", "CI")
+
+    assert result.returncode == 1
+    assert "An invoice is three months late" in result.stderr
