@@ -16,6 +16,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env, EnvError, EnvValidationError, validate
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -113,9 +115,13 @@ def env_pgbouncer(name: str) -> bool:
 
 
 def env_cache(name: str) -> dict[str, Any]:
-    """Return the entry of `CACHES` for a URL."""
+    """Return the entry of `CACHES` for a URL. A Redis that does not respond raises after half a second."""
     with _improperly_configured(name):
-        return dict(env.dj_cache_url(name))
+        cache = dict(env.dj_cache_url(name))
+    if cache["BACKEND"] == "django.core.cache.backends.redis.RedisCache":
+        timeouts = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
+        cache.setdefault("OPTIONS", {}).update(timeouts)
+    return cache
 
 
 def granian_option(option: str, default: int) -> int:

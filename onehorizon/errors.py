@@ -63,11 +63,10 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             code, message = 400, "Invalid fields: " + ", ".join(errors) + "."
         case exceptions.NotAuthenticated():
             guide = request.build_absolute_uri(reverse("document", args=["api-keys"]))
-            code, message = 401, f'No API key was sent. Send it as "Authorization: Bearer one_…". See {guide}.'
-            headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]  # set by APIView
+            message = f'No API key was sent. Send it as "Authorization: Bearer one_…". See {guide}.'
+            code, headers = error.status_code, challenge_of(error)
         case exceptions.AuthenticationFailed():
-            code, message = 401, str(error.detail)
-            headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]
+            code, message, headers = error.status_code, str(error.detail), challenge_of(error)
         case RateLimited():
             code, message = 429, str(error)
             headers["Retry-After"] = str(error.wait)
@@ -100,6 +99,12 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             logger.exception("unhandled exception")
             code, message = 500, INTERNAL_ERROR
     return error_response(code, message, errors, headers)
+
+
+def challenge_of(error: exceptions.APIException) -> dict[str, str]:
+    """Return the challenge that APIView has found for a 401. A view without one gets a 403 instead."""
+    challenge = getattr(error, "auth_header", None)
+    return {"WWW-Authenticate": challenge} if challenge else {}
 
 
 def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:

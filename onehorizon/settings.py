@@ -61,9 +61,7 @@ if DEBUG and ENVIRONMENT == "production":
     raise ImproperlyConfigured("DEBUG must be off when ENVIRONMENT is production.")
 ADMIN_URL = env_str("ADMIN_URL", "admin/")
 if not re.fullmatch(r"(?!(api|app|docs|w|settings|static|workspaces|sign-in|sign-out)/)([0-9A-Za-z_-]+/)+", ADMIN_URL):
-    raise ImproperlyConfigured(
-        f"ADMIN_URL must be an unused path with a slash at its end only, such as operators/: {ADMIN_URL}"
-    )
+    raise ImproperlyConfigured(f"ADMIN_URL must be an unused path that ends with a slash, as operators/: {ADMIN_URL}")
 
 # Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted.
 TRUSTED_PROXIES = env_networks("TRUSTED_PROXIES")
@@ -246,14 +244,6 @@ if env_str("CACHE_URL", ""):
         "forms": {"BACKEND": "core.ratelimits.SharedOrOwnCache", "LOCATION": "forms", "OPTIONS": CACHE_SIZE},
     }
     RATELIMIT_USE_CACHE = "forms"
-    if CACHES["default"]["BACKEND"] == "django.core.cache.backends.redis.RedisCache":
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        # A form waits at most half a second for an unresponsive cache.
-        CACHES["default"].setdefault("OPTIONS", {}).update(
-            {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
-        )
 
 if not DEBUG:
     SECURE_SSL_REDIRECT = True

@@ -38,7 +38,7 @@ def test_an_invalid_admin_url_is_rejected(url: str) -> None:
     checked = manage("check", ADMIN_URL=url)
 
     assert checked.returncode != 0
-    assert checked.stderr.startswith("onehorizon: ADMIN_URL must be an unused path with a slash at its end only")
+    assert checked.stderr.startswith("onehorizon: ADMIN_URL must be an unused path that ends with a slash")
 
 
 def test_an_invalid_environment_is_rejected() -> None:
