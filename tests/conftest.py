@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from pytest_django.plugin import blocking_manager_key
 from time_machine import TimeMachineFixture
 
 from apikeys import hashing
@@ -24,6 +27,21 @@ hypothesis_settings.load_profile("patient")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(sweep.Plugin(), "sweep")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Restore the rows of the migrations after a test that commits, because Django flushes them.
+
+    pytest-django runs such tests last, but `--dist worksteal` can give a worker others after them.
+    """
+    yield
+    marker = item.get_closest_marker("django_db")
+    fixtures = {"transactional_db", "live_server"} & set(getattr(item, "fixturenames", []))
+    if fixtures or (marker is not None and marker.kwargs.get("transaction")):
+        with item.config.stash[blocking_manager_key].unblock():
+            rows = connection._test_serialized_contents  # type: ignore[attr-defined]
+            connection.creation.deserialize_db_from_string(rows)
 
 
 @pytest.fixture(autouse=True)

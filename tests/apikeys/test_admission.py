@@ -15,7 +15,7 @@ from tests.helpers import BY_TEST, TIMEOUT, Api, commits, database_url, make_key
 from workspaces import quota
 from workspaces.models import Task, Tier, User, Workspace
 
-on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="the short way is PostgreSQL's")
+on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="the fast path is PostgreSQL's")
 TASKS = "/workspaces/current/tasks"
 
 
