@@ -65,7 +65,7 @@ class OperatorsAdmin(admin.ModelAdmin[M]):
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any: ...
 
     def page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
-        """Render `admin/<template>`, a page of ours about this model."""
+        """Render `admin/<template>`, a page for this model that Django does not have."""
         context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
         return TemplateResponse(request, f"admin/{template}", context)
 

@@ -1,4 +1,4 @@
-"""One log line per request, and no credential in any line, whoever logs it."""
+"""One log line per request, without credentials, whichever code logs it."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_no_window_exceeds_its_limit_and_a_single_client_that_waits_is_admitted(
         return len(times) >= 20 and fullest(times, 4) >= 12 and fullest(times, 1) >= 5
 
     def refused_alone() -> int:
-        """The delay that a lone client is told, after many have used the quota up."""
+        """The delay in the response to a single client, after many have used up the quota."""
         list(clients.map(ask, [secret] * PROCESSES * CONNECTIONS))
         return ask(secret)[1]
 

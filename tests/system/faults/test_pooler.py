@@ -174,7 +174,7 @@ def at_once(acts: list[Callable[[], Answer]]) -> list[Answer]:
 
 
 def test_every_response_is_correct(seeded: Seeded, pooled: Site) -> None:
-    """Each caller gets the tasks that they asked for and may see, whoever else asks at the same time."""
+    """With several callers at the same time, each gets their own tasks and only those that they may see."""
     with psycopg.connect(seeded.url, row_factory=dict_row) as connection:
         tasks = connection.execute("SELECT * FROM workspaces_task ORDER BY id DESC").fetchall()
     sent = questions(seeded)
