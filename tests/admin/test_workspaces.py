@@ -162,12 +162,12 @@ def test_a_workspace_is_suspended_and_resumed_with_an_event_for_each(
     admin_client: Client, operator: User, api: Api, workspace: Workspace
 ) -> None:
     page = admin_client.post(below(workspace, "suspend"), {"reason": "Unpaid"}, follow=True).content.decode()
-    assert "Acme is suspended: its keys are refused." in page
+    assert "Acme is suspended. Its keys are rejected." in page
     assert "Unpaid" in page
     assert api.get("/me").status_code == 401
 
     page = admin_client.post(below(workspace, "resume"), {"reason": "Paid"}, follow=True).content.decode()
-    assert "Acme is resumed: its keys work again." in page
+    assert "Acme is resumed. Its keys work again." in page
     assert api.get("/me").status_code == 200
 
     events = AuditEvent.objects.filter(action__startswith="workspace", via="admin").order_by("id")
