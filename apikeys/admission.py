@@ -106,12 +106,12 @@ def _tier(values: tuple[Any, ...]) -> Tier:
 def _decide(subject: str, tier: Tier, before: list[int] | None, now: int) -> quota.Decision:
     """Return the decision on a request that the statement did not admit.
 
-    `before` are the admissions in the statement's snapshot, newest first, or None if the quota had no row yet; `now` is
-    the database's time. Both are in microseconds. If the snapshot had room, concurrent requests have used it up since,
-    so the quota is read again.
+    `before` are the admissions in the statement's snapshot, newest first, or None if the quota had no row yet. `now` is
+    the database's time. Both are in microseconds.
     """
     if before is None:
         return quota.admit(subject, tier)
     if quota.delay(before, now, quota.limits_of(tier)) > 0:
         return quota.rejected(tier, before, now)
+    # The snapshot had room, and concurrent requests have used it up since.
     return quota.rejected(tier, *quota.read(subject))

@@ -33,8 +33,8 @@ class BearerAuthentication(BaseAuthentication):
     """Base class for one kind of bearer token.
 
     Sets `request.auth` to the principal and `request.user` to its user or `AnonymousUser`. The principal also stays on
-    the `HttpRequest`: the request log and the RateLimit headers read it there, and authenticating the same request
-    again returns the same principal, so the request counts only once.
+    the `HttpRequest`. The request log and the RateLimit headers read it there, and authenticating the same request
+    again reuses it, so the request counts only once.
     """
 
     kind: ClassVar[str]  # a label in the metrics

@@ -43,7 +43,7 @@ def is_outdated(stored_hash: str) -> bool:
 
 
 def verify(secret: str, stored_hash: str) -> bool:
-    """Return whether `stored_hash` is the hash of `secret`. Without a proof it runs Argon2id, and adds one on success.
+    """Return whether `stored_hash` is the hash of `secret`. Runs Argon2id if there is no proof, and adds the proof.
 
     Call it only after the fingerprint matched, because Argon2id is slow.
     """
@@ -76,8 +76,9 @@ def _hasher() -> PasswordHasher:
 class Proofs:
     """A cache in this process: which stored hash each secret was verified against.
 
-    Secrets are stored as keyed digests (BLAKE2, RFC 7693). The key never leaves the process, so the digests are useless
-    outside it. Has at most `size` entries, drops the least recently used first, and drops every entry after `seconds`.
+    Secrets are stored as keyed digests (BLAKE2, RFC 7693). The digest's random key never leaves the process, so the
+    digests are useless outside it. Has at most `size` entries, drops the least recently used first, and drops every
+    entry after `seconds`.
     """
 
     def __init__(self, size: int, seconds: float) -> None:

@@ -65,7 +65,10 @@ class FailureLimit:
             self._check(network_of(client_ip))
 
     def _check(self, network: str) -> deque[float]:
-        """Return the times of the network's last failures, oldest first, in seconds of the monotonic clock."""
+        """Return the times of the network's last failures, oldest first, in seconds of the monotonic clock.
+
+        Raises `RateLimited` if the limit is reached.
+        """
         limit = settings.APIKEYS_FAILURES_PER_MINUTE
         times = self._failures.get(network) or deque(maxlen=limit)
         if len(times) == limit:

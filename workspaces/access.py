@@ -35,7 +35,7 @@ class HasWorkspaces(Protocol):
 
 
 class Principal(ABC):
-    """The API key (for its workspace) or person that a request acts for. `request.auth` on API requests.
+    """Whom a request acts for: an API key, so its workspace, or a person. `request.auth` on API requests.
 
     A principal belongs to one request.
     """

@@ -27,7 +27,7 @@ class Limit(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The state of a limit: requests left, and seconds until one more is left (0 if no admission counts)."""
+    """The state of a limit: requests left, and seconds until one more request is allowed (0 if none counts)."""
 
     limit: Limit
     remaining: int
@@ -74,8 +74,8 @@ class Status(NamedTuple):
 class Decision(NamedTuple):
     """Whether a request was admitted, and the state of the quota after it.
 
-    `retry_after`: after this many whole seconds, rounded up, a request of a single client is admitted. 0 if this one
-    was admitted.
+    `retry_after`: after this many whole seconds, rounded up, a request is admitted if no other client uses the room
+    first. 0 if this one was admitted.
     """
 
     admitted: bool
@@ -200,7 +200,7 @@ def admit(subject: str, tier: Tier) -> Decision:
 
 
 def admitted(tier: Tier, admissions: Sequence[int]) -> Decision:
-    """Return the decision on an admitted request: `admissions[0]`."""
+    """Return the decision on an admitted request, whose own time is `admissions[0]`."""
     return Decision(True, 0, status_at(tier, admissions, admissions[0]))
 
 

@@ -67,9 +67,8 @@ class Connection(psycopg.Connection[Any]):
 class Pool(ConnectionPool[Connection]):
     """Returns live connections only, and does not queue requests while the database is unavailable.
 
-    When a request has waited for `timeout` seconds without success, others wait for `SHORT_TIMEOUT` seconds only, until
-    one gets a connection. psycopg's own `check` would sleep for a second after the second dead connection, and for two
-    after the third.
+    After one request has timed out, the others wait only `SHORT_TIMEOUT` seconds, until one gets a connection.
+    psycopg's own `check` would sleep for a second after the second dead connection, and for two after the third.
     """
 
     SHORT_TIMEOUT = 0.1  # seconds
@@ -96,8 +95,8 @@ class Pool(ConnectionPool[Connection]):
 def is_dead(connection: Connection) -> bool:
     """Return whether an idle connection is closed, stale, or being closed by the server. Needs no round trip.
 
-    A server sends data on an idle connection when it closes it. It rarely does so for another reason, such as a
-    changed parameter: then a live connection is replaced.
+    A server sends data on an idle connection when it closes it. Rarely it sends something else, such
+    as a changed parameter. A live connection is then replaced, which is harmless.
     """
     if connection.closed or connection.created_at < Connection.stale_before:
         return True
@@ -162,9 +161,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._configure_connection(connection)  # type: ignore[attr-defined]  # not in the stubs
 
     def _check(self, connection: Connection) -> None:
-        """Turn off prepared statements behind a pooler, also if it is not declared.
+        """Turn off prepared statements behind a pooler.
 
-        In servers, raise `ImproperlyConfigured` if a pooler is not declared or a time limit has no effect.
+        Commands accept a pooler that is not declared. Servers raise `ImproperlyConfigured` for one, and if a time limit
+        has no effect.
         """
         cursor = psycopg.Cursor(connection)
         [(pid, role)] = cursor.execute(BACKEND_QUERY, prepare=False).fetchall()
