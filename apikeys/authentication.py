@@ -37,7 +37,7 @@ class BearerAuthentication(BaseAuthentication):
     again reuses it, so the request counts only once.
     """
 
-    kind: ClassVar[str]  # a label in the metrics
+    metrics_label: ClassVar[str]
 
     @abstractmethod
     def handles(self, token: str) -> bool:
@@ -71,10 +71,10 @@ class BearerAuthentication(BaseAuthentication):
     def _authenticate(self, token: str, client_ip: str | None) -> Principal:
         principal = self.get_principal(token, client_ip)
         if principal is None:
-            count_authentication(self.kind, "refused" if self.is_well_formed(token) else "malformed")
+            count_authentication(self.metrics_label, "refused" if self.is_well_formed(token) else "malformed")
             failures.count(client_ip)
             raise AuthenticationFailed("The API key or access token is not valid.")
-        count_authentication(self.kind, "admitted")
+        count_authentication(self.metrics_label, "admitted")
         return principal
 
     def authenticate_header(self, request: Request) -> str:
@@ -85,7 +85,7 @@ class BearerAuthentication(BaseAuthentication):
 class ApiKeyAuthentication(BearerAuthentication):
     """Authenticates API keys: `Authorization: Bearer one_…`."""
 
-    kind = "api_key"
+    metrics_label = "api_key"
 
     def handles(self, token: str) -> bool:
         return token.startswith(f"{keys.PREFIX}_")

@@ -1,6 +1,6 @@
 """Base classes and helpers of the operators' site: Django's admin in the product's layout, for large tables."""
 
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import admin
@@ -15,8 +15,6 @@ from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-
-M = TypeVar("M", bound=Model)
 
 
 class OperatorsSite(admin.AdminSite):

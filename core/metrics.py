@@ -17,6 +17,9 @@ from prometheus_client.registry import Collector
 
 logger = logging.getLogger("onehorizon.metrics")
 
+# Statuses of requests that were rejected before a view did its work. A client that repeats them in a loop would
+# otherwise hide slow requests behind many fast ones.
+REJECTED = {401, 429, 503}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 PORTS = 64  # how many ports a process tries; each process needs one
 
@@ -40,12 +43,15 @@ _argon2 = Histogram(
 
 
 def count_request(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
-    """Count a completed request and its duration by the URL pattern, never by the path, which is unbounded."""
+    """Count a completed request by its URL pattern, never by the path, which is unbounded; with its duration if it was
+    not rejected.
+    """
     if _ENABLED:
         method = request.method if request.method in METHODS else "other"
         route = request.resolver_match.route if request.resolver_match else "unmatched"
         _requests.labels(method, route, response.status_code).inc()
-        _latency.labels(method, route).observe(seconds)
+        if response.status_code not in REJECTED:
+            _latency.labels(method, route).observe(seconds)
 
 
 def count_authentication(kind: str, outcome: str) -> None:

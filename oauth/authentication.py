@@ -16,7 +16,7 @@ _FORMAT = re.compile(r"[A-Za-z0-9]{30}")  # the format that oauthlib generates
 class AccessTokenAuthentication(BearerAuthentication):
     """Authenticates OAuth access tokens: all bearer tokens without the prefix of an API key."""
 
-    kind = "access_token"
+    metrics_label = "access_token"
 
     def handles(self, token: str) -> bool:
         return not token.startswith(f"{keys.PREFIX}_")

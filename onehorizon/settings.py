@@ -110,11 +110,11 @@ MIDDLEWARE = [
     "onehorizon.middleware.QuotaHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",  # outside PageMiddleware, which forbids caching
     "onehorizon.middleware.PageMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
 ]
 PAGE_MIDDLEWARE = [  # run by PageMiddleware
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -149,3 +149,13 @@ def test_signing_in_does_not_redirect_to_the_sign_in_page(owner_client: Client, 
 )
 def test_a_nul_in_a_parameter_causes_no_error(owner_client: Client, workspace: Workspace, address: str) -> None:
     assert owner_client.get(address).status_code in (400, 404)
+
+
+def test_static_files_can_be_cached_and_pages_can_not(owner_client: Client, keys_url: str) -> None:
+    static = owner_client.get("/static/css/app.css")
+    static.close()
+
+    assert (static.status_code, static["Content-Type"]) == (200, 'text/css; charset="utf-8"')
+    assert static["Cache-Control"].endswith("public")
+    assert owner_client.get(keys_url)["Cache-Control"] == "no-store"
+    assert owner_client.get("/nowhere/")["Cache-Control"] == "no-store"

@@ -75,7 +75,7 @@ def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace,
         (route, "401"): 2,
         (f"{route}/<str:task_id>", "401"): 1,
     }
-    assert value(samples, "onehorizon_request_seconds_count", route=route, method="GET") == 45
+    assert value(samples, "onehorizon_request_seconds_count", route=route, method="GET") == 40
     assert value(samples, "onehorizon_quota_refusals_total", tier="standard") == 3
     outcomes = {
         (kind, outcome): value(samples, "onehorizon_authentications_total", kind=kind, outcome=outcome)

@@ -25,7 +25,6 @@ class NoWorkspaceChosen(Exception):
         super().__init__(
             f"Choose one of your workspaces: {names}." if names else "You are not a member of any workspace."
         )
-        self.workspaces = workspaces
 
 
 class UserManager(BaseUserManager["User"]):
