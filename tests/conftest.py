@@ -30,12 +30,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     """Restore the rows of the migrations after a test that commits, because Django flushes them.
 
     pytest-django runs such tests last, but `--dist worksteal` can give a worker others after them.
     """
     yield
+    if nextitem is None:  # the test database is gone with the last test
+        return
     marker = item.get_closest_marker("django_db")
     fixtures = {"transactional_db", "live_server"} & set(getattr(item, "fixturenames", []))
     if fixtures or (marker is not None and marker.kwargs.get("transaction")):
