@@ -29,7 +29,7 @@ from workspaces.models import NoWorkspaceChosen, WorkspaceSuspended
 logger = logging.getLogger("onehorizon.errors")
 
 INTERNAL_ERROR = "Something went wrong on our side. We've logged it."
-RETRY_AFTER_SECONDS = 5  # of a 503: requests succeed at most 5 s after the database is available again
+RETRY_AFTER_SECONDS = 5  # of a 503; longer than the connection pool waits between its attempts to reconnect
 
 
 def envelope(code: int, message: str, errors: dict[str, list[str]] | None = None) -> dict[str, Any]:

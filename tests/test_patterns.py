@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import get_resolver
 
 from onehorizon.checks import routes
-from tests.helpers import ROOT
+from tests.processes import ROOT
 
 APPS = ("core", "workspaces", "apikeys", "oauth", "onehorizon")
 MODULES = [file for app in APPS for file in (ROOT / app).rglob("*.py") if "migrations" not in file.parts]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.processes import ROOT
 
 DOCUMENT = (ROOT / "SECURITY.md").read_text()
 PROMISES = [

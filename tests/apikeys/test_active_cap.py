@@ -9,7 +9,8 @@ import pytest
 from django.utils import timezone
 
 from apikeys.models import ActiveKeyLimitReached, ApiKey
-from tests.helpers import BY_TEST, commits, in_threads, make_key, make_user, make_workspace
+from tests.helpers import BY_TEST, commits, make_key, make_user, make_workspace
+from tests.processes import in_threads
 from workspaces.models import AuditEvent, Workspace
 
 

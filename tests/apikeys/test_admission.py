@@ -11,7 +11,8 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, TIMEOUT, Api, commits, database_url, make_key, wait_until
+from tests.helpers import BY_TEST, Api, commits, make_key
+from tests.processes import TIMEOUT, database_url, wait_until
 from workspaces import quota
 from workspaces.models import Task, Tier, User, Workspace
 

@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from apikeys import keys
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, Api, commits, in_threads, make_key, make_user, make_workspace
+from tests.helpers import BY_TEST, Api, commits, make_key, make_user, make_workspace
+from tests.processes import in_threads
 from workspaces.models import Actor, AuditEvent, User, Via, Workspace
 
 

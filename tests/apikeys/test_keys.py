@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apikeys import keys
-from tests.helpers import ROOT
+from tests.processes import ROOT
 
 # The checksums were made by a bit-by-bit CRC-32 (polynomial 0xEDB88320) apart from this code.
 VECTORS = [

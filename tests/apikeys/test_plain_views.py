@@ -16,7 +16,8 @@ from apikeys.authentication import ApiKeyAuthentication
 from apikeys.models import ApiKey
 from apikeys.throttling import QuotaThrottle
 from onehorizon.checks import problem_of
-from tests.helpers import BY_TEST, ROOT, make_token
+from tests.helpers import BY_TEST, make_token
+from tests.processes import ROOT
 from workspaces import quota
 from workspaces.models import User, Workspace
 

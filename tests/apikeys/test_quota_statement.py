@@ -11,13 +11,8 @@ from django.db import connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers import (
-    Api,
-    advance_quota_clock,
-    commits,
-    in_threads,
-    remaining,
-)
+from tests.helpers import Api, advance_quota_clock, commits, remaining
+from tests.processes import in_threads
 from workspaces import quota
 from workspaces.models import Tier, Workspace
 from workspaces.quota import SECOND, Limit

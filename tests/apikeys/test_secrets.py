@@ -16,7 +16,8 @@ from apikeys import hashing, keys
 from apikeys.hashing import Proofs
 from apikeys.models import ApiKey
 from core.logs import LineFormatter
-from tests.helpers import TIMEOUT, Api, in_threads, wait_until
+from tests.helpers import Api
+from tests.processes import TIMEOUT, in_threads, wait_until
 
 PROCESSORS = os.cpu_count() or 1
 

@@ -12,7 +12,8 @@ from django.db import DataError, NotSupportedError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from core.db.statements import fetch
-from tests.helpers import commits, database_url
+from tests.helpers import commits
+from tests.processes import database_url
 
 pytestmark = [commits, pytest.mark.skipif("connection.vendor != 'postgresql'", reason="they are PostgreSQL's")]
 

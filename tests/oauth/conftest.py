@@ -12,7 +12,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from django.core.cache import cache
 
 from oauth.models import Application
-from tests.helpers import TIMEOUT
+from tests.processes import TIMEOUT
 from workspaces.models import User
 
 CALLBACK = "http://127.0.0.1/callback"

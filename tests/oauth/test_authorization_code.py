@@ -17,8 +17,8 @@ from oauth2_provider.models import AccessToken
 
 from oauth.models import Application, Grant
 from oauth.views import csp_source
-from tests.helpers import TIMEOUT
 from tests.oauth.conftest import CALLBACK, Browser, code_in, error_in, make_application, session_of
+from tests.processes import TIMEOUT
 from workspaces.hashers import PasswordHasher
 from workspaces.models import User, Workspace
 

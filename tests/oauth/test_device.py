@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from oauth.models import Application, DeviceGrant
 from oauth.server import DEVICE_CODE
-from tests.helpers import TIMEOUT
 from tests.oauth.conftest import Browser, make_application
+from tests.processes import TIMEOUT
 from workspaces.models import User
 
 

@@ -10,10 +10,10 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 
 from oauth.models import Application
-from tests.helpers import TIMEOUT
 from tests.oauth.conftest import Browser, code_in, make_application, session_of
 from tests.oauth.test_authorization_code import AuthorizationCodeFlow
 from tests.oauth.test_device import Terminal
+from tests.processes import TIMEOUT
 
 
 def test_no_token_code_or_client_secret_is_stored_in_clear(

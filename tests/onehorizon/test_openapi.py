@@ -15,13 +15,7 @@ from onehorizon.checks import api_routes
 from onehorizon.errors import api_error_response
 from onehorizon.openapi import EXAMPLES, schema
 from tests.described import operation_at, resolve, validate_body, validator
-from tests.helpers import (
-    Api,
-    make_key,
-    make_token,
-    make_user,
-    make_workspace,
-)
+from tests.helpers import Api, make_key, make_token, make_user, make_workspace
 from workspaces import quota
 
 IDS = {

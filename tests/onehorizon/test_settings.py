@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from tests.helpers import ROOT, environment
+from tests.processes import ROOT, environment
 
 PRODUCTION = {
     "DEBUG": "off",

@@ -12,7 +12,8 @@ from django.conf import settings as django_settings
 from django.db import connection, connections
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tests.helpers import Visit, program, server, sign_in
+from tests.helpers import Visit, sign_in
+from tests.processes import program, server
 from workspaces.models import User
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

@@ -10,7 +10,8 @@ from django.core.management import call_command
 from apikeys import keys
 from apikeys.models import ApiKey
 from onehorizon import demo
-from tests.helpers import BY_TEST, Api, advance_quota_clock, commits, make_key, make_user, make_workspace, manage
+from tests.helpers import BY_TEST, Api, advance_quota_clock, commits, make_key, make_user, make_workspace
+from tests.processes import manage
 from workspaces.models import AuditEvent, Role, User, Workspace
 
 pytestmark = commits

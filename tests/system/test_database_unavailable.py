@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from apikeys import keys
-from tests.helpers import TIMEOUT, fetch, free_port, server
+from tests.processes import TIMEOUT, fetch, free_port, server
 
 pytestmark = pytest.mark.django_db
 

@@ -20,20 +20,8 @@ from django.db import connection
 from django.test import Client
 
 from apikeys.models import ApiKey
-from tests.helpers import (
-    BY_TEST,
-    TIMEOUT,
-    commits,
-    fetch,
-    lift_quota,
-    make_key,
-    make_token,
-    make_user,
-    make_workspace,
-    server,
-    stretch_windows,
-    wait_until,
-)
+from tests.helpers import BY_TEST, commits, lift_quota, make_key, make_token, make_user, make_workspace, stretch_windows
+from tests.processes import TIMEOUT, fetch, server, wait_until
 from workspaces.models import AuditEvent, Tier, User, Workspace
 from workspaces.quota import SECOND
 

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from apikeys.models import ApiKey
-from tests.helpers import TIMEOUT, commits, make_key, make_token, make_user, make_workspace, server
+from tests.helpers import commits, make_key, make_token, make_user, make_workspace
+from tests.processes import TIMEOUT, server
 from workspaces.models import AuditEvent, User, Workspace
 
 pytestmark = commits

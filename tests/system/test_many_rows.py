@@ -12,7 +12,8 @@ from django.test.utils import CaptureQueriesContext
 
 from apikeys.models import ApiKey
 from core.admin import BoundedPaginator, change_url, changelist_url
-from tests.helpers import database_url, make_key
+from tests.helpers import make_key
+from tests.processes import database_url
 from workspaces.models import AuditEvent, User, Workspace
 
 ROWS = 1_000_000

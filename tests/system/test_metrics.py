@@ -15,7 +15,8 @@ import yaml
 from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.helpers import ROOT, TIMEOUT, commits, database_url, fetch, server, stretch_windows, wait_until
+from tests.helpers import commits, stretch_windows
+from tests.processes import ROOT, TIMEOUT, database_url, fetch, server, wait_until
 from workspaces.models import Workspace
 
 OPERATIONS = ROOT / "docs" / "operations"

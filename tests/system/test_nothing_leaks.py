@@ -17,18 +17,8 @@ from django.db import connection
 
 from apikeys import keys
 from apikeys.models import ApiKey
-from tests.helpers import (
-    BY_TEST,
-    TIMEOUT,
-    commits,
-    free_port,
-    make_key,
-    make_user,
-    make_workspace,
-    process,
-    stretch_windows,
-    wait_until_listening,
-)
+from tests.helpers import BY_TEST, commits, make_key, make_user, make_workspace, stretch_windows
+from tests.processes import TIMEOUT, free_port, process, wait_until_listening
 from workspaces.models import AuditEvent, Workspace
 
 pytestmark = commits

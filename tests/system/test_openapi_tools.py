@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from onehorizon.openapi import schema
-from tests.helpers import ROOT, TIMEOUT, manage, program
+from tests.processes import ROOT, TIMEOUT, manage, program
 
 
 def test_the_generator_has_no_warnings(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from secrets import token_urlsafe
 
 import pytest
 
-from tests.helpers import manage
+from tests.processes import manage
 
 WHERE = """
 from django.conf import settings

@@ -10,17 +10,8 @@ import pytest
 from apikeys.models import ApiKey
 from tests.apikeys.test_create_and_revoke import events_of
 from tests.apikeys.test_quota_statement import new_subject, stored
-from tests.helpers import (
-    BY_TEST,
-    commits,
-    fetch,
-    in_processes,
-    make_key,
-    make_user,
-    make_workspace,
-    server,
-    stretch_windows,
-)
+from tests.helpers import BY_TEST, commits, make_key, make_user, make_workspace, stretch_windows
+from tests.processes import fetch, in_processes, server
 from workspaces.models import Role, Workspace
 
 
@@ -49,7 +40,8 @@ def test_one_of_fifty_threads_in_five_processes_creates_the_twentieth_key(nearly
     outputs = in_processes(
         5,
         f"""
-        from tests.helpers import in_threads, make_key
+        from tests.helpers import make_key
+        from tests.processes import in_threads
         from workspaces.models import Workspace
         workspace = Workspace.objects.get(pk={nearly_full.pk!r})
         for outcome in in_threads(*[lambda: make_key(workspace)] * 10):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from tests.helpers import ROOT, TIMEOUT, environment, free_port, manage
 from tests.onehorizon.test_settings import read_settings
+from tests.processes import ROOT, TIMEOUT, environment, free_port, manage
 
 PRODUCTION = {
     "DEBUG": "off",

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from onehorizon import demo
-from tests.helpers import TIMEOUT, fetch, free_port, manage, process, program, remaining, wait_until_listening
+from tests.helpers import remaining
+from tests.processes import TIMEOUT, fetch, free_port, manage, process, program, wait_until_listening
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 SECRET = re.compile(r"one_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")

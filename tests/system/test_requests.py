@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from apikeys.models import ApiKey
-from tests.helpers import TIMEOUT, commits, lift_quota
+from tests.helpers import commits, lift_quota
+from tests.processes import TIMEOUT
 from workspaces.models import Task, Workspace
 
 pytestmark = commits

@@ -13,8 +13,9 @@ import pytest
 import requests
 
 from oauth.server import DEVICE_CODE
-from tests.helpers import TIMEOUT, commits, fetch, server
+from tests.helpers import commits
 from tests.oauth.conftest import CALLBACK, Browser, code_in, make_application
+from tests.processes import TIMEOUT, fetch, server
 from workspaces.models import User, Workspace
 
 pytestmark = commits

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from apikeys import keys
-from tests.helpers import commits, fetch, server
+from tests.helpers import commits
+from tests.processes import fetch, server
 
 TASKS = "/workspaces/current/tasks"
 SECRET = keys.generate().secret

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, TIMEOUT, environment, free_port, manage
+from tests.processes import ROOT, TIMEOUT, environment, free_port, manage
 
 
 @pytest.mark.parametrize(("name", "value"), [("DEBUG", "maybe"), ("APIKEYS_MAX_ACTIVE", "0"), ("DATABASE_URL", "x")])

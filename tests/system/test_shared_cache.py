@@ -13,7 +13,7 @@ from django.test import Client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.helpers import free_port, manage, process, program, wait_until_listening
+from tests.processes import free_port, manage, process, program, wait_until_listening
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("_frozen_clock")]
 

@@ -18,7 +18,8 @@ from markdown_it import MarkdownIt
 
 from apikeys.models import ApiKey
 from onehorizon.documents import SITE
-from tests.helpers import ROOT, TIMEOUT, advance_quota_clock, commits, make_token, program, run_over_quota
+from tests.helpers import advance_quota_clock, commits, make_token, run_over_quota
+from tests.processes import ROOT, TIMEOUT, program
 from workspaces import quota
 from workspaces.models import Task, User, Workspace
 

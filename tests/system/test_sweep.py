@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.helpers import ROOT, TIMEOUT, environment
+from tests.processes import ROOT, TIMEOUT, environment
 
 
 def test_a_test_that_leaks_fails(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import re
 import subprocess
 
 from apikeys.models import ApiKey
-from tests.helpers import ROOT, commits
+from tests.helpers import commits
 from tests.oauth.conftest import Browser
+from tests.processes import ROOT
 from workspaces.models import User, Workspace
 
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/terminal.md").read_text(), re.MULTILINE | re.DOTALL)

@@ -8,7 +8,7 @@ import sys
 import pytest
 from django.db import connection
 
-from tests.helpers import ROOT, database_url, environment
+from tests.processes import ROOT, TIMEOUT, database_url, environment
 
 pytestmark = [
     pytest.mark.django_db,
@@ -32,7 +32,7 @@ def shown(prepare: str, parameters: str = "", **overrides: str) -> list[str]:
         env=environment(DATABASE_URL=database_url() + parameters, **overrides),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

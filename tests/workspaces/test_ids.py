@@ -8,7 +8,8 @@ import time
 import pytest
 import time_machine
 
-from tests.helpers import BY_TEST, in_threads, make_user
+from tests.helpers import BY_TEST, make_user
+from tests.processes import in_threads
 from workspaces import ids
 from workspaces.ids import is_id, new_id
 from workspaces.models import Task, Workspace

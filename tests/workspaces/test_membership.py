@@ -8,7 +8,8 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 
-from tests.helpers import BY_TEST, commits, in_threads, make_user, make_workspace
+from tests.helpers import BY_TEST, commits, make_user, make_workspace
+from tests.processes import in_threads
 from workspaces.models import LastOwner, Membership, Role, User, Workspace
 
 

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from tests.helpers import Api, commits, in_threads, lift_quota
+from tests.helpers import Api, commits, lift_quota
+from tests.processes import in_threads
 from workspaces.models import Task, User, Workspace
 
 

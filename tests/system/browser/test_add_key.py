@@ -12,7 +12,8 @@ from playwright.sync_api import Page, expect
 
 from apikeys import keys
 from apikeys.models import ApiKey
-from tests.helpers import TIMEOUT, Visit, commits, fetch, make_key, program
+from tests.helpers import Visit, commits, make_key
+from tests.processes import TIMEOUT, fetch, program
 from workspaces.models import User, Workspace
 
 pytestmark = commits

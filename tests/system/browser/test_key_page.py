@@ -4,7 +4,8 @@ import pytest
 from playwright.sync_api import expect
 
 from apikeys.models import ApiKey
-from tests.helpers import Visit, commits, fetch, make_key
+from tests.helpers import Visit, commits, make_key
+from tests.processes import fetch
 from workspaces.models import AuditEvent, User, Workspace
 
 pytestmark = commits

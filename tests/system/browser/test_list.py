@@ -10,7 +10,8 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, Visit, commits, fetch, make_key
+from tests.helpers import BY_TEST, Visit, commits, make_key
+from tests.processes import fetch
 from workspaces import quota
 from workspaces.models import Actor, User, Via, Workspace
 

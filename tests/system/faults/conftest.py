@@ -20,13 +20,11 @@ import pytest
 from django.db import connection
 
 from bench.cluster import NEEDS, Cluster, children, find_programs, postgresql
-from tests.helpers import TIMEOUT, free_port, manage, process, wait_until, wait_until_responding
+from tests.processes import TIMEOUT, free_port, manage, process, wait_until, wait_until_responding
 
 TASKS = "/workspaces/current/tasks"
 # With two workers, all of these requests reach the same one once in a million times.
 ENOUGH_FOR_EVERY_WORKER = 20
-# Seconds by which a busy machine may be late. Without our timeouts these faults would last minutes.
-LATE = 20
 # Limits that no test here reaches.
 LIFTED = """
     INSERT INTO workspaces_tier (name, requests, seconds, burst_requests, burst_seconds)
@@ -56,7 +54,7 @@ def _running(request: pytest.FixtureRequest) -> Iterator[None]:
         cluster: Cluster = request.getfixturevalue("cluster")
         if not cluster.is_running:
             cluster.start()
-        request.getfixturevalue("site").seconds_until_back()
+        request.getfixturevalue("site").wait_until_back()
 
 
 @dataclass
@@ -116,22 +114,16 @@ class Site:
 
         return answer
 
-    def seconds_until_back(self) -> float:
-        """Return the seconds until every worker answers 200."""
-        return self.seconds_until(200)
+    def wait_until_back(self) -> None:
+        self.wait_until_every_worker_answers(200)
 
-    def seconds_until(self, status: int) -> float:
-        """Return the seconds until every worker answers with `status`. The kernel picks a worker at random."""
-        began = back = time.monotonic()
-        row = 0
-        while row < ENOUGH_FOR_EVERY_WORKER:
-            assert time.monotonic() - began < TIMEOUT, self.log.read_text()[-5000:]
-            if self.ask().status == status:
-                row += 1
-            else:
-                row, back = 0, time.monotonic()
-            time.sleep(0.02)
-        return back - began
+    def wait_until_every_worker_answers(self, status: int) -> None:
+        """Wait until many requests in a row are answered with `status`. The kernel picks a worker at random."""
+
+        def has_status() -> bool:
+            return all(self.ask().status == status for _ in range(ENOUGH_FOR_EVERY_WORKER))
+
+        wait_until(has_status, self.log.read_text)
 
     def workers(self) -> list[int]:
         return children(self.process.pid)
@@ -174,7 +166,7 @@ def secret(cluster: Cluster) -> str:
 def site(cluster: Cluster, secret: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The site on the PostgreSQL server of these tests, which each test leaves running."""
     with serving(cluster.url, secret, tmp_path_factory.mktemp("site") / "log") as site:
-        site.seconds_until_back()
+        site.wait_until_back()
         yield site
 
 

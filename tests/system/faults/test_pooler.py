@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from bench.cluster import Cluster, as_postgres
-from tests.helpers import ROOT, environment, free_port, manage, process, program
+from tests.processes import ROOT, TIMEOUT, environment, free_port, manage, process, program, wait_until
 from tests.system.faults.conftest import ENOUGH_FOR_EVERY_WORKER, TASKS, Answer, Site, granian, serving
 
 CONNECTIONS = 3  # to PostgreSQL, for the 8 threads of 4 workers
@@ -94,11 +93,8 @@ def pgbouncer(server: int, port: int, directory: Path, *settings: str) -> Iterat
     configuration.write_text("\n".join(lines))
     log = directory / "pgbouncer.log"
     with process([*as_postgres(), path, str(configuration)], log) as started:
-        deadline = time.monotonic() + 10
-        while not listens(port):
-            assert started.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        wait_until(lambda: listens(port) or started.poll() is not None)
+        assert started.poll() is None, log.read_text()
         yield f"postgres://app@127.0.0.1:{port}/pooled"
 
 
@@ -126,7 +122,7 @@ def pooled(seeded: Seeded, pooler: str, tmp_path_factory: pytest.TempPathFactory
     """Four workers behind PgBouncer."""
     log = tmp_path_factory.mktemp("pooled") / "log"
     with serving(f"{pooler}?pgbouncer=true", seeded.keys["acme"][0], log, workers=4) as site:
-        site.seconds_until_back()
+        site.wait_until_back()
         yield site
 
 
@@ -225,8 +221,8 @@ def test_a_long_statement_times_out(seeded: Seeded, pooled: Site) -> None:
         answer = pooled.ask(TASKS, secret=seeded.keys["acme"][0])
 
     assert answer.status == 503
-    assert 2.5 < answer.seconds < 8
-    assert pooled.seconds_until_back() < 5
+    assert answer.seconds > 2.5
+    pooled.wait_until_back()
 
 
 # ---- a process that must not serve ----
@@ -236,7 +232,12 @@ def load(url: str, **overrides: str) -> subprocess.CompletedProcess[str]:
     """A worker of a server, as far as the application's import."""
     command = [sys.executable, "-c", "import onehorizon.wsgi"]
     return subprocess.run(
-        command, cwd=ROOT, env=environment(DATABASE_URL=url, **overrides), capture_output=True, text=True, timeout=60
+        command,
+        cwd=ROOT,
+        env=environment(DATABASE_URL=url, **overrides),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
     )
 
 
@@ -279,12 +280,11 @@ def test_a_server_starts_while_the_pooler_is_unavailable(seeded: Seeded, directo
     ):
         away = [declared.ask(), undeclared.ask()]
         with pgbouncer(seeded.port, port, directory, "ignore_startup_parameters = options"):
-            back = declared.seconds_until_back()
+            declared.wait_until_back()
             refused = [undeclared.ask().status for _ in range(ENOUGH_FOR_EVERY_WORKER)]
             ready = undeclared.get("/readyz")
 
     assert [answer.status for answer in away] == [503, 503]
-    assert back < 10
     assert set(refused) == {503}
     assert ready.status == 503
     assert "?pgbouncer=true" in undeclared.log.read_text()

@@ -1,4 +1,8 @@
-"""PostgreSQL fails in every way: responses stay correct and timely, and service recovers without a restart."""
+"""PostgreSQL fails in every way: responses stay correct, none waits for ever, and service recovers without a restart.
+
+Nothing here is measured in seconds, because the machine may be busy. Without our timeouts each of these faults would
+last as long as the test lets it, or the kernel's quarter of an hour: longer than the test's client waits.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,16 @@ import psycopg
 import pytest
 
 from bench.cluster import Cluster
-from tests.helpers import manage, wait_until
-from tests.system.faults.conftest import LATE, TASKS, Answer, Site, traffic, wait_for_a_lock
+from tests.processes import manage, wait_until
+from tests.system.faults.conftest import TASKS, Answer, Site, traffic, wait_for_a_lock
 
 AWAY = {"code": 503, "message": "The database is temporarily unavailable, retry shortly."}
 
 
-def assert_away(answer: Answer, within: float) -> None:
-    """The envelope, in bounded time."""
+def assert_away(answer: Answer) -> None:
     assert (answer.status, answer.json) == (503, AWAY)
     assert answer.headers["retry-after"] == "5"
     assert answer.headers["content-type"] == "application/json"
-    assert answer.seconds < within + LATE
 
 
 def restart(cluster: Cluster, answers: list[Answer]) -> None:
@@ -46,16 +48,15 @@ def test_traffic_survives(fault: Callable[[Cluster, list[Answer]], None], cluste
     with traffic(site) as answers:
         wait_until(lambda: {answer.status for answer in list(answers)} >= {200, 201})
         fault(cluster, answers)
-        back = site.seconds_until_back()
+        site.wait_until_back()
         served = time.monotonic()
         wait_until(lambda: any(answer.began > served for answer in list(answers)))
 
-    assert back < 5 + LATE
     for answer in answers:
         if answer.status in (200, 201):
             assert "ratelimit" in answer.headers  # admitted, and counted
         else:
-            assert_away(answer, within=10)
+            assert_away(answer)
     assert {answer.status for answer in answers if answer.began > served} <= {200, 201}
     if fault is restart:
         assert Counter(answer.status for answer in answers)[503] > 0
@@ -83,14 +84,14 @@ def test_a_standby_is_not_used_as_the_primary(cluster: Cluster, site: Site, cut:
     try:
         if cut:  # as most failovers do
             cluster.terminate_connections()
-        site.seconds_until(503)  # until every server process has heard of it
+        site.wait_until_every_worker_answers(503)
         answers = [site.ask() for _ in range(4)]
     finally:
         make("RESET default_transaction_read_only")
 
     for answer in answers:
-        assert_away(answer, within=6)
-    assert site.seconds_until_back() < 5 + LATE
+        assert_away(answer)
+    site.wait_until_back()
 
 
 def test_a_statement_in_progress_fails_with_its_server(cluster: Cluster, site: Site) -> None:
@@ -99,12 +100,10 @@ def test_a_statement_in_progress_fails_with_its_server(cluster: Cluster, site: S
         answer = site.in_background(TASKS, {"title": title})
         wait_for_a_lock(cluster)
         cluster.stop("immediate")
-        ended = time.monotonic()
-        assert_away(answer(), within=10)
-        assert time.monotonic() - ended < 3 + LATE
+        assert_away(answer())
         cluster.start()
 
-    assert site.seconds_until_back() < 5 + LATE
+    site.wait_until_back()
     assert cluster.query("SELECT count(*) FROM workspaces_task WHERE title = %s", title) == [(0,)]
 
 
@@ -116,9 +115,9 @@ def test_a_silent_server_times_out(cluster: Cluster, site: Site) -> None:
         later = site.ask()
 
     for answer in answers:
-        assert_away(answer, within=18)
-    assert_away(later, within=6)
-    assert site.seconds_until_back() < 5 + LATE
+        assert_away(answer)
+    assert_away(later)
+    site.wait_until_back()
 
 
 def test_probes_and_pages_work_while_it_is_unavailable(cluster: Cluster, site: Site) -> None:
@@ -128,15 +127,13 @@ def test_probes_and_pages_work_while_it_is_unavailable(cluster: Cluster, site: S
         malformed = site.ask(secret="one_nothing")
         waited = [site.ask().seconds for _ in range(8)]
         probed = [site.get("/healthz").seconds for _ in range(4)]
-    back = site.seconds_until_back()
+    site.wait_until_back()
 
     assert (alive.status, ready.status, page.status, api.status, malformed.status) == (200, 503, 200, 503, 401)
     assert ready.json == {"code": 503, "message": "The database is unavailable."}
     assert ready.headers["retry-after"] == "5"
-    assert ready.seconds < 5 + LATE
     assert median(waited) < in_vain.seconds / 2  # each of two workers waits in vain once
     assert median(probed) < in_vain.seconds / 2
-    assert back < 5 + LATE
     assert [site.get("/readyz").status for _ in range(4)] == [200] * 4
 
 
@@ -160,8 +157,8 @@ def test_out_of_connections(cluster: Cluster, site: Site) -> None:
         refused = [site.ask() for _ in range(3)]
 
     for answer in refused:
-        assert_away(answer, within=6)
-    assert site.seconds_until_back() < 5 + LATE
+        assert_away(answer)
+    site.wait_until_back()
 
 
 def take_all(cluster: Cluster, held: ExitStack) -> list[psycopg.Connection[Any]]:
@@ -189,8 +186,8 @@ def test_slow_statements_finish_and_endless_ones_time_out(cluster: Cluster, site
         cluster.query("DROP FUNCTION slow CASCADE")
 
     assert slow.status == 201
-    assert 2 <= slow.seconds < 8 + LATE
-    assert_away(cut_short, within=15)
+    assert slow.seconds >= 2
+    assert_away(cut_short)
     assert cluster.query(
         "SELECT title, count(*) FROM workspaces_task WHERE title IN ('Slow', 'Endless') GROUP BY 1"
     ) == [("Slow", 1)]
@@ -211,7 +208,7 @@ def test_a_locked_workspace_delays_no_other(cluster: Cluster, site: Site) -> Non
         answer = stuck()
 
     assert {other.status for other in others} == {200}
-    assert_away(answer, within=8)
+    assert_away(answer)
     assert answer.seconds > 2
     assert median(other.seconds for other in others) < answer.seconds / 4
     assert site.ask().status == 200

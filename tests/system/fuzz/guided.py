@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, commits, environment, make_key, make_token, make_user, make_workspace
+from tests.helpers import commits, make_key, make_token, make_user, make_workspace
+from tests.processes import ROOT, environment
 from tests.system.fuzz.budget import SEED
 from tests.system.fuzz.strategies import MALFORMED
 from workspaces.ids import new_id

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import ROOT, commits, environment, make_key, make_token, make_user, make_workspace, server
+from tests.helpers import commits, make_key, make_token, make_user, make_workspace
+from tests.processes import ROOT, environment, server
 from tests.system.fuzz.budget import LONG, SEED
 from workspaces.models import Task, Tier
 

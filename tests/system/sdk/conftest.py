@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdk.generate import PACKAGE, SERVED
-from tests.helpers import TIMEOUT, program
+from tests.processes import TIMEOUT, program
 
 Run = Callable[..., str]
 

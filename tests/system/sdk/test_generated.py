@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onehorizon.openapi import schema
 from sdk.generate import DOCUMENTS, GENERATED, PACKAGE, PACKAGE_FILE, SERVED, VERSION, generate, pack
-from tests.helpers import ROOT, program
+from tests.processes import ROOT, program
 
 TOOLS = "make tools (with Java, Node.js and npm)"
 

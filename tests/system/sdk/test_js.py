@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sdk.generate import PACKAGE
-from tests.helpers import ROOT, commits, exhaust_quota, make_token, run_over_quota
+from tests.helpers import commits, exhaust_quota, make_token, run_over_quota
+from tests.processes import ROOT
 from tests.system.sdk.conftest import Run
 from workspaces.models import Task, User, Workspace
 

@@ -10,7 +10,7 @@ import pytest
 import requests
 from django.db import connection
 
-from tests.helpers import TIMEOUT, database_url, fetch, manage, server
+from tests.processes import TIMEOUT, database_url, fetch, manage, server
 from tests.system.upgrades.keep import KEPT, empty_postgresql, load
 
 FILES = sorted(KEPT.glob("*.sql"))
