@@ -4,10 +4,8 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from workspaces.access import Principal, Scope, Scopes
+from workspaces.access import DEFAULT_SCOPES, Principal, Scope, Scopes
 from workspaces.models import Workspace
-
-DEFAULT_SCOPES = Scopes(read=Scope.READ, write=Scope.WRITE)
 
 
 class MissingScope(PermissionDenied):

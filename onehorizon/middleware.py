@@ -50,7 +50,7 @@ class RequestLogMiddleware:
             "path": request.path,
             "status": response.status_code,
             "ms": round(seconds * 1000, 1),
-            "address": client_ip(request),
+            "clientIp": client_ip(request),
             "requestId": request_id,
             **(principal.log_fields if (principal := getattr(request, "principal", None)) else {}),
         }

@@ -18,7 +18,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
 from apikeys.permissions import PersonRequired
-from workspaces.access import Scope, Scopes
+from workspaces.access import DEFAULT_SCOPES, Scope, Scopes
 from workspaces.api import ApiView
 from workspaces.serializers import ErrorBodySerializer
 
@@ -110,6 +110,14 @@ PATH_PARAMETERS = {
 }
 
 
+def _example(*path: str) -> dict[str, Any]:
+    """Return `example` with the entry of `EXAMPLES` at this path, or nothing without an entry."""
+    entry = EXAMPLES
+    for name in path:
+        entry = entry.get(name, {})
+    return {"example": entry} if entry else {}
+
+
 class Schema(AutoSchema):
     """DRF's DEFAULT_SCHEMA_CLASS: adds the parts that operations share.
 
@@ -120,7 +128,7 @@ class Schema(AutoSchema):
     @property
     def scope(self) -> Scope | None:
         """The scope that the operation requires, if any."""
-        scopes = cast(ApiView, self.view).scopes
+        scopes: Scopes = getattr(self.view, "scopes", DEFAULT_SCOPES)
         return scopes.read if self.method == "GET" else scopes.write
 
     def _is_list_view(self, serializer: Any = None) -> bool:
@@ -138,7 +146,7 @@ class Schema(AutoSchema):
         if "requestBody" in operation:
             operation["requestBody"]["required"] = True
             content = operation["requestBody"]["content"]["application/json"]
-            content["example"] = EXAMPLES["bodies"][operation["operationId"]]
+            content |= _example("bodies", operation["operationId"])
         declared = operation["responses"]
         errors = self._shared_errors(operation) | {int(status) for status in declared if status >= "400"}
         operation["responses"] = {
@@ -164,8 +172,10 @@ class Schema(AutoSchema):
         if status == "204":
             return response | {"description": "Success, without a body."}
         operation_id = operation["operationId"]
-        response["description"] = f"{operation['summary']}."
-        response["content"]["application/json"]["example"] = EXAMPLES["responses"][operation_id][status]
+        if "summary" in operation:
+            response["description"] = f"{operation['summary']}."
+        if content := response.get("content"):
+            content["application/json"] |= _example("responses", operation_id, status)
         if operation_id in LINKS:
             response["links"] = {
                 name: {"operationId": name, "parameters": parameters}
@@ -177,7 +187,7 @@ class Schema(AutoSchema):
         name, description, headers = ERRORS[status]
         content = {
             "schema": self.resolve_serializer(ErrorBodySerializer, "response").ref,
-            "example": EXAMPLES["errors"][str(status)],
+            **_example("errors", str(status)),
         }
         response = {
             "description": description,
@@ -209,7 +219,7 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         for operation in operations.values():
             for parameter in operation.get("parameters", []):
                 if parameter["in"] == "path":
-                    parameter["description"] = PATH_PARAMETERS[parameter["name"]]
+                    parameter["description"] = PATH_PARAMETERS.get(parameter["name"], "")
                 if parameter["name"] == "workspaceId":
                     parameter["example"] = "current"
                 items = parameter["schema"].get("items", {})

@@ -33,10 +33,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     """Restore the rows of the migrations after a test that commits, because Django flushes them.
 
-    pytest-django runs such tests last, but `--dist worksteal` can give a worker others after them.
+    pytest-django runs such tests last, but `--dist worksteal` can give a worker other tests after them.
     """
     yield
-    if nextitem is None:  # the test database is gone with the last test
+    if nextitem is None:  # the test database is deleted after the last test
         return
     marker = item.get_closest_marker("django_db")
     fixtures = {"transactional_db", "live_server"} & set(getattr(item, "fixturenames", []))
@@ -64,9 +64,9 @@ def _fresh_process() -> None:
 
 @pytest.fixture
 def _frozen_clock(time_machine: TimeMachineFixture) -> None:
-    """Stop the wall clock of this process, so that no fixed rate limit window and no day ends during the test.
+    """Stop this process's wall clock, so that neither a fixed rate limit window nor a day ends during the test.
 
-    `time.monotonic()` keeps running, so timeouts work; so does the database's clock.
+    `time.monotonic()` and the database's clock keep running, so timeouts work.
     """
     time_machine.move_to(timezone.now(), tick=False)
 

@@ -15,8 +15,10 @@ OPTIONAL = {"errors", "name", "email"}  # a person's name and email depend on th
 
 
 def validate_response(method: str, path: str, response: Any) -> None:
-    """Fail unless the document describes this response: its status, each of its headers, and exactly the fields of its
-    body. A response to an unknown operation must be an error in the error envelope.
+    """Fail unless the OpenAPI document describes this response.
+
+    The document must have its status, each of its headers, and exactly the fields of its body. A response to an
+    operation that is not in the document must be an error in the error format.
     """
     operation = operation_at(path, "GET" if method == "HEAD" else method)
     summary = f"{method} {path} → {response.status_code}"
@@ -25,23 +27,23 @@ def validate_response(method: str, path: str, response: Any) -> None:
             validate_body(summary, "ErrorBody", response.json())
         return
     assert str(response.status_code) in operation["responses"], f"{summary} is not in the OpenAPI document"
-    described = resolve(operation["responses"][str(response.status_code)])
-    carried = {name for name in schema()["components"]["headers"] if response.has_header(name)}
-    assert "X-Request-Id" in carried <= set(described["headers"]), f"{summary} carries {carried}"
-    for name in carried:
-        header = resolve(described["headers"][name])["schema"]
+    documented = resolve(operation["responses"][str(response.status_code)])
+    present = {name for name in schema()["components"]["headers"] if response.has_header(name)}
+    assert "X-Request-Id" in present <= set(documented["headers"]), f"{summary} has the headers {present}"
+    for name in present:
+        header = resolve(documented["headers"][name])["schema"]
         value = int(response[name]) if header["type"] == "integer" else response[name]
         Draft202012Validator(header).validate(value)
     if response.status_code in (429, 503):
-        assert "Retry-After" in carried, summary
+        assert "Retry-After" in present, summary
     if response.status_code == 401:
-        assert "WWW-Authenticate" in carried, summary
-    if method == "HEAD" or "content" not in described:
+        assert "WWW-Authenticate" in present, summary
+    if method == "HEAD" or "content" not in documented:
         assert response.content == b"", summary
         return
     assert response["Content-Type"] == "application/json", summary
     validate_body(
-        summary, described["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2], response.json()
+        summary, documented["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2], response.json()
     )
 
 
@@ -59,7 +61,7 @@ def validator(component: str) -> Draft202012Validator:
 
 
 def strict(schema_part: Any) -> Any:
-    """Return this part of the document with objects that must have all their properties and no others."""
+    """Return this part of the document, changed so that objects must have all their properties and no others."""
     if isinstance(schema_part, list):
         return [strict(item) for item in schema_part]
     if not isinstance(schema_part, dict):
@@ -73,11 +75,11 @@ def strict(schema_part: Any) -> Any:
     return closed
 
 
-def resolve(described: dict[str, Any]) -> dict[str, Any]:
-    """Return the component that a reference names, or the part itself."""
-    if "$ref" not in described:
-        return described
-    _, _, kind, name = described["$ref"].split("/")
+def resolve(schema_part: dict[str, Any]) -> dict[str, Any]:
+    """Return the component that this part refers to, or the part itself if it is not a reference."""
+    if "$ref" not in schema_part:
+        return schema_part
+    _, _, kind, name = schema_part["$ref"].split("/")
     component: dict[str, Any] = schema()["components"][kind][name]
     return component
 

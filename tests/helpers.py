@@ -105,7 +105,7 @@ def make_key(workspace: Workspace, description: str = "CI, production", **option
 
 
 def make_token(user: User, *scopes: str) -> str:
-    """Create an access token of a person and return it; with all scopes, or with those given."""
+    """Create an access token of this user and return it. It has all scopes, unless some are given."""
     application, _ = Application.objects.get_or_create(
         client_id="tests", client_type="public", authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE
     )
@@ -118,7 +118,10 @@ def make_token(user: User, *scopes: str) -> str:
 
 
 def advance_quota_clock(subject: str, seconds: float) -> None:
-    """Let `seconds` pass for a quota, by moving its recorded admissions back: the clock is the database's."""
+    """Simulate that `seconds` pass for a quota.
+
+    A quota uses the database's clock, which a test can't set, so this moves the recorded admissions back.
+    """
     shift = int(seconds * SECOND)
     if connection.vendor == "postgresql":
         shifted = "ARRAY(SELECT t - %s FROM unnest(admissions) WITH ORDINALITY AS a(t, i) ORDER BY i)"
@@ -129,7 +132,7 @@ def advance_quota_clock(subject: str, seconds: float) -> None:
 
 
 def stretch_windows() -> None:
-    """Give every tier windows of 15 minutes, longer than a slow test, with the same numbers of requests."""
+    """Set all windows of every tier to 15 minutes, longer than any test, and keep the numbers of requests."""
     Tier.objects.update(seconds=900, burst_seconds=900)
 
 
@@ -142,7 +145,7 @@ def lift_quota(workspace: Workspace) -> None:
 
 
 def exhaust_quota(workspace: Workspace, seconds: float) -> None:
-    """Reject the workspace's requests for `seconds`; after that, admit 50 within 15 minutes."""
+    """Exhaust the workspace's quota for `seconds`. After that it admits 50 requests in 15 minutes."""
     tier, _ = Tier.objects.get_or_create(
         name="small", defaults={"requests": 50, "seconds": 900, "burst_requests": 50, "burst_seconds": 900}
     )
@@ -154,9 +157,10 @@ def exhaust_quota(workspace: Workspace, seconds: float) -> None:
 
 
 def run_over_quota(workspace: Workspace, log: Path, run: Callable[[], object]) -> None:
-    """Run a client that waits when it is over the quota, and assert that the server whose log this is rejected it once.
+    """Run a client that waits when it is over the quota, and assert that the server rejected one of its requests.
 
-    A client that starts too slowly to be rejected runs again, with the quota exhausted for longer.
+    `log` is the server's log. A client that starts too slowly to be rejected runs again, with the quota exhausted for
+    longer.
     """
     for seconds in (5, 15, 45):
         before = log.read_text().count("status=429")
@@ -168,9 +172,9 @@ def run_over_quota(workspace: Workspace, log: Path, run: Callable[[], object]) -
 
 
 def remaining(seconds: int, began: float) -> range:
-    """Return the range of whole seconds, rounded up, that remain of a delay of `seconds` that started after `began`.
+    """Return the possible values, in whole seconds, for the rest of a delay of `seconds` that started after `began`.
 
-    `began` is a `time.monotonic()`. On an idle machine that is `seconds`, or one less.
+    `began` is a value of `time.monotonic()`. On an idle machine the values are `seconds` and one less.
     """
     return range(max(math.floor(seconds - (time.monotonic() - began)), 1), seconds + 1)
 
@@ -178,7 +182,7 @@ def remaining(seconds: int, began: float) -> range:
 def with_new_window(keys: Iterable[str], seconds: int) -> str:
     """Return the first of `keys` whose rate limit window has just started.
 
-    django-ratelimit counts in fixed windows, which start at another time for each key. A test that can't stop the
-    clock, because a server in another process counts, takes a key whose window won't end soon.
+    django-ratelimit counts in fixed windows, which start at a different time for each key. A test can't stop the clock
+    of a server in another process, so it uses a key whose window won't end soon.
     """
     return next(key for key in keys if _get_window(key, seconds) - time.time() > 0.8 * seconds)

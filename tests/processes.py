@@ -1,4 +1,4 @@
-"""Waiting, processes, servers and threads."""
+"""Helpers to wait, and to start processes, servers and threads."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def wait_until(condition: Callable[[], Value], explain: Callable[[], str] = lamb
 def program(*names: str, install: str) -> str:
     """Return the path of the first of these programs that is installed.
 
-    Otherwise skip the test with a message that names the package; in CI, where no test may be skipped, fail.
+    If none is installed, skip the test with a message that names the package. In CI, fail instead.
     """
-    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # for daemons; a user's PATH may lack it
+    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # daemons are in /usr/sbin, which a user's PATH may lack
     for name in names:
         if installed := shutil.which(name, path=path):
             return installed
@@ -97,8 +97,8 @@ def manage(*arguments: str, stdin: str = "", **overrides: str) -> subprocess.Com
 def free_port() -> int:
     """Return an unused port below the range of ephemeral ports.
 
-    The system could give an ephemeral port to another connection before the test's process binds it. The choice is
-    random, but not by `random`: pytest-randomly gives it the same seed in every xdist worker.
+    The system could give an ephemeral port to another connection before the test's process binds it. The port
+    is chosen with `secrets`, because pytest-randomly gives `random` the same seed in every xdist worker.
     """
     while True:
         port = 10_000 + secrets.randbelow(20_000)
@@ -107,11 +107,11 @@ def free_port() -> int:
             return port
 
 
-def wait_until_listening(port: int, started: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until `started` accepts connections on `port`. Fail with its log if it exits."""
+def wait_until_listening(port: int, child: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until `child` accepts connections on `port`. Fail with its log if it exits."""
 
     def listening() -> bool:
-        assert started.poll() is None, log.read_text()
+        assert child.poll() is None, log.read_text()
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -122,18 +122,18 @@ def wait_until_listening(port: int, started: subprocess.Popen[bytes], log: Path)
 def process(arguments: list[str], log: Path, **overrides: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process whose output goes to `log`, and terminate it at the end of the block."""
     with log.open("wb") as output:
-        started = subprocess.Popen(
+        child = subprocess.Popen(
             arguments, cwd=ROOT, env=environment(**overrides), stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            yield started
+            yield child
         finally:
-            started.terminate()
+            child.terminate()
             try:
-                started.wait(10)
+                child.wait(10)
             except subprocess.TimeoutExpired:
-                started.kill()
-                started.wait()
+                child.kill()
+                child.wait()
 
 
 @contextmanager
@@ -143,14 +143,14 @@ def server(log: Path, workers: int = 1, **overrides: str) -> Iterator[str]:
     port = free_port()
     arguments = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
     arguments += ["--port", str(port), "--workers", str(workers), "--blocking-threads", "2"]
-    with process([*arguments, "onehorizon.wsgi:application"], log, **overrides) as started:
-        wait_until_responding(f"http://127.0.0.1:{port}/api/", started, log)
+    with process([*arguments, "onehorizon.wsgi:application"], log, **overrides) as child:
+        wait_until_responding(f"http://127.0.0.1:{port}/api/", child, log)
         yield f"http://127.0.0.1:{port}"
 
 
-def wait_until_responding(url: str, started: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_responding(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
     def is_responding() -> bool:
-        assert started.poll() is None, log.read_text()
+        assert child.poll() is None, log.read_text()
         try:
             fetch(url)
         except OSError:
@@ -177,7 +177,7 @@ def fetch(url: str, secret: str | None = None) -> tuple[int, dict[str, str], byt
 
 
 def in_threads(*functions: Callable[[], Result]) -> list[Result | Exception]:
-    """Call each function in a thread of its own, all at the same moment; return their results and exceptions."""
+    """Call all functions at the same moment, each in its own thread. Return their results and exceptions."""
     barrier = threading.Barrier(len(functions))
 
     def run(function: Callable[[], Result]) -> Result | Exception:
@@ -202,7 +202,7 @@ def in_processes(count: int, code: str, **overrides: str) -> list[str]:
         "import os, sys, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'onehorizon.settings'; django.setup(); "
         "print('ready', flush=True); number = int(sys.stdin.readline())\n"
     )
-    started = [
+    children = [
         subprocess.Popen(
             [sys.executable, "-c", setup + textwrap.dedent(code)],
             cwd=ROOT,
@@ -215,18 +215,18 @@ def in_processes(count: int, code: str, **overrides: str) -> list[str]:
         for _ in range(count)
     ]
     try:
-        for child in started:
+        for child in children:
             assert child.stdout is not None
-            first = child.stdout.readline()
-            assert first == "ready\n", first + child.stdout.read()
-        for number, child in enumerate(started):
+            line = child.stdout.readline()
+            assert line == "ready\n", line + child.stdout.read()
+        for number, child in enumerate(children):
             assert child.stdin is not None
             child.stdin.write(f"{number}\n")
             child.stdin.flush()
-        outputs = [child.communicate(timeout=TIMEOUT)[0] for child in started]
+        outputs = [child.communicate(timeout=TIMEOUT)[0] for child in children]
     finally:
-        for child in started:
+        for child in children:
             child.kill()
             child.communicate()
-    assert [child.returncode for child in started] == [0] * count, outputs
+    assert [child.returncode for child in children] == [0] * count, outputs
     return outputs

@@ -1,8 +1,8 @@
 """A pytest plugin that searches for leaked secrets after each test. `conftest.py` registers it.
 
 It records each secret where the code creates it: keys, tokens, codes, sessions, passwords, and their hashes. After each
-test it searches the logs, responses and rows of that test for them, and for anything that has the form of a whole API
-key or of an Argon2 hash.
+test it searches the logs, responses and rows of that test for them, and for anything that has the format of a whole
+API key or of an Argon2 hash.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ SHOWN = {
     "client secret": r"(GET|POST) /admin/oauth/application/add/ body",
     "session key": r"\w+ \S+ Set-Cookie",
 }
+# Secrets that may appear in one response only.
 ONCE = {"API key", "token", "authorization code", "device code"}
+# Columns that store hashes.
 HASHES = {"apikeys_apikey.hash", "workspaces_user.password", "oauth_application.client_secret"}
 ARGON2 = re.compile(r"\$argon2[a-z]*\$v=\d+\$m=\d+,t=\d+,p=\d+\$[\w+/]+\$[\w+/]{20,}")
 
@@ -82,7 +84,7 @@ class Sweep:
         self.counted["responses"] += 1
 
     def watch(self, log: Path) -> None:
-        """Search this log of a server too."""
+        """Also search this log of a server."""
         self.logs[log] = 0
 
     # ---- searching ----
@@ -101,9 +103,9 @@ class Sweep:
         return sorted({*leaks, *self.leaks_in_responses(traces)})
 
     def leaks_in_responses(self, traces: list[tuple[str, str]]) -> Iterator[Leak]:
-        together = "\n".join(text for _, text in self.responses)
+        combined = "\n".join(text for _, text in self.responses)
         for kind, trace in traces:
-            if trace in together:
+            if trace in combined:
                 locations = [location for location, text in self.responses if trace in text]
                 allowed = SHOWN.get(kind)
                 yield from (
@@ -111,7 +113,7 @@ class Sweep:
                 )
                 if kind in ONCE and len(locations) > 1:
                     yield Leak(kind, f"{locations[-1]}, a second time")
-        if ARGON2.search(together):
+        if ARGON2.search(combined):
             yield Leak("Argon2 digest", "responses")
 
     def logged_by_servers(self) -> Iterator[str]:
@@ -152,7 +154,7 @@ def traces_of(kind: str, secret: str) -> list[str]:
 
 
 def kinds_by_form(text: str) -> Iterator[str]:
-    """Yield the kinds of secrets that a text contains, judged by their form alone."""
+    """Yield the kinds of secrets that a text contains, recognized by their format."""
     if any(keys.parse(match[0]) for match in keys.PATTERN.finditer(text)):
         yield "API key"
     if ARGON2.search(text):

@@ -1,4 +1,4 @@
-"""Table 2: caller x route x method -> status."""
+"""Table 2: client x route x method -> status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ CURRENT_TASK = "/workspaces/current/tasks/{task}"
 A_TASK = {"title": "Ship"}
 A_KEY = {"description": "Deploys"}
 
-# `key` is a key of the workspace that the address names, `stranger` one of another workspace.
+# `key` and `revoked` are keys of the workspace in the path, `stranger` is a key of another workspace, and `nobody`
+# sends no key.
 # fmt: off
 TABLE = [
     # method    path                                body     key  stranger revoked nobody
@@ -43,11 +44,11 @@ TABLE = [
     ("DELETE", TASK,                                None,    204, 404,     401,    401),
     ("DELETE", CURRENT_TASK,                        None,    204, 404,     401,    401),
 ]
-OPEN: list[tuple[str, str, Any, int, int, int, int]] = [
+PUBLIC: list[tuple[str, str, Any, int, int, int, int]] = [
     ("GET",    "/openapi.json",                     None,    200, 200,     401,    200),
 ]
-# No key manages keys, whosever they are, nor learns which there are.
-MANAGING = [
+# A key can't manage keys. It gets 403 even for a key that doesn't exist.
+KEY_MANAGEMENT = [
     ("GET",    "/workspaces/{workspace}/api-keys",                 None,    403, 403,     401,    401),
     ("POST",   "/workspaces/{workspace}/api-keys",                 A_KEY,   403, 403,     401,    401),
     ("GET",    "/workspaces/{workspace}/api-keys/{api_key}",       None,    403, 403,     401,    401),
@@ -62,8 +63,8 @@ MANAGING = [
 # fmt: on
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 PATHS = sorted({path for _, path, *_ in TABLE})
-OFFERED = {(method, path) for method, path, *_ in TABLE} | {("HEAD", path) for path in PATHS}
-UNOFFERED = [(method, path) for path in PATHS for method in METHODS if (method, path) not in OFFERED]
+SUPPORTED = {(method, path) for method, path, *_ in TABLE} | {("HEAD", path) for path in PATHS}
+UNSUPPORTED = [(method, path) for path in PATHS for method in METHODS if (method, path) not in SUPPORTED]
 
 
 @dataclass(frozen=True)
@@ -88,70 +89,74 @@ def cast(api: Api, workspace: Workspace, elsewhere: Workspace, task: Task) -> Ca
     return Cast(ids, api, Api(make_key(elsewhere)[1]), Api(revoked_secret), Api())
 
 
-@pytest.mark.parametrize(("method", "path", "body", "key", "stranger", "revoked", "nobody"), TABLE + MANAGING + OPEN)
+@pytest.mark.parametrize(
+    ("method", "path", "body", "key", "stranger", "revoked", "nobody"), TABLE + KEY_MANAGEMENT + PUBLIC
+)
 def test_each_caller_gets_the_expected_status(
     method: str, path: str, body: Any, key: int, stranger: int, revoked: int, nobody: int, cast: Cast
 ) -> None:
-    """The key comes last: what it deletes, the others could not be refused."""
-    asking = {"nobody": cast.nobody, "revoked": cast.revoked, "stranger": cast.stranger, "key": cast.key}
+    """The key comes last, because it may delete the task: the others must be rejected while it exists."""
+    clients = {"nobody": cast.nobody, "revoked": cast.revoked, "stranger": cast.stranger, "key": cast.key}
 
-    answers = {who: api.request(method, path.format(**cast.ids), body).status_code for who, api in asking.items()}
+    statuses = {
+        name: client.request(method, path.format(**cast.ids), body).status_code for name, client in clients.items()
+    }
 
-    assert answers == {"nobody": nobody, "revoked": revoked, "stranger": stranger, "key": key}
+    assert statuses == {"nobody": nobody, "revoked": revoked, "stranger": stranger, "key": key}
 
 
 def test_the_table_has_every_route() -> None:
-    """A route that is new has no row, and fails here until it has one."""
-    in_table = {re.sub(r"\{\w+\}|current", "<>", path) for _, path, *_ in TABLE + MANAGING + OPEN}
+    """If this fails, add a row for the new route."""
+    in_table = {re.sub(r"\{\w+\}|current", "<>", path) for _, path, *_ in TABLE + KEY_MANAGEMENT + PUBLIC}
     routes = {re.sub(r"<[^>]*>", "<>", route.removeprefix("api/v1")) for route in api_routes() if "^" not in route}
 
     assert in_table == routes
 
 
-@pytest.mark.parametrize(("method", "path"), UNOFFERED)
+@pytest.mark.parametrize(("method", "path"), UNSUPPORTED)
 def test_an_unsupported_method_is_405_for_a_key_and_401_for_others(method: str, path: str, cast: Cast) -> None:
     path = path.format(**cast.ids)
 
-    refused = cast.key.request(method, path)
+    response = cast.key.request(method, path)
 
-    assert refused.status_code == 405
-    assert refused["Allow"]
-    assert method not in refused["Allow"].split(", ")
+    assert response.status_code == 405
+    assert response["Allow"]
+    assert method not in response["Allow"].split(", ")
     assert cast.nobody.request(method, path).status_code == 401
     assert cast.revoked.request(method, path).status_code == 401
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_head_is_get_without_the_body(path: str, cast: Cast) -> None:
-    offered = ("GET", path) in OFFERED
+    is_supported = ("GET", path) in SUPPORTED
 
     response = cast.key.request("HEAD", path.format(**cast.ids))
 
-    assert response.status_code == (200 if offered else 405)
+    assert response.status_code == (200 if is_supported else 405)
     assert response.content == b""
 
 
 @pytest.mark.parametrize(("method", "path", "body"), [row[:3] for row in TABLE if "{workspace}" in row[1]])
 def test_another_workspace_looks_exactly_like_an_absent_one(method: str, path: str, body: Any, cast: Cast) -> None:
-    theirs = cast.stranger.request(method, path.format(**cast.ids), body)
+    existing = cast.stranger.request(method, path.format(**cast.ids), body)
     absent = cast.stranger.request(method, path.format(workspace=new_id("w"), task=new_id("tsk")), body)
-    shapeless = cast.stranger.request(method, path.format(workspace="demo", task="1"), body)
+    malformed = cast.stranger.request(method, path.format(workspace="demo", task="1"), body)
 
-    assert theirs.status_code == absent.status_code == shapeless.status_code == 404
-    assert theirs.content == absent.content == shapeless.content
-    assert list(theirs.headers) == list(absent.headers) == list(shapeless.headers)
+    assert existing.status_code == absent.status_code == malformed.status_code == 404
+    assert existing.content == absent.content == malformed.content
+    assert list(existing.headers) == list(absent.headers) == list(malformed.headers)
 
 
 @pytest.mark.parametrize(("method", "path", "body"), [row[:3] for row in TABLE if row[1] == CURRENT_TASK])
 def test_another_workspaces_task_looks_exactly_like_an_absent_one(
     method: str, path: str, body: Any, cast: Cast
 ) -> None:
-    theirs = cast.stranger.request(method, path.format(**cast.ids), body)
+    existing = cast.stranger.request(method, path.format(**cast.ids), body)
     absent = cast.stranger.request(method, path.format(task=new_id("tsk")), body)
-    shapeless = cast.stranger.request(method, path.format(task="1"), body)
+    malformed = cast.stranger.request(method, path.format(task="1"), body)
 
-    assert theirs.status_code == absent.status_code == shapeless.status_code == 404
-    assert theirs.content == absent.content == shapeless.content
+    assert existing.status_code == absent.status_code == malformed.status_code == 404
+    assert existing.content == absent.content == malformed.content
 
 
 def test_invalid_input_to_another_workspace_is_404(cast: Cast) -> None:
@@ -160,7 +165,7 @@ def test_invalid_input_to_another_workspace_is_404(cast: Cast) -> None:
     assert response.status_code == 404
 
 
-def test_an_outsider_changes_nothing(cast: Cast, task: Task, elsewhere: Workspace) -> None:
+def test_a_key_of_another_workspace_changes_nothing(cast: Cast, task: Task, elsewhere: Workspace) -> None:
     before = Task.objects.values().get(pk=task.pk)
     lift_quota(elsewhere)
 
@@ -172,17 +177,17 @@ def test_an_outsider_changes_nothing(cast: Cast, task: Task, elsewhere: Workspac
 
 
 def test_a_task_under_another_workspaces_url_is_404(api: Api, task: Task, elsewhere: Workspace) -> None:
-    """Both halves of an address must fit: the key's own task does not open under a workspace it may not see."""
+    """The task id is valid for this key, but the workspace id is one that the key has no access to."""
     assert api.get(f"/workspaces/{elsewhere.pk}/tasks/{task.pk}").status_code == 404
     assert api.get(f"/workspaces/{elsewhere.pk}/tasks").status_code == 404
 
 
-def test_a_key_sees_its_workspace_and_no_other(cast: Cast, workspace: Workspace, elsewhere: Workspace) -> None:
-    listed = [w["workspaceId"] for w in cast.key.get("/workspaces").json()["workspaces"]]
-    listed_to_stranger = [w["workspaceId"] for w in cast.stranger.get("/workspaces").json()["workspaces"]]
+def test_a_key_lists_only_its_own_workspace(cast: Cast, workspace: Workspace, elsewhere: Workspace) -> None:
+    key_ids = [item["workspaceId"] for item in cast.key.get("/workspaces").json()["workspaces"]]
+    stranger_ids = [item["workspaceId"] for item in cast.stranger.get("/workspaces").json()["workspaces"]]
 
-    assert listed == [workspace.pk]
-    assert listed_to_stranger == [elsewhere.pk]
+    assert key_ids == [workspace.pk]
+    assert stranger_ids == [elsewhere.pk]
 
 
 def test_current_is_the_workspace_of_the_key(cast: Cast, workspace: Workspace, elsewhere: Workspace) -> None:
@@ -191,7 +196,9 @@ def test_current_is_the_workspace_of_the_key(cast: Cast, workspace: Workspace, e
     assert cast.stranger.get("/workspaces/current").json()["workspaceId"] == elsewhere.pk
 
 
-def test_members_are_those_of_the_workspace_with_their_roles(api: Api, owner: User, admin: User, member: User) -> None:
+def test_all_members_of_the_workspace_are_listed_with_their_roles(
+    api: Api, owner: User, admin: User, member: User
+) -> None:
     members = api.get("/workspaces/current/members").json()["members"]
 
     assert members == [
@@ -201,9 +208,9 @@ def test_members_are_those_of_the_workspace_with_their_roles(api: Api, owner: Us
     ]
 
 
-@pytest.mark.parametrize("word", ["Current", "CURRENT", "current ", "me", "acme", "0", "%00", "w_", "..", "*"])
-def test_no_word_but_current_means_a_workspace(word: str, api: Api) -> None:
-    assert api.get(f"/workspaces/{word}/tasks").status_code == 404
+@pytest.mark.parametrize("alias", ["Current", "CURRENT", "current ", "me", "acme", "0", "%00", "w_", "..", "*"])
+def test_current_is_the_only_alias_for_a_workspace(alias: str, api: Api) -> None:
+    assert api.get(f"/workspaces/{alias}/tasks").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/me/", "/workspaces/", "/workspaces/current/", "/workspaces/current/tasks/"])

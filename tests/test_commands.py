@@ -1,4 +1,4 @@
-"""The commands of operators. tests/system/test_commands.py runs them in processes."""
+"""The management commands for operators. tests/system/test_commands.py runs them as processes."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def acme(db: None) -> Workspace:
 
 
 @pytest.fixture
-def full(acme: Workspace) -> Workspace:
+def full_workspace(acme: Workspace) -> Workspace:
     for number in range(20):
         make_key(acme, f"Service {number}")
     return acme
 
 
-def refusal(*arguments: str, **options: str) -> str:
-    """The one sentence that a command refuses with."""
-    with pytest.raises(CommandError) as refused:
+def error_message(*arguments: str, **options: str) -> str:
+    """Run a command that must fail, and return its error message, which must be a single line."""
+    with pytest.raises(CommandError) as excinfo:
         call_command(*arguments, **options)
-    assert refused.value.returncode == 1
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
+    assert excinfo.value.returncode == 1
+    assert "\n" not in str(excinfo.value)
+    return str(excinfo.value)
 
 
 # ---- create_api_key ----
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("value", "stored"),
     [
         ("2031-01-31", datetime(2031, 1, 31, tzinfo=UTC)),
         ("2031-01-31T12:30", datetime(2031, 1, 31, 12, 30, tzinfo=UTC)),
@@ -52,23 +52,23 @@ def refusal(*arguments: str, **options: str) -> str:
     ],
 )
 def test_create_api_key_reads_an_expiry_as_utc_unless_it_has_an_offset(
-    acme: Workspace, given: str, kept: datetime
+    acme: Workspace, value: str, stored: datetime
 ) -> None:
-    call_command("create_api_key", acme.pk, description="CI", expires_at=given)
+    call_command("create_api_key", acme.pk, description="CI", expires_at=value)
 
-    assert ApiKey.objects.get().expires_at == kept
+    assert ApiKey.objects.get().expires_at == stored
 
 
 def test_create_api_key_fails_with_one_sentence(acme: Workspace) -> None:
-    def make(workspace: str = "acme", description: str = "CI", **options: str) -> str:
-        return refusal("create_api_key", workspace, description=description, **options)
+    def create_error(workspace: str = "acme", description: str = "CI", **options: str) -> str:
+        return error_message("create_api_key", workspace, description=description, **options)
 
-    assert make("nowhere") == "There is no workspace with the id or slug 'nowhere'."
-    assert make("\udcff") == r"There is no workspace with the id or slug '\udcff'."
-    assert make(description=" ") == "description: This field cannot be blank."
-    assert "at most 100 characters (it has 101)" in make(description="a" * 101)
-    assert make(description="a\nb") == "description: Control characters are not allowed."
-    assert make(expires_at="2020-01-01") == "expires at: This must be in the future."
+    assert create_error("nowhere") == "There is no workspace with the id or slug 'nowhere'."
+    assert create_error("\udcff") == r"There is no workspace with the id or slug '\udcff'."
+    assert create_error(description=" ") == "description: This field cannot be blank."
+    assert "at most 100 characters (it has 101)" in create_error(description="a" * 101)
+    assert create_error(description="a\nb") == "description: Control characters are not allowed."
+    assert create_error(expires_at="2020-01-01") == "expires at: This must be in the future."
     assert not ApiKey.objects.exists()
 
 
@@ -80,8 +80,8 @@ def test_create_api_key_rejects_an_invalid_time(acme: Workspace, time: str) -> N
     assert not ApiKey.objects.exists()
 
 
-def test_create_api_key_rejects_a_twenty_first_key(full: Workspace) -> None:
-    message = refusal("create_api_key", "acme", description="One more")
+def test_create_api_key_rejects_a_twenty_first_key(full_workspace: Workspace) -> None:
+    message = error_message("create_api_key", "acme", description="One more")
 
     assert message == "This workspace has 20 active API keys, which is the limit: revoke one first."
 
@@ -106,12 +106,12 @@ def test_revoke_api_key_fails_with_one_sentence(acme: Workspace) -> None:
     api_key, secret = make_key(acme)
     unknown = "No API key matches."
 
-    assert refusal("revoke_api_key", keys.generate().secret) == unknown
-    assert refusal("revoke_api_key", secret[:-1]) == unknown
-    assert refusal("revoke_api_key", "\udcff") == unknown
-    assert "at most 200 characters" in refusal("revoke_api_key", secret, reason="a" * 201)
+    assert error_message("revoke_api_key", keys.generate().secret) == unknown
+    assert error_message("revoke_api_key", secret[:-1]) == unknown
+    assert error_message("revoke_api_key", "\udcff") == unknown
+    assert "at most 200 characters" in error_message("revoke_api_key", secret, reason="a" * 201)
     not_secret = "reason: Don't put a key in the reason; it isn't secret."
-    assert refusal("revoke_api_key", secret, reason=f"Leaked: {secret}") == not_secret
+    assert error_message("revoke_api_key", secret, reason=f"Leaked: {secret}") == not_secret
     api_key.refresh_from_db()
     assert api_key.status == "active"
 
@@ -133,8 +133,8 @@ def test_list_api_keys_shows_every_key_newest_first_and_no_secret(
 
     call_command("list_api_keys", "acme")
 
-    listed = capsys.readouterr().out
-    lines = listed.splitlines()
+    output = capsys.readouterr().out
+    lines = output.splitlines()
     assert len(lines) == 4
     for line, api_key, status in zip(
         lines[1:], (expired, revoked, used), ("expired", "revoked", "active"), strict=True
@@ -144,30 +144,30 @@ def test_list_api_keys_shows_every_key_newest_first_and_no_secret(
     assert "never" in lines[1]
     assert "never" not in lines[3]
     for secret in (used_secret, revoked_secret):
-        assert secret[17:] not in listed
-    assert "argon2" not in listed
+        assert secret[17:] not in output
+    assert "argon2" not in output
 
 
 def test_list_api_keys_rejects_an_unknown_workspace(acme: Workspace) -> None:
-    assert refusal("list_api_keys", "w_" + "0" * 26).startswith("There is no workspace with the id or slug 'w_00")
+    assert error_message("list_api_keys", "w_" + "0" * 26).startswith("There is no workspace with the id or slug 'w_00")
 
 
 # ---- tiers ----
 
 
-def test_each_change_of_a_tier_has_an_event(acme: Workspace) -> None:
+def test_each_tier_change_writes_one_audit_event(acme: Workspace) -> None:
     call_command("create_tier", "small", "4/900", "3/60")
     call_command("set_tier", "acme", "small")
     call_command("set_tier", "acme", "small")
 
-    moved, created = AuditEvent.objects.all()[:2]
+    changed, created = AuditEvent.objects.all()[:2]
     assert (created.action, created.subject, created.via, created.actor) == ("tier.created", "small", "command", None)
     assert created.details["changes"]["burst_requests"] == [None, 3]
-    assert (moved.action, moved.workspace, moved.via) == ("workspace.changed", acme, "command")
-    assert moved.sentence == "tier: standard → small"
+    assert (changed.action, changed.workspace, changed.via) == ("workspace.changed", acme, "command")
+    assert changed.sentence == "tier: standard → small"
 
 
-BAD_TIERS = {
+INVALID_TIERS = {
     ("small", "0/900", "40/60"): "requests: Ensure this value is greater than or equal to 1.",
     ("small", "200/900", "0/60"): "burst requests: Ensure this value is greater than or equal to 1.",
     ("small", "200/0", "40/60"): "seconds: Ensure this value is greater than or equal to 1.",
@@ -190,15 +190,15 @@ BAD_TIERS = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), BAD_TIERS.items(), ids=" ".join)
-def test_an_invalid_tier_is_rejected(arguments: tuple[str, str, str], sentence: str) -> None:
-    assert refusal("create_tier", "--", *arguments) == sentence
+@pytest.mark.parametrize(("arguments", "message"), INVALID_TIERS.items(), ids=" ".join)
+def test_an_invalid_tier_is_rejected(arguments: tuple[str, str, str], message: str) -> None:
+    assert error_message("create_tier", "--", *arguments) == message
     assert list(Tier.objects.values_list("name", "requests")) == [("standard", 200)]
 
 
 def test_set_tier_fails_with_one_sentence(acme: Workspace) -> None:
-    assert refusal("set_tier", "acme", "small") == "No tier is named 'small'. Available tiers: standard."
-    assert refusal("set_tier", "nowhere", "standard").startswith("There is no workspace")
+    assert error_message("set_tier", "acme", "small") == "No tier is named 'small'. Available tiers: standard."
+    assert error_message("set_tier", "nowhere", "standard").startswith("There is no workspace")
 
 
 # ---- seed_demo ----
@@ -218,10 +218,10 @@ def test_seed_demo_resets_the_passwords_that_it_prints(db: None) -> None:
 def test_seed_demo_without_json_prints_text(db: None, capsys: pytest.CaptureFixture[str]) -> None:
     call_command("seed_demo")
 
-    shown = capsys.readouterr().out
-    assert shown.startswith("workspace  w_")
-    assert "API key    one_" in shown
-    assert "owner      owner@example.com" in shown
+    output = capsys.readouterr().out
+    assert output.startswith("workspace  w_")
+    assert "API key    one_" in output
+    assert "owner      owner@example.com" in output
 
 
 @pytest.fixture
@@ -240,13 +240,13 @@ def test_seed_demo_keeps_at_most_twenty_keys_and_revokes_its_oldest(demo_workspa
     assert service.status == "active"
 
 
-def test_seed_demo_touches_no_other_key_to_make_room(demo_workspace: Workspace) -> None:
+def test_seed_demo_fails_instead_of_revoking_other_keys(demo_workspace: Workspace) -> None:
     for number, api_key in enumerate(demo_workspace.api_keys.all()):
         api_key.rename(f"Somebody's own {number}", by=BY_TEST)
     for number in range(19):
         make_key(demo_workspace, f"Service {number}")
 
-    message = refusal("seed_demo", "--json")
+    message = error_message("seed_demo", "--json")
 
     assert message == "This workspace has 20 active API keys, which is the limit: revoke one first."
     assert demo_workspace.api_keys.active().count() == 20

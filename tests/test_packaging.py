@@ -30,7 +30,7 @@ def lock_text(name: str) -> str:
 
 
 def entries(name: str) -> list[str]:
-    """The lock's packages, each with its version, hashes and the reasons it is there."""
+    """Return the lock's entries: each has a package, its version, its hashes, and what requires it."""
     return [entry for entry in re.split(r"\n(?=\w)", lock_text(name)) if not entry.startswith("#")]
 
 
@@ -53,7 +53,7 @@ def test_a_lock_pins_exactly_the_requirements_of_pyproject(name: str) -> None:
     assert [package for package, allowed in requirements.items() if versions[package] not in allowed] == []
 
 
-def test_production_runs_the_versions_that_the_tests_and_the_benchmarks_run() -> None:
+def test_production_has_the_same_versions_as_the_tests_and_the_benchmarks() -> None:
     for smaller, larger in pairwise(map(locked_versions, ("production", "dev", "bench"))):
         assert smaller.items() <= larger.items()
 

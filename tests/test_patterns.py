@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,23 @@ from tests.processes import ROOT
 APPS = ("core", "workspaces", "apikeys", "oauth", "onehorizon")
 MODULES = [file for app in APPS for file in (ROOT / app).rglob("*.py") if "migrations" not in file.parts]
 TEMPLATES = list((ROOT / "templates").rglob("*.html"))
-IDS: Callable[[Path], str] = lambda file: str(file.relative_to(ROOT))  # noqa: E731
+
+
+def relative_path(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
 
 # ---- Python ----
 
 RUNS_SQL = {"execute", "executemany", "raw", "extra", "RawSQL", "fetch", "fetch_prepared"}
 KNOWN = {
-    "core/db/statements.py",  # passes on the constants that are handed to `fetch`
-    "workspaces/task_pages.py",  # puts conditions together: the names of its own columns and parameters
+    "core/db/statements.py",  # `fetch` runs the constants that it receives
+    "workspaces/task_pages.py",  # joins conditions that contain only names of columns and parameters
 }
 
 
 def is_constant(node: ast.expr) -> bool:
-    """A literal, or a constant of a module: `STATEMENT`, `_STATEMENTS[connection.vendor]`."""
+    """Return whether this is a literal or a module constant: `STATEMENT` or `_STATEMENTS[connection.vendor]`."""
     while isinstance(node, ast.Subscript):
         node = node.value
     match node:
@@ -41,15 +44,15 @@ def is_constant(node: ast.expr) -> bool:
     return False
 
 
-def sql_made_on_the_way(source: str) -> list[str]:
-    """The statements that are run and are no constants: there a value could have been written into them."""
+def non_constant_sql(source: str) -> list[str]:
+    """Return the SQL statements that are not constants. Values could be interpolated into them."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args]
     runs = [call for call in calls if getattr(call.func, "attr", getattr(call.func, "id", "")) in RUNS_SQL]
     return [ast.unparse(call.args[0]) for call in runs if not is_constant(call.args[0])]
 
 
 def test_sql_is_constant_and_values_are_parameters() -> None:
-    assert {IDS(file) for file in MODULES if sql_made_on_the_way(file.read_text())} == KNOWN
+    assert {relative_path(file) for file in MODULES if non_constant_sql(file.read_text())} == KNOWN
 
 
 @pytest.mark.parametrize(
@@ -62,18 +65,22 @@ def test_sql_is_constant_and_values_are_parameters() -> None:
         "statement",
     ],
 )
-def test_sql_that_is_not_constant_is_found(statement: str) -> None:
-    assert sql_made_on_the_way(f"cursor.execute({statement}, [])") == [statement]
-    assert sql_made_on_the_way("cursor.execute(STATEMENTS[connection.vendor], [value])") == []
+def test_sql_that_is_not_constant_is_detected(statement: str) -> None:
+    assert non_constant_sql(f"cursor.execute({statement}, [])") == [statement]
+    assert non_constant_sql("cursor.execute(STATEMENTS[connection.vendor], [value])") == []
 
 
-def test_each_exception_from_the_security_rules_is_known() -> None:
-    """`noqa: S…` in what is shipped; a new one is argued for here."""
-    names = {(IDS(file), code) for file in MODULES for code in re.findall(r"noqa:[^\n]*?\b(S\d+)", file.read_text())}
+def test_every_exception_from_the_security_rules_is_listed() -> None:
+    """To add a `noqa: S…`, list it here with the reason why it is safe."""
+    exceptions = {
+        (relative_path(file), code)
+        for file in MODULES
+        for code in re.findall(r"noqa:[^\n]*?\b(S\d+)", file.read_text())
+    }
 
-    assert names == {
+    assert exceptions == {
         ("apikeys/admission.py", "S608"),  # names of columns, and parts of statements
-        ("workspaces/models/audit.py", "S105"),  # names of actions, about tokens and passwords
+        ("workspaces/models/audit.py", "S105"),  # names of actions that contain "token" or "password"
         ("workspaces/quota.py", "S608"),
         ("workspaces/task_pages.py", "S608"),
     }
@@ -94,21 +101,21 @@ def violations(template: str) -> list[str]:
     template = re.sub(r"{#.*?#}", "", template)
     names = [name for name, pattern in UNSAFE.items() if pattern.search(template)]
     for form in FORM.findall(template):
-        posts = re.match(r"<form\b[^>]*\bmethod=[\"']?post", form, re.IGNORECASE) is not None
-        if posts and "{% csrf_token %}" not in form:
-            names.append("form without a token")
-        if not posts and "{% csrf_token %}" in form:
-            names.append("token in an address")
+        is_post = re.match(r"<form\b[^>]*\bmethod=[\"']?post", form, re.IGNORECASE) is not None
+        if is_post and "{% csrf_token %}" not in form:
+            names.append("form without a CSRF token")
+        if not is_post and "{% csrf_token %}" in form:
+            names.append("CSRF token in a URL")
     return names
 
 
-@pytest.mark.parametrize("file", TEMPLATES, ids=IDS)
-def test_templates_escape_have_no_inline_code_and_have_csrf_tokens(file: Path) -> None:
+@pytest.mark.parametrize("file", TEMPLATES, ids=relative_path)
+def test_templates_escape_values_and_have_csrf_tokens_and_no_inline_code(file: Path) -> None:
     assert violations(file.read_text()) == []
 
 
 @pytest.mark.parametrize(
-    ("bad", "violation"),
+    ("template", "violation"),
     [
         ("{{ name|safe }}", "unescaped"),
         ("{% autoescape off %}", "unescaped"),
@@ -116,24 +123,24 @@ def test_templates_escape_have_no_inline_code_and_have_csrf_tokens(file: Path) -
         ('<a onclick="go()">', "inline script"),
         ('<p style="color: red">', "inline style"),
         ('<script src="https://cdn.example/x.js"></script>', "another host"),
-        ('<form method="post"><button></form>', "form without a token"),
-        ("<form>{% csrf_token %}</form>", "token in an address"),
+        ('<form method="post"><button></form>', "form without a CSRF token"),
+        ("<form>{% csrf_token %}</form>", "CSRF token in a URL"),
     ],
 )
-def test_a_bad_template_is_found(bad: str, violation: str) -> None:
-    assert violation in violations(bad)
+def test_an_unsafe_template_is_detected(template: str, violation: str) -> None:
+    assert violation in violations(template)
 
 
 # ---- pages ----
 
 
 def pages() -> dict[str, Any]:
-    """Every address outside the API, and what answers there."""
+    """Return the routes outside the API and their views."""
     return {route: view for route, view in routes(get_resolver(), "") if not re.match(r"\^?api\b", route)}
 
 
-def address(route: str) -> str:
-    """An address of that route."""
+def example_path(route: str) -> str:
+    """Return a path that matches the route."""
     filled = re.sub(r"<(\w+:)?\w+>", "1", route)
     return "/" + re.sub(r"\(\?P?[^)]*\)[*+?]?|\\Z|\\|[\^$]", "", filled)
 
@@ -145,17 +152,17 @@ def test_only_endpoints_for_clients_without_a_browser_are_csrf_exempt() -> None:
 
 
 OPEN_TO_ALL = {
-    "/",  # leads to a page that asks
+    "/",  # redirects to a page that requires sign-in
     "/docs/",
     "/docs/1/",
     "/sign-in/",
     "/sign-out/",
     "/admin/login/",
     "/admin/logout/",
-    "/app/auth/authorize",  # tells a client that asks badly so, before anyone signs in
+    "/app/auth/authorize",  # rejects an invalid request before sign-in
     "/app/auth/token",
     "/app/auth/revoke",
-    "/app/auth/device",  # for a terminal's POST
+    "/app/auth/device",  # a terminal sends a POST here
     "/.well-known/oauth-authorization-server",
 }
 
@@ -163,12 +170,12 @@ OPEN_TO_ALL = {
 @pytest.mark.django_db
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_every_other_page_requires_sign_in(method: str, client: Client) -> None:
-    let_in = set()
+    open_paths = set()
     for route in pages():
-        answer = getattr(client, method)(address(route))
-        assert answer.status_code < 500, route
-        location = answer.headers.get("Location", "")
-        if not (answer.status_code == 302 and location.startswith(("/sign-in/?next=", "/admin/login/?next="))):
-            let_in.add(address(route))
+        response = getattr(client, method)(example_path(route))
+        assert response.status_code < 500, route
+        location = response.headers.get("Location", "")
+        if not (response.status_code == 302 and location.startswith(("/sign-in/?next=", "/admin/login/?next="))):
+            open_paths.add(example_path(route))
 
-    assert let_in <= OPEN_TO_ALL, let_in - OPEN_TO_ALL
+    assert open_paths <= OPEN_TO_ALL, open_paths - OPEN_TO_ALL

@@ -1,4 +1,4 @@
-"""Table 3: every route declares authentication, permission and throttle; rejected requests count too."""
+"""Table 3: every route declares authentication, permission and throttle; rejected requests count against the quota."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_route_declares_authentication_throttle_and_permission(route: str)
     assert missing(api_routes()[route]) == []
 
 
-def test_the_routes_are_found() -> None:
+def test_api_routes_returns_the_routes() -> None:
     assert {"api/v1/me", "api/v1/workspaces/<str:workspace_id>/tasks/<str:task_id>"} <= set(api_routes())
     assert list(api_routes().values())[-1].cls is UnknownPathView  # type: ignore[attr-defined]
 
@@ -120,7 +120,7 @@ urlpatterns = [
 ]
 
 
-FORGOTTEN = {
+PROBLEMS = {
     "function": "is not a DRF view",
     "plain": "does not extend ApiView",
     "open": "permission",
@@ -133,9 +133,9 @@ FORGOTTEN = {
 }
 
 
-@pytest.mark.parametrize(("name", "forgotten"), FORGOTTEN.items())
-def test_a_route_that_forgets_is_found(name: str, forgotten: str) -> None:
-    assert missing(api_routes(__name__)[f"api/v1/careless/{name}"]) == [forgotten]
+@pytest.mark.parametrize(("name", "problem"), PROBLEMS.items())
+def test_an_incomplete_declaration_is_detected(name: str, problem: str) -> None:
+    assert missing(api_routes(__name__)[f"api/v1/careless/{name}"]) == [problem]
 
 
 @pytest.mark.urls(__name__)
@@ -167,30 +167,30 @@ FORM = {"data": "title=Ship", "content_type": "application/x-www-form-urlencoded
 HUGE = {"data": b'{"title":"' + b"a" * (1024 * 1024) + b'"}', "content_type": "application/json"}
 CUT = {"data": b'{"title":', "content_type": "application/json"}
 
-REFUSALS: dict[str, tuple[int, str, str, dict[str, Any]]] = {
+REJECTED: dict[str, tuple[int, str, str, dict[str, Any]]] = {
     "no permission": (403, "GET", "/forbidden", {}),
     "unknown path": (404, "GET", "/nowhere", {}),
-    "unknown path outside the version": (404, "GET", "/../v2/me", {}),
+    "unknown path outside /api/v1": (404, "GET", "/../v2/me", {}),
     "absent task": (404, "GET", f"{TASKS}/tsk_00000000000000000000000000", {}),
     "another workspace": (404, "GET", "/workspaces/{elsewhere}/tasks", {}),
-    "method not offered": (405, "PUT", TASKS, {}),
+    "unsupported method": (405, "PUT", TASKS, {}),
     "not acceptable": (406, "GET", TASKS, {"headers": {"Accept": "text/html"}}),
     "unknown path, not acceptable": (406, "GET", "/nowhere", {"headers": {"Accept": "text/html"}}),
     "too large": (413, "POST", TASKS, HUGE),
     "unsupported type": (415, "POST", TASKS, FORM),
     "malformed": (400, "POST", TASKS, CUT),
-    "bad query": (400, "GET", f"{TASKS}?limit=0", {}),
-    "bad field": (400, "POST", TASKS, {"data": b'{"title":""}', "content_type": "application/json"}),
+    "invalid query": (400, "GET", f"{TASKS}?limit=0", {}),
+    "invalid field": (400, "POST", TASKS, {"data": b'{"title":""}', "content_type": "application/json"}),
 }
 
 
 @pytest.mark.django_db
 @pytest.mark.urls(__name__)
-@pytest.mark.parametrize(("status", "method", "address", "options"), REFUSALS.values(), ids=REFUSALS.keys())
+@pytest.mark.parametrize(("status", "method", "url", "options"), REJECTED.values(), ids=REJECTED.keys())
 def test_a_rejected_request_counts_against_the_quota_and_has_its_headers(
-    status: int, method: str, address: str, options: dict[str, Any], api: Api, elsewhere: Workspace
+    status: int, method: str, url: str, options: dict[str, Any], api: Api, elsewhere: Workspace
 ) -> None:
-    response = api.request(method, address.format(elsewhere=elsewhere.pk), **options)
+    response = api.request(method, url.format(elsewhere=elsewhere.pk), **options)
 
     assert response.status_code == status
     assert response.json()["code"] == status
@@ -201,14 +201,14 @@ def test_a_rejected_request_counts_against_the_quota_and_has_its_headers(
 
 @pytest.mark.django_db
 @pytest.mark.urls(__name__)
-@pytest.mark.parametrize(("status", "method", "address", "options"), REFUSALS.values(), ids=REFUSALS.keys())
+@pytest.mark.parametrize(("status", "method", "url", "options"), REJECTED.values(), ids=REJECTED.keys())
 def test_over_quota_nothing_else_is_checked(
-    status: int, method: str, address: str, options: dict[str, Any], api: Api, workspace: Workspace
+    status: int, method: str, url: str, options: dict[str, Any], api: Api, workspace: Workspace
 ) -> None:
     for _ in range(40):
         quota.admit(workspace.pk, workspace.tier)
 
-    response = api.request(method, address.format(elsewhere="w_0"), **options)
+    response = api.request(method, url.format(elsewhere="w_0"), **options)
 
     assert response.status_code == 429
     assert response["RateLimit"].endswith('"burst";r=0;t=' + response["Retry-After"])

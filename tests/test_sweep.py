@@ -65,7 +65,8 @@ def digest_of_a_password(workspace: Workspace) -> str:
     return make_user("somebody").password.rsplit("$", 1)[1]
 
 
-MAKERS: dict[str, tuple[Callable[[Workspace], str], str]] = {
+# Functions that create a secret and return it, with the kind that the sweep must report.
+SECRETS: dict[str, tuple[Callable[[Workspace], str], str]] = {
     "API key": (secret_of_a_key, "API key"),
     "token": (token, "token"),
     "device code": (device_code, "device code"),
@@ -78,22 +79,22 @@ MAKERS: dict[str, tuple[Callable[[Workspace], str], str]] = {
 }
 
 
-@pytest.mark.parametrize(("make", "kind"), MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize(("create", "kind"), SECRETS.values(), ids=SECRETS)
 def test_every_kind_of_secret_is_found_in_every_location(
-    make: Callable[[Workspace], str], kind: str, workspace: Workspace, owner: User
+    create: Callable[[Workspace], str], kind: str, workspace: Workspace, owner: User
 ) -> None:
-    secret = make(workspace)
+    secret = create(workspace)
     assert leaks() == []
 
     User.objects.filter(pk=owner.pk).update(name=secret)
-    answer(secret)
+    plant_in_response(secret)
     logging.getLogger("tests.planted").warning("made %s", secret.replace("one_", ""))
 
     locations = ["GET /planted body", "logs", "workspaces_user"]
     assert leaks() == [Leak(kind, location) for location in locations]
 
 
-def answer(body: str) -> None:
+def plant_in_response(body: str) -> None:
     request = HttpRequest()
     request.method, request.path = "GET", "/planted"
     sweep.record_response(request, HttpResponse(body))
@@ -121,7 +122,7 @@ def test_a_message_in_a_session_is_found(client: Client, owner: User, secret: st
     assert Leak("API key", "sessions, decoded") in leaks()
 
 
-def test_a_part_of_a_key_is_enough(secret: str, owner: User) -> None:
+def test_the_secret_part_of_a_key_is_detected(secret: str, owner: User) -> None:
     User.objects.filter(pk=owner.pk).update(name=secret[17:])
 
     assert leaks() == [Leak("API key", "workspaces_user")]
@@ -136,11 +137,11 @@ def test_a_traceback_is_searched(secret: str) -> None:
     assert leaks() == [Leak("API key", "logs")]
 
 
-def test_a_key_created_in_another_process_is_recognized_by_its_form(owner: User, secret: str) -> None:
+def test_a_key_created_in_another_process_is_recognized_by_its_format(owner: User, secret: str) -> None:
     stored = ApiKey.objects.get().hash
     sweep.begin()
     User.objects.filter(pk=owner.pk).update(name=secret)
-    logging.getLogger("tests.planted").warning("%s", stored)  # logs take hashes out
+    logging.getLogger("tests.planted").warning("%s", stored)  # the log formatters remove hashes
 
     assert leaks() == [Leak("API key", "workspaces_user")]
 
@@ -150,7 +151,7 @@ def test_a_key_may_appear_in_the_response_that_creates_it_and_in_no_other(owner:
     assert created["secret"]
     assert leaks() == []
 
-    answer(created["secret"])
+    plant_in_response(created["secret"])
 
     assert leaks() == [Leak("API key", "GET /planted body"), Leak("API key", "GET /planted body, a second time")]
 

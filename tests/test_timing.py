@@ -1,7 +1,7 @@
-"""The time that a refusal takes doesn't tell why it was refused: each one takes the same work.
+"""Response times don't reveal why a request was rejected: every rejection does the same work.
 
-What takes noticeable time is counted, since a clock also measures what else the machine does: Argon2 runs, with what
-each costs, and statements.
+The tests count the work that takes noticeable time: Argon2 runs, with their costs, and SQL statements. A clock would
+also measure what else the machine does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Measure = Callable[[Callable[[], object]], Work]
 
 @pytest.fixture
 def work_of(monkeypatch: pytest.MonkeyPatch) -> Measure:
-    """`work_of(act)` does something, and returns what the argon2 library and the database were asked meanwhile."""
+    """`work_of(action)` calls `action` and returns its Argon2 runs and its number of SQL statements."""
     runs: list[Cost] = []
     encode, hash_, verify = low_level.hash_secret, PasswordHasher.hash, PasswordHasher.verify
 
@@ -55,10 +55,10 @@ def work_of(monkeypatch: pytest.MonkeyPatch) -> Measure:
     monkeypatch.setattr(PasswordHasher, "hash", watched_hash)
     monkeypatch.setattr(PasswordHasher, "verify", watched_verify)
 
-    def work_of(act: Callable[[], object]) -> Work:
+    def work_of(action: Callable[[], object]) -> Work:
         runs.clear()
         with CaptureQueriesContext(connection) as statements:
-            act()
+            action()
         return Work(runs.copy(), len(statements))
 
     return work_of
@@ -71,35 +71,36 @@ def _production_hashes(settings: Any) -> None:
 
 
 def test_rejecting_known_unknown_and_inactive_accounts_takes_the_same_work(owner: User, work_of: Measure) -> None:
-    gone = make_user("gone")
-    User.objects.filter(pk=gone.pk).update(is_active=False)
+    inactive_user = make_user("gone")
+    User.objects.filter(pk=inactive_user.pk).update(is_active=False)
 
     def attempt(email: str) -> Callable[[], object]:
         return lambda: Client().post("/sign-in/", {"username": email, "password": "a wrong guess"})
 
-    known, unknown, switched_off = (
-        work_of(attempt(email)) for email in (owner.email, "nobody@example.com", gone.email)
+    known, unknown, inactive = (
+        work_of(attempt(email)) for email in (owner.email, "nobody@example.com", inactive_user.email)
     )
 
     assert known.argon2_runs == [(19_456, 2, 1)]
-    assert known == unknown == switched_off
+    assert known == unknown == inactive
 
 
 def test_rejecting_unknown_wrong_and_revoked_keys_takes_the_same_work(workspace: Workspace, work_of: Measure) -> None:
-    active, _ = make_key(workspace)
-    revoked, _ = make_key(workspace)
-    revoked.revoke(by=BY_TEST)
+    active_key, _ = make_key(workspace)
+    revoked_key, _ = make_key(workspace)
+    revoked_key.revoke(by=BY_TEST)
 
-    def with_secret_of_its_own(key_id: str) -> Callable[[], object]:
+    def request_with_random_secret(key_id: str) -> Callable[[], object]:
         body = f"one_{key_id}_{keys.generate().secret[17:-6]}"
         return lambda: Api(body + keys.checksum(body)).get("/me")
 
-    unknown, wrong, ended = (
-        work_of(with_secret_of_its_own(key_id)) for key_id in (keys.generate().key_id, active.key_id, revoked.key_id)
+    unknown, wrong, revoked = (
+        work_of(request_with_random_secret(key_id))
+        for key_id in (keys.generate().key_id, active_key.key_id, revoked_key.key_id)
     )
 
     assert unknown.argon2_runs == []
-    assert unknown == wrong == ended
+    assert unknown == wrong == revoked
 
 
 def test_a_missing_or_cheaper_hash_is_detected(owner: User, work_of: Measure, settings: Any) -> None:

@@ -24,6 +24,9 @@ class Scopes(NamedTuple):
     write: Scope | None
 
 
+DEFAULT_SCOPES = Scopes(read=Scope.READ, write=Scope.WRITE)
+
+
 class HasWorkspaces(Protocol):
     """A principal or a user."""
 

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSetMixin
 
-from workspaces.access import Principal, Scopes
+from workspaces.access import DEFAULT_SCOPES, Principal, Scopes
 
 
 class ApiView(APIView):
@@ -17,7 +17,7 @@ class ApiView(APIView):
     `APIView` checks throttles last: a request answered 403 or 406 would not count.
     """
 
-    scopes: Scopes  # required by `ScopeRequired`
+    scopes: Scopes = DEFAULT_SCOPES  # required by `ScopeRequired`
     http_method_names = [method for method in APIView.http_method_names if method != "options"]  # not used
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -7,7 +7,7 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from workspaces.access import Scope, Scopes, resolve_workspace
+from workspaces.access import Scopes, resolve_workspace
 from workspaces.api import ApiView, ApiViewSet
 from workspaces.ids import get_by_id
 from workspaces.models import NoWorkspaceChosen, Task, TaskQuerySet, Workspace
@@ -56,8 +56,6 @@ class WhoAmIView(ApiView):
 
 class InWorkspaceViewSet(ApiViewSet):
     """Base class of views below `/workspaces/{workspaceId}`."""
-
-    scopes = Scopes(read=Scope.READ, write=Scope.WRITE)
 
     @cached_property
     def workspace(self) -> Workspace:

@@ -15,8 +15,9 @@ FIND = reverse("admin:apikeys_apikey_find")
 REVOKE = reverse("admin:apikeys_apikey_revoke")
 
 
-def below(obj: Model, verb: str) -> str:
-    return change_url(obj).removesuffix("change/") + f"{verb}/"
+def action_url(obj: Model, action: str) -> str:
+    """Return the URL of an object's page for `action`, such as `history` or `delete`."""
+    return change_url(obj).removesuffix("change/") + f"{action}/"
 
 
 def add_url(model: type[Model]) -> str:

@@ -10,11 +10,11 @@ from oauth2_provider.models import AccessToken, RefreshToken
 from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url
 from oauth.models import Application
-from tests.admin.pages import FIND, INDEX, MODELS, REVOKE, add_url, below
+from tests.admin.pages import FIND, INDEX, MODELS, REVOKE, action_url, add_url
 from tests.helpers import make_token, sign_in
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
-WHO = ["operator", "support", "plain_staff", "owner"]
+ROLES = ["operator", "support", "plain_staff", "owner"]
 
 
 @pytest.fixture
@@ -32,14 +32,18 @@ def pages(workspace: Workspace, api_key: ApiKey, owner: User) -> dict[str, str]:
         **{f"list {model._meta.model_name}": changelist_url(model) for model in MODELS},
         **{f"show {obj._meta.model_name}": change_url(obj) for obj in shown},
         **{f"add {model._meta.model_name}": add_url(model) for model in MODELS},
-        **{f"delete {obj._meta.model_name}": below(obj, "delete") for obj in shown},
-        **{verb: below(workspace, verb) for verb in ("suspend", "resume", "clear-quota")},
-        "password": below(owner, "password").replace("_5F", "_"),
+        **{f"delete {obj._meta.model_name}": action_url(obj, "delete") for obj in shown},
+        **{verb: action_url(workspace, verb) for verb in ("suspend", "resume", "clear-quota")},
+        "password": action_url(owner, "password").replace("_5F", "_"),
     }
 
 
-SEES = {"find", "revoke", *(f"{verb} {model._meta.model_name}" for verb in ("list", "show") for model in MODELS)}
-OPERATES = SEES | {
+SUPPORT_PAGES = {
+    "find",
+    "revoke",
+    *(f"{verb} {model._meta.model_name}" for verb in ("list", "show") for model in MODELS),
+}
+OPERATOR_PAGES = SUPPORT_PAGES | {
     "add workspace",
     "add user",
     "add tier",
@@ -49,23 +53,23 @@ OPERATES = SEES | {
     "clear-quota",
     "password",
 }
-REACHES: dict[str, set[str]] = {
-    "operator": OPERATES | {"index"},
-    "support": SEES | {"index"},
+REACHABLE: dict[str, set[str]] = {
+    "operator": OPERATOR_PAGES | {"index"},
+    "support": SUPPORT_PAGES | {"index"},
     "plain_staff": {"index"},
     "owner": set(),
 }
 
 
-@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("role", ROLES)
 def test_each_role_reaches_its_pages_and_no_others(
-    who: str, pages: dict[str, str], request: pytest.FixtureRequest
+    role: str, pages: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
-    client = sign_in(request.getfixturevalue(who))
-    answers = {name: client.get(url).status_code for name, url in pages.items()}
-    # The product's own people aren't of the staff: each page sends them to the admin's sign-in, which refuses them.
-    refused = 302 if who == "owner" else 403
-    assert answers == {name: 200 if name in REACHES[who] else refused for name in pages}
+    client = sign_in(request.getfixturevalue(role))
+    statuses = {name: client.get(url).status_code for name, url in pages.items()}
+    # An owner is not staff: every page redirects to the admin's sign-in page, which returns 403.
+    denied = 302 if role == "owner" else 403
+    assert statuses == {name: 200 if name in REACHABLE[role] else denied for name in pages}
 
 
 def test_a_user_who_is_not_staff_gets_403(owner: User) -> None:
@@ -73,9 +77,9 @@ def test_a_user_who_is_not_staff_gets_403(owner: User) -> None:
 
 
 def test_an_anonymous_user_is_redirected_to_the_sign_in_page(client: Client) -> None:
-    answer = client.get(changelist_url(ApiKey), follow=True)
+    response = client.get(changelist_url(ApiKey), follow=True)
 
-    assert answer.redirect_chain[-1][0] == f"/sign-in/?next={changelist_url(ApiKey)}"
+    assert response.redirect_chain[-1][0] == f"/sign-in/?next={changelist_url(ApiKey)}"
 
 
 def test_staff_without_a_group_see_nothing(plain_staff: User, workspace: Workspace) -> None:
@@ -86,40 +90,42 @@ def test_staff_without_a_group_see_nothing(plain_staff: User, workspace: Workspa
 
 
 def test_support_can_revoke_a_key(support: User, api_key: ApiKey) -> None:
-    answer = sign_in(support).post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
+    response = sign_in(support).post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
 
     api_key.refresh_from_db()
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert api_key.revoked_by == support
 
 
 @pytest.mark.parametrize("verb", ["suspend", "resume", "clear-quota", "change"])
 def test_support_can_change_nothing_else(support: User, workspace: Workspace, verb: str) -> None:
-    answer = sign_in(support).post(below(workspace, verb), {"reason": "Because", "name": "Other"})
+    response = sign_in(support).post(action_url(workspace, verb), {"reason": "Because", "name": "Other"})
 
     workspace.refresh_from_db()
-    assert answer.status_code == 403
+    assert response.status_code == 403
     assert (workspace.name, workspace.suspended_at) == ("Acme", None)
 
 
 def test_staff_without_a_group_can_not_revoke_a_key(plain_staff: User, api_key: ApiKey) -> None:
-    answer = sign_in(plain_staff).post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
+    response = sign_in(plain_staff).post(REVOKE, {"key": api_key.pk, "reason": "Leaked"})
 
     api_key.refresh_from_db()
-    assert answer.status_code == 403
+    assert response.status_code == 403
     assert api_key.revoked_at is None
 
 
 def test_an_operator_cannot_take_over_a_superuser(admin_client: Client) -> None:
     root = User.objects.create_superuser("root@example.com", "Root", "root-password")
 
-    answers = [
+    responses = [
         admin_client.post(change_url(root), {"email": "mine@example.com", "name": "Mine"}),
-        admin_client.post(below(root, "password").replace("_5F", "_"), {"password1": "x" * 12, "password2": "x" * 12}),
+        admin_client.post(
+            action_url(root, "password").replace("_5F", "_"), {"password1": "x" * 12, "password2": "x" * 12}
+        ),
     ]
 
     root.refresh_from_db()
-    assert [answer.status_code for answer in answers] == [403, 403]
+    assert [response.status_code for response in responses] == [403, 403]
     assert root.check_password("root-password")
 
 

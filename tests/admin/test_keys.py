@@ -14,24 +14,24 @@ from workspaces.models import User, Workspace
 LIST = changelist_url(ApiKey)
 
 
-@pytest.mark.parametrize("form", ["{secret}", " {secret}\n", "one_{key_id}_…", "one_{key_id}_", "{key_id}", "{id}"])
+@pytest.mark.parametrize("template", ["{secret}", " {secret}\n", "one_{key_id}_…", "one_{key_id}_", "{key_id}", "{id}"])
 def test_a_key_is_found_by_id_key_id_masked_form_or_secret(
-    admin_client: Client, api_key: ApiKey, secret: str, form: str
+    admin_client: Client, api_key: ApiKey, secret: str, template: str
 ) -> None:
-    text = form.format(secret=secret, key_id=api_key.key_id, id=api_key.pk)
+    text = template.format(secret=secret, key_id=api_key.key_id, id=api_key.pk)
 
-    answer = admin_client.post(FIND, {"text": text})
+    response = admin_client.post(FIND, {"text": text})
 
-    assert (answer.status_code, answer["Location"]) == (302, change_url(api_key))
+    assert (response.status_code, response["Location"]) == (302, change_url(api_key))
 
 
 def test_an_unknown_secret_is_not_put_into_a_url(admin_client: Client, api_key: ApiKey) -> None:
-    made_up = keys.generate().secret
-    cut = f"one_{api_key.key_id}_abc"
+    unknown = keys.generate().secret
+    truncated = f"one_{api_key.key_id}_abc"
 
-    answers = [admin_client.post(FIND, {"text": text}) for text in (made_up, cut, made_up[:40], "x" * 600)]
+    responses = [admin_client.post(FIND, {"text": text}) for text in (unknown, truncated, unknown[:40], "x" * 600)]
 
-    assert {answer["Location"] for answer in answers} == {f"{FIND}?unknown=1"}
+    assert {response["Location"] for response in responses} == {f"{FIND}?unknown=1"}
     assert "No key found" in admin_client.get(f"{FIND}?unknown=1").content.decode()
 
 
@@ -41,7 +41,7 @@ def test_an_invented_secret_under_a_real_key_id_finds_nothing(admin_client: Clie
     assert admin_client.post(FIND, {"text": body + keys.checksum(body)})["Location"] == f"{FIND}?unknown=1"
 
 
-def test_text_that_identifies_no_key_finds_nothing(admin_client: Client, workspace: Workspace, owner: User) -> None:
+def test_other_text_redirects_to_a_filtered_list(admin_client: Client, workspace: Workspace, owner: User) -> None:
     assert admin_client.post(FIND, {"text": workspace.pk})["Location"] == f"{LIST}?workspace={workspace.pk}"
     assert admin_client.post(FIND, {"text": owner.pk})["Location"] == f"{LIST}?created_by={owner.pk}"
     assert admin_client.post(FIND, {"text": "CI, prod"})["Location"] == f"{LIST}?q=CI%2C+prod"
@@ -78,9 +78,9 @@ def test_the_list_is_filtered_by_status(admin_client: Client, workspace: Workspa
 def test_an_action_revokes_several_keys_with_an_event_for_each(
     admin_client: Client, operator: User, workspace: Workspace, elsewhere: Workspace
 ) -> None:
-    first, second, gone = (make_key(owned)[0] for owned in (workspace, elsewhere, workspace))
-    gone.revoke(by=by(operator), reason="Before")
-    chosen = [first.pk, second.pk, gone.pk]
+    first, second, revoked = (make_key(owned)[0] for owned in (workspace, elsewhere, workspace))
+    revoked.revoke(by=by(operator), reason="Before")
+    chosen = [first.pk, second.pk, revoked.pk]
 
     confirmation = admin_client.post(LIST, {"action": "revoke_selected", "_selected_action": chosen}).content.decode()
     page = admin_client.post(
@@ -95,8 +95,8 @@ def test_an_action_revokes_several_keys_with_an_event_for_each(
         event = api_key.audit_events.get(action="api_key.revoked")
         assert (api_key.revoked_by, api_key.revoke_reason) == (operator, "Leaked in a log")
         assert (event.actor, event.via, event.client_ip) == (operator, "admin", "192.0.2.7")
-    gone.refresh_from_db()
-    assert gone.revoke_reason == "Before"
+    revoked.refresh_from_db()
+    assert revoked.revoke_reason == "Before"
 
 
 def test_a_revoked_key_is_rejected_from_the_next_request_on(admin_client: Client, api: Api, api_key: ApiKey) -> None:
@@ -109,13 +109,13 @@ def test_a_revoked_key_is_rejected_from_the_next_request_on(admin_client: Client
 def test_a_reason_is_required_and_can_not_contain_a_secret(
     admin_client: Client, api_key: ApiKey, secret: str, reason: str
 ) -> None:
-    given = reason.format(secret=secret, key_id=api_key.key_id)
+    reason = reason.format(secret=secret, key_id=api_key.key_id)
 
-    answer = admin_client.post(REVOKE, {"key": api_key.pk, "reason": given})
+    response = admin_client.post(REVOKE, {"key": api_key.pk, "reason": reason})
 
     api_key.refresh_from_db()
-    assert b"errorlist" in answer.content
-    assert f"one_{api_key.key_id}_" not in answer.content.decode().replace(api_key.masked, "")
+    assert b"errorlist" in response.content
+    assert f"one_{api_key.key_id}_" not in response.content.decode().replace(api_key.masked, "")
     assert api_key.revoked_at is None
 
 
@@ -150,10 +150,10 @@ def test_a_key_is_renamed_with_an_event(admin_client: Client, operator: User, ap
 def test_a_revoked_key_cannot_be_edited(admin_client: Client, operator: User, api_key: ApiKey) -> None:
     api_key.revoke(by=by(operator))
 
-    answer = admin_client.post(change_url(api_key), {"description": "Other"})
+    response = admin_client.post(change_url(api_key), {"description": "Other"})
 
     api_key.refresh_from_db()
-    assert answer.status_code == 403
+    assert response.status_code == 403
     assert api_key.description == "CI, production"
 
 
@@ -161,23 +161,21 @@ def test_an_unknown_status_is_ignored(admin_client: Client, api_key: ApiKey) -> 
     assert api_key.masked in admin_client.get(changelist_url(ApiKey, status="bogus")).content.decode()
 
 
-@pytest.mark.parametrize("address", [f"{changelist_url(ApiKey)}?workspace=%00", f"{REVOKE}?key=%00"])
-def test_a_nul_in_a_url_finds_nothing(admin_client: Client, api_key: ApiKey, address: str) -> None:
-    answer = admin_client.get(address)
+@pytest.mark.parametrize("url", [f"{changelist_url(ApiKey)}?workspace=%00", f"{REVOKE}?key=%00"])
+def test_a_nul_in_a_url_finds_nothing(admin_client: Client, api_key: ApiKey, url: str) -> None:
+    response = admin_client.get(url)
 
-    assert answer.status_code in (200, 400)
-    assert api_key.masked not in answer.content.decode()
+    assert response.status_code in (200, 400)
+    assert api_key.masked not in response.content.decode()
 
 
-@pytest.mark.parametrize("described", ["{secret}", "was {secret:.30}"])
-def test_a_description_can_not_contain_a_key(
-    admin_client: Client, api_key: ApiKey, secret: str, described: str
-) -> None:
-    answer = admin_client.post(change_url(api_key), {"description": described.format(secret=secret)})
+@pytest.mark.parametrize("template", ["{secret}", "was {secret:.30}"])
+def test_a_description_can_not_contain_a_key(admin_client: Client, api_key: ApiKey, secret: str, template: str) -> None:
+    response = admin_client.post(change_url(api_key), {"description": template.format(secret=secret)})
 
-    assert "put a key in the description; it isn" in answer.content.decode()
+    assert "put a key in the description; it isn" in response.content.decode()
     assert ApiKey.objects.get().description == "CI, production"
 
 
-def test_the_prefix_of_every_key_finds_none(admin_client: Client, api_key: ApiKey) -> None:
+def test_searching_for_the_prefix_of_all_keys_finds_none(admin_client: Client, api_key: ApiKey) -> None:
     assert not admin_client.get(LIST, {"q": "one_"}).context["cl"].result_list

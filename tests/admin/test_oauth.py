@@ -13,7 +13,7 @@ from workspaces.models import AuditEvent, User, Workspace
 
 pytestmark = pytest.mark.django_db
 
-CLIENT_ID = "reports-" + "x" * 92  # as long as one may be
+CLIENT_ID = "reports-" + "x" * 92  # longer than the subject of an audit event can be
 
 NEW = {
     "name": "Reports",
@@ -26,23 +26,23 @@ NEW = {
 
 
 def test_an_application_is_created_and_its_secret_is_stored_hashed(admin_client: Client, operator: User) -> None:
-    answer = admin_client.post(add_url(Application), NEW, follow=True)
+    response = admin_client.post(add_url(Application), NEW, follow=True)
 
     created = Application.objects.get(client_id=CLIENT_ID)
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert check_password(NEW["client_secret"], created.client_secret)
     event = AuditEvent.objects.get(action="application.created")
     assert (event.actor, event.subject) == (operator, str(created.pk))
-    kept = answer.content.decode() + str(event.details) + str(dict(admin_client.session))
-    assert NEW["client_secret"] not in kept
-    assert created.client_secret not in kept
+    text = response.content.decode() + str(event.details) + str(dict(admin_client.session))
+    assert NEW["client_secret"] not in text
+    assert created.client_secret not in text
 
 
 @pytest.mark.parametrize("redirect", ["http://reports.example.com/back", "not an address", ""])
-def test_a_redirect_uri_over_plain_http_is_rejected_at_its_field(admin_client: Client, redirect: str) -> None:
-    answer = admin_client.post(add_url(Application), NEW | {"redirect_uris": redirect})
+def test_an_invalid_redirect_uri_is_rejected(admin_client: Client, redirect: str) -> None:
+    response = admin_client.post(add_url(Application), NEW | {"redirect_uris": redirect})
 
-    assert "errorlist" in answer.content.decode()
+    assert "errorlist" in response.content.decode()
     assert not Application.objects.filter(client_id=CLIENT_ID).exists()
 
 
@@ -53,18 +53,18 @@ def test_a_revoked_token_is_rejected_from_the_next_request_on(
     assert api.get("/me").status_code == 200
 
     action = {"action": "revoke", "_selected_action": AccessToken.objects.get().pk}
-    answer = admin_client.post(changelist_url(AccessToken), action, follow=True)
+    response = admin_client.post(changelist_url(AccessToken), action, follow=True)
 
-    assert "1 token revoked." in answer.content.decode()
+    assert "1 token revoked." in response.content.decode()
     assert api.get("/me").status_code == 401
     event = AuditEvent.objects.get(action="accesstoken.revoked")
     assert (event.actor, event.subject) == (operator, owner.pk)
 
 
 def test_a_short_client_secret_is_rejected(admin_client: Client) -> None:
-    answer = admin_client.post(add_url(Application), NEW | {"client_secret": "s3cret"})
+    response = admin_client.post(add_url(Application), NEW | {"client_secret": "s3cret"})
 
-    assert "at least 32 characters" in answer.content.decode()
+    assert "at least 32 characters" in response.content.decode()
     assert not Application.objects.filter(client_id=CLIENT_ID).exists()
 
 

@@ -1,8 +1,10 @@
+"""Users and tiers in the admin."""
+
 import pytest
 from django.test import Client
 
 from core.admin import change_url, changelist_url
-from tests.admin.pages import add_url, below
+from tests.admin.pages import action_url, add_url
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
 PASSWORD = "correct horse battery"
@@ -13,15 +15,17 @@ def event_about(subject: str) -> AuditEvent:
     return AuditEvent.objects.filter(subject=subject).latest("id")
 
 
-def test_a_user_is_created_and_signs_in(admin_client: Client, operator: User) -> None:
+def test_a_user_is_created_with_an_event_that_does_not_contain_the_password(
+    admin_client: Client, operator: User
+) -> None:
     admin_client.post(add_url(User), {**NEW, "password1": PASSWORD, "password2": PASSWORD})
 
-    person = User.objects.get(email="new@example.com")
-    event = event_about(person.pk)
-    assert person.check_password(PASSWORD)
+    user = User.objects.get(email="new@example.com")
+    event = event_about(user.pk)
+    assert user.check_password(PASSWORD)
     assert (event.action, event.actor, event.via) == ("user.created", operator, "admin")
     assert PASSWORD not in str(event.details)
-    assert person.password not in str(event.details)
+    assert user.password not in str(event.details)
 
 
 def test_a_user_is_changed_with_an_event(admin_client: Client, operator: User, owner: User) -> None:
@@ -40,13 +44,13 @@ def test_a_user_is_changed_with_an_event(admin_client: Client, operator: User, o
 def test_a_password_is_set_with_an_event_that_does_not_contain_it(
     admin_client: Client, operator: User, owner: User
 ) -> None:
-    url = below(owner, "password").replace("_5F", "_")
+    url = action_url(owner, "password").replace("_5F", "_")
 
-    answer = admin_client.post(url, {"password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"})
+    response = admin_client.post(url, {"password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"})
 
     owner.refresh_from_db()
     event = event_about(owner.pk)
-    assert answer.status_code == 302
+    assert response.status_code == 302
     assert owner.check_password(PASSWORD)
     assert (event.action, event.actor, event.details) == ("user.password_set", operator, {})
 
@@ -68,7 +72,7 @@ def test_a_tier_is_created_changed_and_deleted_with_an_event_for_each(admin_clie
     tier = Tier.objects.get(name="large")
     admin_client.post(change_url(tier), LARGE | {"requests": "3000", "name": "other"})
     assert list(Tier.objects.values_list("name", "requests")) == [("large", 3000), ("standard", 200)]
-    admin_client.post(below(tier, "delete"), {"post": "yes"})
+    admin_client.post(action_url(tier, "delete"), {"post": "yes"})
 
     events = AuditEvent.objects.filter(subject="large").order_by("id")
     assert [(event.action, event.actor) for event in events] == [
@@ -96,9 +100,9 @@ def test_a_tier_is_created_changed_and_deleted_with_an_event_for_each(admin_clie
     ],
 )
 def test_an_invalid_tier_is_rejected(admin_client: Client, field: str, value: str) -> None:
-    answer = admin_client.post(add_url(Tier), LARGE | {field: value})
+    response = admin_client.post(add_url(Tier), LARGE | {field: value})
 
-    assert b"errorlist" in answer.content
+    assert b"errorlist" in response.content
     assert Tier.objects.count() == 1
 
 
@@ -106,13 +110,16 @@ def test_a_tier_in_use_and_the_default_tier_can_not_be_deleted(admin_client: Cli
     workspace.tier = Tier.objects.create(name="large", requests=9, seconds=9, burst_requests=9, burst_seconds=9)
     workspace.save()
 
-    answers = [
-        admin_client.post(below(tier, "delete"), {"post": "yes"}).status_code for tier in Tier.objects.order_by("name")
+    statuses = [
+        admin_client.post(action_url(tier, "delete"), {"post": "yes"}).status_code
+        for tier in Tier.objects.order_by("name")
     ]
 
-    assert answers == [200, 403]
+    assert statuses == [200, 403]
     assert Tier.objects.count() == 2
 
 
 def test_an_objects_history_is_its_audit_events(admin_client: Client, owner: User) -> None:
-    assert admin_client.get(below(owner, "history"))["Location"] == f"{changelist_url(AuditEvent)}?subject={owner.pk}"
+    assert (
+        admin_client.get(action_url(owner, "history"))["Location"] == f"{changelist_url(AuditEvent)}?subject={owner.pk}"
+    )

@@ -9,14 +9,14 @@ from django.db.models.signals import pre_save
 from django.test import Client
 
 from core.admin import change_url, changelist_url
-from tests.admin.pages import add_url, below
+from tests.admin.pages import action_url, add_url
 from tests.helpers import BY_TEST, Api, make_key, make_user, make_workspace
 from workspaces import quota
 from workspaces.models import AuditEvent, Membership, Role, Tier, User, Workspace
 
 
-def sent(workspace: Workspace, roles: Mapping[User, str | None], **fields: str) -> dict[str, str]:
-    """The change form, filled in: each person's role, None to remove them; who isn't a member yet is added."""
+def form_data(workspace: Workspace, roles: Mapping[User, str | None], **fields: str) -> dict[str, str]:
+    """Return the data of the change form. `roles` adds or changes members; a role of None removes one."""
     memberships = {membership.user: membership for membership in workspace.memberships.all()}
     data: dict[str, str] = {"name": workspace.name, "slug": workspace.slug, "tier": workspace.tier.pk, **fields}
     rows = [*memberships, *(user for user in roles if user not in memberships)]
@@ -46,7 +46,7 @@ def latest_event(action: str) -> AuditEvent:
 def test_a_member_is_added_promoted_and_removed_with_an_event_for_each(
     admin_client: Client, operator: User, workspace: Workspace, admin: User, member: User, outsider: User
 ) -> None:
-    admin_client.post(change_url(workspace), sent(workspace, {member: "admin", admin: None, outsider: "member"}))
+    admin_client.post(change_url(workspace), form_data(workspace, {member: "admin", admin: None, outsider: "member"}))
 
     assert roles_in(workspace) == {"Owner": "owner", "Member": "admin", "Outsider": "member"}
     events = AuditEvent.objects.filter(action__startswith="membership", via="admin").order_by("id")
@@ -64,11 +64,11 @@ def test_removing_the_last_owner_is_rejected_and_the_form_keeps_its_values(
 ) -> None:
     before = roles_in(workspace)
 
-    answer = admin_client.post(
-        change_url(workspace), sent(workspace, {owner: role, member: "admin"}, name="Acme & Sons")
+    response = admin_client.post(
+        change_url(workspace), form_data(workspace, {owner: role, member: "admin"}, name="Acme & Sons")
     )
 
-    page = answer.content.decode()
+    page = response.content.decode()
     assert "A workspace needs an owner. Make another member an owner first." in page
     assert 'value="Acme &amp; Sons"' in page
     assert re.search(r'<option value="admin" selected>Admin</option>', page)
@@ -79,7 +79,7 @@ def test_removing_the_last_owner_is_rejected_and_the_form_keeps_its_values(
 def test_ownership_is_transferred_in_one_request(
     admin_client: Client, workspace: Workspace, owner: User, member: User
 ) -> None:
-    admin_client.post(change_url(workspace), sent(workspace, {owner: None, member: "owner"}))
+    admin_client.post(change_url(workspace), form_data(workspace, {owner: None, member: "owner"}))
 
     assert roles_in(workspace) == {"Admin": "admin", "Member": "owner"}
 
@@ -87,7 +87,7 @@ def test_ownership_is_transferred_in_one_request(
 def test_the_user_of_a_membership_cannot_be_changed(
     admin_client: Client, workspace: Workspace, owner: User, outsider: User
 ) -> None:
-    data = sent(workspace, {})
+    data = form_data(workspace, {})
     data["memberships-0-user"] = outsider.pk
 
     admin_client.post(change_url(workspace), data)
@@ -95,7 +95,7 @@ def test_the_user_of_a_membership_cannot_be_changed(
     assert not Membership.objects.filter(workspace=workspace, user=outsider).exists()
 
 
-def created(admin_client: Client, owner: User | None) -> Any:
+def post_new_workspace(admin_client: Client, owner: User | None) -> Any:
     data = {"name": "New", "slug": "new", "tier": "standard", "memberships-INITIAL_FORMS": "0"}
     if owner:
         data |= {"memberships-0-user": owner.pk, "memberships-0-role": "owner"}
@@ -103,10 +103,10 @@ def created(admin_client: Client, owner: User | None) -> Any:
 
 
 def test_a_new_workspace_has_an_owner(admin_client: Client, owner: User) -> None:
-    refused = created(admin_client, None)
-    accepted = created(admin_client, owner)
+    rejected = post_new_workspace(admin_client, None)
+    accepted = post_new_workspace(admin_client, owner)
 
-    assert "A workspace needs an owner" in refused.content.decode()
+    assert "A workspace needs an owner" in rejected.content.decode()
     assert accepted.status_code == 302
     assert roles_in(Workspace.objects.get(slug="new")) == {"Owner": "owner"}
     assert latest_event("workspace.created").details == {"changes": {"name": [None, "New"], "slug": [None, "new"]}}
@@ -120,7 +120,7 @@ def test_a_workspace_moves_to_another_tier_with_an_event(
 ) -> None:
     Tier.objects.create(name="large", requests=2000, seconds=900, burst_requests=400, burst_seconds=60)
 
-    admin_client.post(change_url(workspace), sent(workspace, {}, tier="large"))
+    admin_client.post(change_url(workspace), form_data(workspace, {}, tier="large"))
 
     event = latest_event("workspace.changed")
     assert (event.workspace, event.actor, event.sentence) == (workspace, operator, "tier: standard → large")
@@ -138,7 +138,7 @@ def test_a_throttled_workspace_is_marked_and_its_quota_can_be_cleared(
     assert throttled
     assert 1 <= int(throttled[1]) <= 60
 
-    page = admin_client.post(below(workspace, "clear-quota"), follow=True).content.decode()
+    page = admin_client.post(action_url(workspace, "clear-quota"), follow=True).content.decode()
 
     assert "The quota of Acme is cleared." in page
     assert "<strong>40 of 40</strong>" in page
@@ -149,7 +149,7 @@ def test_a_throttled_workspace_is_marked_and_its_quota_can_be_cleared(
 def test_the_confirmation_page_does_not_clear_the_quota(admin_client: Client, api: Api, workspace: Workspace) -> None:
     api.get("/me")
 
-    page = admin_client.get(below(workspace, "clear-quota")).content.decode()
+    page = admin_client.get(action_url(workspace, "clear-quota")).content.decode()
 
     assert "Clear the quota of Acme?" in page
     assert quota.status(workspace.pk, workspace.tier).windows[1].remaining == 39
@@ -161,12 +161,12 @@ def test_the_confirmation_page_does_not_clear_the_quota(admin_client: Client, ap
 def test_a_workspace_is_suspended_and_resumed_with_an_event_for_each(
     admin_client: Client, operator: User, api: Api, workspace: Workspace
 ) -> None:
-    page = admin_client.post(below(workspace, "suspend"), {"reason": "Unpaid"}, follow=True).content.decode()
+    page = admin_client.post(action_url(workspace, "suspend"), {"reason": "Unpaid"}, follow=True).content.decode()
     assert "Acme is suspended. Its keys are rejected." in page
     assert "Unpaid" in page
     assert api.get("/me").status_code == 401
 
-    page = admin_client.post(below(workspace, "resume"), {"reason": "Paid"}, follow=True).content.decode()
+    page = admin_client.post(action_url(workspace, "resume"), {"reason": "Paid"}, follow=True).content.decode()
     assert "Acme is resumed. Its keys work again." in page
     assert api.get("/me").status_code == 200
 
@@ -179,7 +179,7 @@ def test_a_workspace_is_suspended_and_resumed_with_an_event_for_each(
 
 def test_suspending_again_changes_nothing(admin_client: Client, workspace: Workspace) -> None:
     for reason in ("Unpaid", "Other"):
-        admin_client.post(below(workspace, "suspend"), {"reason": reason})
+        admin_client.post(action_url(workspace, "suspend"), {"reason": reason})
 
     workspace.refresh_from_db()
     assert workspace.suspend_reason == "Unpaid"
@@ -188,13 +188,13 @@ def test_suspending_again_changes_nothing(admin_client: Client, workspace: Works
 
 @pytest.mark.parametrize("verb", ["suspend", "resume"])
 def test_a_reason_is_required(admin_client: Client, workspace: Workspace, verb: str) -> None:
-    page = admin_client.post(below(workspace, verb), {"reason": " "}).content.decode()
+    page = admin_client.post(action_url(workspace, verb), {"reason": " "}).content.decode()
 
     assert "Enter a reason. It is saved with the change." in page
 
 
 def test_an_unknown_workspace_is_404(admin_client: Client, workspace: Workspace) -> None:
-    assert admin_client.get(below(workspace, "suspend").replace("w_5F0", "w_5F1")).status_code == 404
+    assert admin_client.get(action_url(workspace, "suspend").replace("w_5F0", "w_5F1")).status_code == 404
 
 
 # ---- the list ----
@@ -227,8 +227,8 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_members(
         admin_client.get(change_url(workspace))
 
 
-def test_saving_a_workspace_keeps_changes_that_were_made_meanwhile(admin_client: Client, workspace: Workspace) -> None:
-    """Someone else suspends it after the form's request has read it."""
+def test_saving_a_workspace_keeps_concurrent_changes(admin_client: Client, workspace: Workspace) -> None:
+    """Another request suspends the workspace after this one has read it."""
 
     def suspend(sender: Any, instance: Workspace, **_: Any) -> None:
         pre_save.disconnect(suspend, Workspace)
@@ -236,7 +236,7 @@ def test_saving_a_workspace_keeps_changes_that_were_made_meanwhile(admin_client:
 
     pre_save.connect(suspend, Workspace)
 
-    admin_client.post(change_url(workspace), sent(workspace, {}, name="Renamed"))
+    admin_client.post(change_url(workspace), form_data(workspace, {}, name="Renamed"))
 
     workspace.refresh_from_db()
     assert workspace.name == "Renamed"

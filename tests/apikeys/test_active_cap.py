@@ -40,7 +40,7 @@ def test_another_workspace_is_not_affected(workspace: Workspace, elsewhere: Work
 
 
 @pytest.mark.django_db
-def test_a_revoked_key_makes_room_for_one(workspace: Workspace) -> None:
+def test_revoking_a_key_allows_one_new_key(workspace: Workspace) -> None:
     fill(workspace)[7].revoke(by=BY_TEST)
 
     make_key(workspace)
@@ -50,7 +50,7 @@ def test_a_revoked_key_makes_room_for_one(workspace: Workspace) -> None:
 
 
 @pytest.mark.django_db
-def test_an_expired_key_makes_room_for_one(workspace: Workspace) -> None:
+def test_an_expired_key_allows_one_new_key(workspace: Workspace) -> None:
     ApiKey.objects.filter(pk=fill(workspace)[7].pk).update(expires_at=timezone.now())
 
     make_key(workspace)
@@ -60,7 +60,7 @@ def test_an_expired_key_makes_room_for_one(workspace: Workspace) -> None:
 
 
 @pytest.mark.django_db
-def test_a_key_that_expires_later_counts(workspace: Workspace) -> None:
+def test_a_key_that_has_not_expired_yet_counts(workspace: Workspace) -> None:
     fill(workspace, 19)
     make_key(workspace, expires_at=timezone.now() + timedelta(minutes=1))
 
@@ -95,7 +95,7 @@ def nearly_full(transactional_db: None) -> Workspace:
 def test_one_of_fifty_threads_creates_the_twentieth_key(nearly_full: Workspace) -> None:
     outcomes = in_threads(*[lambda: make_key(nearly_full)] * 50)
 
-    refused = [outcome for outcome in outcomes if isinstance(outcome, ActiveKeyLimitReached)]
-    assert len(refused) == 49, outcomes
+    rejected = [outcome for outcome in outcomes if isinstance(outcome, ActiveKeyLimitReached)]
+    assert len(rejected) == 49, outcomes
     assert nearly_full.api_keys.active().count() == 20
     assert AuditEvent.objects.filter(action="api_key.created").count() == 20

@@ -1,4 +1,4 @@
-"""The fast path: what a request with a warm key costs, and that it decides like `authenticate`."""
+"""The fast path: how many statements a warm key takes, and that the result is the same as with `authenticate`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.processes import TIMEOUT, database_url, wait_until
 from workspaces import quota
 from workspaces.models import Task, Tier, User, Workspace
 
-on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="the fast path is PostgreSQL's")
+on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="only PostgreSQL has the fast path")
 TASKS = "/workspaces/current/tasks"
 
 
 def current_delay(subject: str, tier: Tier) -> int:
-    """Return the delay of a request that would be rejected now."""
+    """Return the Retry-After, in seconds, of a request that is rejected now."""
     return quota.rejected(tier, *quota.read(subject)).retry_after
 
 
 @pytest.fixture
 def warm(api: Api) -> Api:
-    """Its key was verified in this process and used within the minute."""
+    """The REST API with a key that this process has verified and whose last use is less than a minute old."""
     assert api.get("/me").status_code == 200
     return api
 
@@ -35,13 +35,13 @@ def warm(api: Api) -> Api:
 @pytest.mark.django_db
 def test_a_list_of_tasks_takes_two_statements(warm: Api, workspace: Workspace, owner: User) -> None:
     for number in range(5):
-        pair = (owner.pk, "assignee")
-        Task.objects.create_task(workspace, title=f"Task {number}", user_id=owner.pk, contributors=[pair])
+        contributor = (owner.pk, "assignee")
+        Task.objects.create_task(workspace, title=f"Task {number}", user_id=owner.pk, contributors=[contributor])
 
     with CaptureQueriesContext(connection) as captured:
-        answer = warm.get(TASKS)
+        response = warm.get(TASKS)
 
-    assert len(answer.json()["tasks"]) == 5
+    assert len(response.json()["tasks"]) == 5
     statements = [query["sql"] for query in captured]
     assert len(statements) == (2 if connection.vendor == "postgresql" else 3)
     assert "workspaces_quota" in statements[-2]
@@ -49,16 +49,16 @@ def test_a_list_of_tasks_takes_two_statements(warm: Api, workspace: Workspace, o
 
 
 @pytest.mark.django_db
-def test_a_task_reads_the_same_in_the_list_and_alone(api: Api, workspace: Workspace, owner: User) -> None:
-    pairs = [(owner.pk, "reviewer"), (owner.pk, "assignee")]
+def test_a_task_is_the_same_in_the_list_and_on_its_own(api: Api, workspace: Workspace, owner: User) -> None:
+    contributors = [(owner.pk, "reviewer"), (owner.pk, "assignee")]
     task = Task.objects.create_task(
-        workspace, title="Ünïcode “T”", status="completed", user_id=owner.pk, contributors=pairs
+        workspace, title="Ünïcode “T”", status="completed", user_id=owner.pk, contributors=contributors
     )
     Task.objects.filter(pk=task.pk).update(created_at=task.created_at.replace(microsecond=0))
 
-    listed, alone = api.get(TASKS).json()["tasks"][0], api.get(f"{TASKS}/{task.pk}").json()
+    listed, single = api.get(TASKS).json()["tasks"][0], api.get(f"{TASKS}/{task.pk}").json()
 
-    assert listed == alone
+    assert listed == single
     assert listed["createdAt"].endswith("Z")
 
 
@@ -70,23 +70,23 @@ def test_a_rejected_request_takes_one_statement(warm: Api, workspace: Workspace)
 
     before = current_delay(workspace.pk, workspace.tier)
     with CaptureQueriesContext(connection) as captured:
-        answer = warm.get(TASKS)
+        response = warm.get(TASKS)
     after = current_delay(workspace.pk, workspace.tier)
 
-    assert answer.status_code == 429
-    assert before >= int(answer.headers["Retry-After"]) >= after
-    assert '"burst";r=0' in answer.headers["RateLimit"]
+    assert response.status_code == 429
+    assert before >= int(response.headers["Retry-After"]) >= after
+    assert '"burst";r=0' in response.headers["RateLimit"]
     assert len(captured) == 1
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("ended", ["revoked", "expired", "suspended"])
+@pytest.mark.parametrize("state", ["revoked", "expired", "suspended"])
 def test_a_warm_key_that_is_revoked_expired_or_suspended_is_rejected_and_not_counted(
-    ended: str, warm: Api, api_key: ApiKey, workspace: Workspace
+    state: str, warm: Api, api_key: ApiKey, workspace: Workspace
 ) -> None:
-    if ended == "revoked":
+    if state == "revoked":
         api_key.revoke(by=BY_TEST)
-    elif ended == "expired":
+    elif state == "expired":
         ApiKey.objects.filter(pk=api_key.pk).update(expires_at=api_key.created_at)
     else:
         workspace.suspend("Unpaid", by=BY_TEST)
@@ -101,10 +101,10 @@ def test_a_new_tier_applies_from_the_next_request_on(warm: Api, workspace: Works
     workspace.tier = Tier.objects.create(name="small", requests=7, seconds=90, burst_requests=3, burst_seconds=9)
     workspace.save()
 
-    answer = warm.get("/me")
+    response = warm.get("/me")
 
-    assert answer.headers["RateLimit-Policy"] == '"small";q=7;w=90, "burst";q=3;w=9'
-    assert answer.json()["quota"]["tier"] == "small"
+    assert response.headers["RateLimit-Policy"] == '"small";q=7;w=90, "burst";q=3;w=9'
+    assert response.json()["quota"]["tier"] == "small"
 
 
 @pytest.mark.django_db
@@ -117,16 +117,16 @@ def test_fields_that_the_fast_path_does_not_load_are_loaded_on_access(warm: Api,
 
 @pytest.mark.django_db
 def test_the_fast_path_returns_the_same_workspace_as_authenticate(api: Api) -> None:
-    plain, short = [api.get("/me").json()["workspace"] for _ in range(2)]
+    slow, fast = [api.get("/me").json()["workspace"] for _ in range(2)]
 
-    assert short == plain
-    assert short["createdAt"].endswith("Z")
+    assert fast == slow
+    assert fast["createdAt"].endswith("Z")
 
 
 @on_postgresql
 @commits
 def test_a_request_that_waited_for_the_last_admission_gets_the_exact_delay(workspace: Workspace) -> None:
-    """The statement began when there was room, and waited for the quota's row."""
+    """The statement starts while the quota has room, then waits for the lock on the quota's row."""
     api = Api(make_key(workspace)[1])
     assert api.get("/me").status_code == 200
     for _ in range(38):
@@ -135,20 +135,20 @@ def test_a_request_that_waited_for_the_last_admission_gets_the_exact_delay(works
     with ThreadPoolExecutor(1) as threads:
         with transaction.atomic():
             assert quota.admit(workspace.pk, workspace.tier).admitted
-            waiting = threads.submit(asked_in_a_thread, api)
-            wait_for_a_lock()
+            waiting = threads.submit(get_me_in_thread, api)
+            wait_until_blocked()
             before = current_delay(workspace.pk, workspace.tier)
-        answer = waiting.result(TIMEOUT)
+        response = waiting.result(TIMEOUT)
 
-    assert answer.status_code == 429
-    assert '"burst";r=0' in answer.headers["RateLimit"]
-    assert before >= int(answer.headers["Retry-After"]) >= current_delay(workspace.pk, workspace.tier)
+    assert response.status_code == 429
+    assert '"burst";r=0' in response.headers["RateLimit"]
+    assert before >= int(response.headers["Retry-After"]) >= current_delay(workspace.pk, workspace.tier)
 
 
 @on_postgresql
 @commits
 def test_a_request_that_waited_for_the_first_admission_gets_the_exact_delay(workspace: Workspace) -> None:
-    """The statement began when there was no row of the quota yet."""
+    """The statement starts before the quota has a row."""
     tier = Tier.objects.create(name="single", requests=1, seconds=60, burst_requests=1, burst_seconds=60)
     Workspace.objects.filter(pk=workspace.pk).update(tier=tier)
     api = Api(make_key(workspace)[1])
@@ -158,33 +158,33 @@ def test_a_request_that_waited_for_the_first_admission_gets_the_exact_delay(work
     with ThreadPoolExecutor(1) as threads:
         with transaction.atomic():
             assert quota.admit(workspace.pk, tier).admitted
-            waiting = threads.submit(asked_in_a_thread, api)
-            wait_for_a_lock()
+            waiting = threads.submit(get_me_in_thread, api)
+            wait_until_blocked()
             before = current_delay(workspace.pk, tier)
-        answer = waiting.result(TIMEOUT)
+        response = waiting.result(TIMEOUT)
 
-    assert answer.status_code == 429
-    assert before >= int(answer.headers["Retry-After"]) >= current_delay(workspace.pk, tier)
+    assert response.status_code == 429
+    assert before >= int(response.headers["Retry-After"]) >= current_delay(workspace.pk, tier)
 
 
-def asked_in_a_thread(api: Api) -> Any:
+def get_me_in_thread(api: Api) -> Any:
     try:
         return api.get("/me")
     finally:
         connection.close()
 
 
-def wait_for_a_lock() -> None:
-    """Until some other session of the database waits for one."""
+def wait_until_blocked() -> None:
+    """Wait until another session of the database waits for a lock."""
     with psycopg.connect(database_url(), autocommit=True) as watcher:
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        wait_until(lambda: watcher.execute(waits).fetchone() != (0,))
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        wait_until(lambda: watcher.execute(query).fetchone() != (0,))
 
 
 @on_postgresql
 @commits
 def test_connections_outlive_a_migration_that_changes_a_column(workspace: Workspace) -> None:
-    """PostgreSQL refuses a prepared statement whose columns have changed their type since."""
+    """PostgreSQL rejects a prepared statement once the type of a result column has changed."""
     api = Api(make_key(workspace)[1])
     assert [api.get(TASKS).status_code for _ in range(3)] == [200, 200, 200]
 

@@ -1,4 +1,4 @@
-"""Table 1: mutations of a valid key. All get the same 401, byte for byte, so that it reveals nothing."""
+"""Table 1: mutations of a valid key. All get the same 401, byte for byte, so that the response reveals nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workspaces.models import Workspace
 
 pytestmark = pytest.mark.django_db
 
-REFUSED = b'{"code":401,"message":"The API key or access token is not valid."}'
+REJECTED = b'{"code":401,"message":"The API key or access token is not valid."}'
 INVALID_TOKEN = 'Bearer realm="onehorizon", error="invalid_token"'
 CHALLENGE = 'Bearer realm="onehorizon"'
 
@@ -27,8 +27,8 @@ CHALLENGE = 'Bearer realm="onehorizon"'
 @dataclass(frozen=True)
 class Keys:
     good: str
-    second: str  # another good one, of the same workspace
-    elsewhere: str  # a good one of another workspace
+    second: str  # another good key of the same workspace
+    elsewhere: str  # a good key of another workspace
     revoked: str
     expired: str
 
@@ -59,44 +59,44 @@ MUTATIONS: dict[str, Callable[[Keys], str]] = {
     "lower case": lambda known: known.good.lower(),
     "upper case": lambda known: known.good.upper(),
     "swapped case": lambda known: known.good.swapcase(),
-    "another mark": lambda known: "two" + known.good[3:],
-    "mark in capitals": lambda known: "ONE" + known.good[3:],
-    "first letter of the id changed": lambda known: known.good[:4] + other_letter(known.good[4]) + known.good[5:],
+    "another prefix": lambda known: "two" + known.good[3:],
+    "prefix in capitals": lambda known: "ONE" + known.good[3:],
+    "first letter of the key id changed": lambda known: known.good[:4] + other_letter(known.good[4]) + known.good[5:],
     "a letter of the secret changed": lambda known: known.good[:30] + other_letter(known.good[30]) + known.good[31:],
     "last letter changed": lambda known: known.good[:-1] + other_letter(known.good[-1]),
     "wrong checksum": lambda known: known.good[:-6] + ("000000" if known.good[-6:] != "000000" else "000001"),
     "reversed": lambda known: known.good[::-1],
     # cut
-    "nothing": lambda known: "",
-    "the mark alone": lambda known: "one_",
-    "the id alone": lambda known: known.good[ID],
-    "id and separators": lambda known: known.good[:17],
+    "empty": lambda known: "",
+    "only the prefix": lambda known: "one_",
+    "only the key id": lambda known: known.good[ID],
+    "prefix, key id and separators": lambda known: known.good[:17],
     "masked": lambda known: known.good[:17] + "...",
-    "without the mark": lambda known: known.good[4:],
+    "without the prefix": lambda known: known.good[4:],
     "without the checksum": lambda known: known.good[:-6],
     "without the first character": lambda known: known.good[1:],
     "without the last character": lambda known: known.good[:-1],
     "without separators": lambda known: known.good.replace("_", ""),
     # extended
-    "one character more": lambda known: known.good + "A",
-    "a checksum more": lambda known: known.good + keys.checksum(known.good),
-    "one character before": lambda known: "A" + known.good,
-    "twice in one": lambda known: known.good * 2,
+    "one character added at the end": lambda known: known.good + "A",
+    "a second checksum": lambda known: known.good + keys.checksum(known.good),
+    "one character added at the start": lambda known: "A" + known.good,
+    "twice, without a space": lambda known: known.good * 2,
     "twice, with a space": lambda known: f"{known.good} {known.good}",
     "two good keys, with a space": lambda known: f"{known.good} {known.second}",
     "two good keys, with a comma": lambda known: f"{known.good}, {known.second}",
-    "as two headers are joined": lambda known: f"{known.good},Bearer {known.good}",
-    "scheme twice": lambda known: f"Bearer {known.good}",
+    "two headers joined with a comma": lambda known: f"{known.good},Bearer {known.good}",
+    "the scheme twice": lambda known: f"Bearer {known.good}",
     "a parameter after it": lambda known: f'{known.good};realm="onehorizon"',
     "huge": lambda known: known.good + "A" * 100_000,
-    "huge and well-formed nowhere": lambda known: "one_" * 25_000,
-    # white space and wrapping
+    "huge, prefixes only": lambda known: "one_" * 25_000,
+    # white space, quotes and encodings
     "a space inside": lambda known: known.good[:20] + " " + known.good[20:],
     "a tab inside": lambda known: known.good[:20] + "\t" + known.good[20:],
-    "a line end after it": lambda known: known.good + "\n.",
+    "a line break and a period after it": lambda known: known.good + "\n.",
     "a no-break space after it": lambda known: known.good + "\xa0",
     "a no-break space before it": lambda known: "\xa0" + known.good,
-    "a separator control after it": lambda known: known.good + "\x1f",
+    "a unit separator after it": lambda known: known.good + "\x1f",
     "double quotes": lambda known: f'"{known.good}"',
     "single quotes": lambda known: f"'{known.good}'",
     "backquotes": lambda known: f"`{known.good}`",
@@ -105,34 +105,34 @@ MUTATIONS: dict[str, Callable[[Keys], str]] = {
     "base64": lambda known: base64.b64encode(known.good.encode()).decode(),
     # other characters
     "non-ASCII letter": lambda known: known.good[:20] + "é" + known.good[21:],
-    "non-ASCII, as UTF-8 arrives": lambda known: known.good[:20] + "ö".encode().decode("latin-1") + known.good[22:],
-    "full-width mark": lambda known: "\uff4f" + known.good[1:],
+    "non-ASCII letter in UTF-8": lambda known: known.good[:20] + "ö".encode().decode("latin-1") + known.good[22:],
+    "full-width first letter": lambda known: "\uff4f" + known.good[1:],
     "an Arabic digit": lambda known: known.good[:20] + "٣" + known.good[21:],
     "NUL inside": lambda known: known.good[:20] + "\0" + known.good[21:],
     "NUL after it": lambda known: known.good + "\0",
     "SQL": lambda known: f"{known.good}' OR '1'='1",
     "a wildcard": lambda known: "one_%_%",
-    # well-formed, and nobody's
-    "a made-up secret for a real id": lambda known: well_formed(known.good[ID], "A" * 43),
-    "a real secret for a made-up id": lambda known: well_formed("0" * 12, known.good[SECRET]),
-    "a real id in another case": lambda known: well_formed(known.good[ID].swapcase(), known.good[SECRET]),
+    # well-formed, but never issued
+    "an invented secret for a real key id": lambda known: well_formed(known.good[ID], "A" * 43),
+    "a real secret for an invented key id": lambda known: well_formed("0" * 12, known.good[SECRET]),
+    "a real key id in another case": lambda known: well_formed(known.good[ID].swapcase(), known.good[SECRET]),
     "a real secret in another case": lambda known: well_formed(known.good[ID], known.good[SECRET].swapcase()),
-    "a real secret but its last letter": lambda known: well_formed(
+    "a real secret with another last letter": lambda known: well_formed(
         known.good[ID], known.good[SECRET][:-1] + other_letter(known.good[59])
     ),
-    "an id and a secret never issued": lambda known: keys.generate().secret,
-    "another key's secret spliced on": lambda known: known.good[:17] + known.second[17:],
-    "another key's secret, checksum right": lambda known: well_formed(known.good[ID], known.second[SECRET]),
-    "another workspace's secret, checksum right": lambda known: well_formed(known.good[ID], known.elsewhere[SECRET]),
-    "an id of a revoked key with a live secret": lambda known: well_formed(known.revoked[ID], known.good[SECRET]),
+    "a generated key that was never issued": lambda known: keys.generate().secret,
+    "another key's secret and checksum": lambda known: known.good[:17] + known.second[17:],
+    "another key's secret, correct checksum": lambda known: well_formed(known.good[ID], known.second[SECRET]),
+    "another workspace's secret, correct checksum": lambda known: well_formed(known.good[ID], known.elsewhere[SECRET]),
+    "a revoked key's id with an active key's secret": lambda known: well_formed(known.revoked[ID], known.good[SECRET]),
     "all zeros": lambda known: well_formed("0" * 12, "0" * 43),
-    # ended
+    # no longer valid
     "revoked": lambda known: known.revoked,
     "expired": lambda known: known.expired,
     # other kinds of credentials
     "an OAuth-like token": lambda known: "mF_9.B5f-4.1JqM",
     "a JWT": lambda known: "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ3XzEifQ.",
-    "an object's id": lambda known: "key_01jbx5w3f8q9r2t4v6y8z0a1c3",
+    "the id of a key object": lambda known: "key_01jbx5w3f8q9r2t4v6y8z0a1c3",
 }
 
 
@@ -145,18 +145,18 @@ def test_every_mutation_of_a_valid_key_gets_the_same_401(
     response = Api(Authorization=f"Bearer {token}").get("/me")
 
     assert response.status_code == 401
-    assert response.content == REFUSED
+    assert response.content == REJECTED
     assert response["WWW-Authenticate"] == INVALID_TOKEN
-    assert told_in_headers(response) == told_in_headers(Api(well_formed("1" * 12, "1" * 43)).get("/me"))
-    assert nothing_counted(workspace)
+    assert headers_of(response) == headers_of(Api(well_formed("1" * 12, "1" * 43)).get("/me"))
+    assert is_quota_unused(workspace)
     assert not ApiKey.objects.exclude(last_used_at=None).exists()
 
 
-def told_in_headers(response: Any) -> dict[str, str]:
+def headers_of(response: Any) -> dict[str, str]:
     return {name: value for name, value in response.items() if name != "X-Request-Id"}
 
 
-def nothing_counted(workspace: Workspace) -> bool:
+def is_quota_unused(workspace: Workspace) -> bool:
     status = quota.status(workspace.pk, workspace.tier)
     return [window.remaining for window in status.windows] == [200, 40]
 
@@ -170,14 +170,14 @@ def test_the_unmutated_keys_are_valid(known: Keys) -> None:
 def test_every_endpoint_rejects_an_invalid_key_with_the_same_response(method: str, path: str, known: Keys) -> None:
     response = Api(known.revoked).request(method, path, {})
 
-    assert (response.status_code, response.content) == (401, REFUSED)
+    assert (response.status_code, response.content) == (401, REJECTED)
 
 
 @pytest.mark.parametrize("header", ["Bearer", "bearer", "Bearer ", "Bearer    ", " Bearer "])
 def test_the_scheme_without_a_key_is_an_invalid_token(header: str, known: Keys) -> None:
     response = Api(Authorization=header).get("/me")
 
-    assert (response.status_code, response.content) == (401, REFUSED)
+    assert (response.status_code, response.content) == (401, REJECTED)
     assert response["WWW-Authenticate"] == INVALID_TOKEN
 
 
@@ -186,9 +186,9 @@ def test_the_case_of_the_scheme_does_not_matter(scheme: str, secret: str) -> Non
     assert Api(Authorization=f"{scheme} {secret}").get("/me").status_code == 200
 
 
-@pytest.mark.parametrize("around", ["{} ", " {}", "  {}  ", "{}\t"])
-def test_white_space_around_the_header_value_is_ignored(around: str, secret: str) -> None:
-    assert Api(Authorization=around.format(f"Bearer {secret}")).get("/me").status_code == 200
+@pytest.mark.parametrize("template", ["{} ", " {}", "  {}  ", "{}\t"])
+def test_white_space_around_the_header_value_is_ignored(template: str, secret: str) -> None:
+    assert Api(Authorization=template.format(f"Bearer {secret}")).get("/me").status_code == 200
 
 
 def basic(user: str, password: str) -> str:
@@ -225,7 +225,7 @@ def test_a_request_without_a_bearer_token_gets_a_challenge(
         "message": 'No API key was sent. Send it as "Authorization: Bearer one_…". See http://testserver/docs/api-keys/.',
     }
     assert response["WWW-Authenticate"] == CHALLENGE
-    assert nothing_counted(workspace)
+    assert is_quota_unused(workspace)
 
 
 @pytest.mark.parametrize("name", ["access_token", "token", "api_key", "key", "Authorization", "authorization"])
@@ -258,7 +258,7 @@ def test_a_key_in_a_form_is_not_read(secret: str) -> None:
 
 
 def test_an_invented_secret_for_a_real_key_id_never_reaches_argon2(api_key: ApiKey) -> None:
-    """Were it asked, Argon2 would say yes, and leave a proof: the stored hash is made to be the invented secret's."""
+    """The stored hash is the invented secret's, so Argon2 would accept it and add a proof."""
     invented = well_formed(api_key.key_id, "A" * 43)
     ApiKey.objects.filter(pk=api_key.pk).update(hash=hashing.hash_secret(invented))
 
@@ -287,7 +287,7 @@ def test_a_damaged_hash_rejects_the_key_like_a_wrong_secret(hash_: str, api: Api
 
     response = api.get("/me")
 
-    assert (response.status_code, response.content) == (401, REFUSED)
+    assert (response.status_code, response.content) == (401, REJECTED)
 
 
 def test_a_key_is_rejected_from_the_first_request_after_its_revocation(api: Api, api_key: ApiKey) -> None:
@@ -295,7 +295,7 @@ def test_a_key_is_rejected_from_the_first_request_after_its_revocation(api: Api,
 
     api_key.revoke(by=BY_TEST)
 
-    assert (api.get("/me").status_code, api.get("/me").content) == (401, REFUSED)
+    assert (api.get("/me").status_code, api.get("/me").content) == (401, REJECTED)
 
 
 def test_a_key_is_rejected_from_the_moment_of_its_expiry(api: Api, api_key: ApiKey) -> None:
@@ -304,4 +304,4 @@ def test_a_key_is_rejected_from_the_moment_of_its_expiry(api: Api, api_key: ApiK
 
     ApiKey.objects.filter(pk=api_key.pk).update(expires_at=timezone.now())
 
-    assert (api.get("/me").status_code, api.get("/me").content) == (401, REFUSED)
+    assert (api.get("/me").status_code, api.get("/me").content) == (401, REJECTED)

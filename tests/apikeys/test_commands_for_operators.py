@@ -1,4 +1,4 @@
-"""create_api_key, revoke_api_key, list_api_keys: sentences, JSON and exit codes."""
+"""The commands create_api_key, revoke_api_key and list_api_keys: text, JSON and errors."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from workspaces.models import Workspace
 
 pytestmark = pytest.mark.django_db
 
-SHAPE = {
+FIELDS = {
     "apiKeyId",
     "description",
     "maskedKey",
@@ -33,14 +33,14 @@ def run(*arguments: str) -> str:
     return output.getvalue()
 
 
-def from_stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def set_stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
 
 
 def test_create_api_key_prints_json(workspace: Workspace) -> None:
     created = json.loads(run("create_api_key", "acme", "--description", "CI", "--expires-at", "2999-01-31", "--json"))
 
-    assert set(created) == SHAPE | {"secret"}
+    assert set(created) == FIELDS | {"secret"}
     assert created["expiresAt"] == "2999-01-31T00:00:00Z"
     assert Api(created["secret"]).get("/me").json()["apiKeyId"] == created["apiKeyId"]
 
@@ -63,7 +63,7 @@ def test_list_api_keys_prints_json(workspace: Workspace, api_key: ApiKey, secret
         (other.pk, "revoked"),
         (api_key.pk, "active"),
     ]
-    assert all(set(key) == SHAPE for key in listed["apiKeys"])
+    assert all(set(key) == FIELDS for key in listed["apiKeys"])
     assert secret[17:40] not in text
 
 
@@ -71,17 +71,17 @@ def test_list_api_keys_prints_text(api_key: ApiKey) -> None:
     assert f"{api_key.pk}  {api_key.masked}  active" in run("list_api_keys", "acme")
 
 
-@pytest.mark.parametrize("form", ["{secret}", "{masked}", "{id}"])
+@pytest.mark.parametrize("template", ["{secret}", "{masked}", "{id}"])
 def test_revoke_api_key_reads_the_key_from_standard_input(
-    api_key: ApiKey, secret: str, form: str, monkeypatch: pytest.MonkeyPatch
+    api_key: ApiKey, secret: str, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = form.format(secret=secret, masked=api_key.masked, id=api_key.pk)
-    from_stdin(monkeypatch, f"{text}\n")
+    text = template.format(secret=secret, masked=api_key.masked, id=api_key.pk)
+    set_stdin(monkeypatch, f"{text}\n")
 
-    outputs = run("revoke_api_key", "-", "--reason", "Leaked")
+    output = run("revoke_api_key", "-", "--reason", "Leaked")
 
     api_key.refresh_from_db()
-    assert outputs == f"Revoked {api_key.masked} (CI, production) of Acme.\n"
+    assert output == f"Revoked {api_key.masked} (CI, production) of Acme.\n"
     assert api_key.revoke_reason == "Leaked"
 
 
@@ -93,7 +93,7 @@ def test_revoke_api_key_prints_json_that_says_whether_anything_changed(api_key: 
 
 
 def test_an_unknown_key_is_an_error(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from_stdin(monkeypatch, "one_000000000000_…\n")
+    set_stdin(monkeypatch, "one_000000000000_…\n")
     with pytest.raises(CommandError, match="No API key matches"):
         run("revoke_api_key", "-")
 

@@ -26,7 +26,7 @@ def by_admin(admin: User) -> Actor:
 
 
 def events_of(api_key: ApiKey) -> list[tuple[str, dict[str, Any]]]:
-    """Oldest first."""
+    """Return the action and details of each audit event of the key, oldest first."""
     return [(event.action, event.details) for event in api_key.audit_events.order_by("id")]
 
 
@@ -59,21 +59,21 @@ def test_only_an_argon2id_hash_and_eight_bytes_of_the_secret_are_stored(workspac
         cursor.execute("SELECT * FROM apikeys_apikey")
         stored = {column[0]: value for column, value in zip(cursor.description, cursor.fetchone(), strict=True)}
     assert bytes(stored["fingerprint"]) == digest.digest()[:8]
-    whole = repr({name: bytes(value) if name == "fingerprint" else value for name, value in stored.items()})
+    row = repr({name: bytes(value) if name == "fingerprint" else value for name, value in stored.items()})
     for part in (secret, secret[len("one_") + 12 + 1 :], secret[-6:], secret[20:36], digest.hexdigest()):
-        assert part not in whole
+        assert part not in row
 
 
 @pytest.mark.django_db
-def test_two_hashes_of_one_secret_share_nothing(workspace: Workspace) -> None:
-    hashes = {make_key(workspace)[0].hash.split("$")[-2] for _ in range(5)}
+def test_each_hash_has_its_own_salt(workspace: Workspace) -> None:
+    salts = {make_key(workspace)[0].hash.split("$")[-2] for _ in range(5)}
 
-    assert len(hashes) == 5
+    assert len(salts) == 5
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("description", "stored"),
     [
         ("CI", "CI"),
         ("x", "x"),
@@ -86,16 +86,18 @@ def test_two_hashes_of_one_secret_share_nothing(workspace: Workspace) -> None:
         ("<b>bold</b> & \"quoted\" 'too'", "<b>bold</b> & \"quoted\" 'too'"),
     ],
 )
-def test_a_description_is_stored_trimmed_and_otherwise_unchanged(workspace: Workspace, given: str, kept: str) -> None:
-    api_key, _ = make_key(workspace, given)
+def test_a_description_is_stored_trimmed_and_otherwise_unchanged(
+    workspace: Workspace, description: str, stored: str
+) -> None:
+    api_key, _ = make_key(workspace, description)
 
     api_key.refresh_from_db()
-    assert api_key.description == kept
+    assert api_key.description == stored
 
 
 BAD_DESCRIPTIONS = {
     "empty": "",
-    "nothing but space": " \t\n ",
+    "only white space": " \t\n ",
     "101 characters": "a" * 101,
     "101 emoji": "🚀" * 101,
     "NUL": "a\0b",
@@ -110,55 +112,55 @@ BAD_DESCRIPTIONS = {
     "right-to-left override": "a\u202eb",
     "isolate": "a\u2067b",
     "lone surrogate": "a\ud800b",
-    "nothing but zero width": "\u200b\u200d\ufeff",
-    "nothing but zero width and space": "\u200b \u00a0\u2060",
+    "only zero-width characters": "\u200b\u200d\ufeff",
+    "only zero-width characters and spaces": "\u200b \u00a0\u2060",
 }
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("description", BAD_DESCRIPTIONS.values(), ids=BAD_DESCRIPTIONS.keys())
-def test_a_description_that_does_not_fit_on_one_line_is_rejected(workspace: Workspace, description: str) -> None:
-    with pytest.raises(ValidationError) as refused:
+def test_an_invalid_description_creates_no_key(workspace: Workspace, description: str) -> None:
+    with pytest.raises(ValidationError) as excinfo:
         make_key(workspace, description)
 
-    assert list(refused.value.message_dict) == ["description"]
+    assert list(excinfo.value.message_dict) == ["description"]
     assert not workspace.api_keys.exists()
     assert not AuditEvent.objects.filter(action__startswith="api_key").exists()
 
 
-FAR = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("ago", [timedelta(), timedelta(seconds=1), timedelta(days=400)])
 def test_an_expiry_in_the_past_is_rejected(workspace: Workspace, ago: timedelta) -> None:
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as excinfo:
         make_key(workspace, expires_at=timezone.now() - ago)
 
-    assert refused.value.message_dict == {"expires_at": ["This must be in the future."]}
+    assert excinfo.value.message_dict == {"expires_at": ["This must be in the future."]}
     assert not workspace.api_keys.exists()
 
 
 @pytest.mark.django_db
 def test_an_expiry_can_be_as_late_as_the_end_of_the_year_9999(workspace: Workspace) -> None:
-    api_key, secret = make_key(workspace, expires_at=FAR)
+    api_key, secret = make_key(workspace, expires_at=LATEST)
 
     api_key.refresh_from_db()
-    assert api_key.expires_at == FAR
+    assert api_key.expires_at == LATEST
     assert ApiKey.objects.authenticate(secret) == api_key
 
 
 @pytest.mark.django_db
 def test_an_expiry_after_the_year_9999_in_utc_is_rejected(workspace: Workspace) -> None:
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as excinfo:
         make_key(workspace, expires_at=datetime.fromisoformat("9999-12-31T23:59:59-14:00"))
 
-    assert list(refused.value.message_dict) == ["expires_at"]
+    assert list(excinfo.value.message_dict) == ["expires_at"]
     assert list(workspace.api_keys.all()) == []
 
 
 @pytest.mark.django_db
-def test_an_expired_key_is_rejected_from_that_moment_on(workspace: Workspace) -> None:
+def test_a_key_is_rejected_from_its_expiry_on(workspace: Workspace) -> None:
     api_key, secret = make_key(workspace, expires_at=timezone.now() + timedelta(days=1))
     api = Api(secret)
     assert api.get("/me").status_code == 200
@@ -172,7 +174,7 @@ def test_an_expired_key_is_rejected_from_that_moment_on(workspace: Workspace) ->
 
 
 @pytest.mark.django_db
-def test_a_key_that_expired_and_was_revoked_is_revoked(workspace: Workspace) -> None:
+def test_a_key_that_expired_and_was_revoked_has_the_status_revoked(workspace: Workspace) -> None:
     api_key, _ = make_key(workspace, expires_at=timezone.now() + timedelta(days=1))
     ApiKey.objects.filter(pk=api_key.pk).update(expires_at=timezone.now())
     api_key.refresh_from_db()
@@ -220,8 +222,8 @@ class Failure(Exception):
     pass
 
 
-def refuse_events(cursor_execute: Any, sql: str, *arguments: Any) -> Any:
-    """A database that takes everything but audit events."""
+def fail_on_audit_events(cursor_execute: Any, sql: str, *arguments: Any) -> Any:
+    """Raise `Failure` instead of inserting an audit event."""
     if sql.startswith("INSERT") and "workspaces_auditevent" in sql:
         raise Failure
     return cursor_execute(sql, *arguments)
@@ -229,7 +231,7 @@ def refuse_events(cursor_execute: Any, sql: str, *arguments: Any) -> Any:
 
 @pytest.mark.django_db
 def test_a_change_whose_audit_event_fails_does_not_happen(workspace: Workspace, api_key: ApiKey, secret: str) -> None:
-    with connection.execute_wrapper(refuse_events):
+    with connection.execute_wrapper(fail_on_audit_events):
         with pytest.raises(Failure):
             make_key(workspace, "Never")
         with pytest.raises(Failure):
@@ -237,21 +239,21 @@ def test_a_change_whose_audit_event_fails_does_not_happen(workspace: Workspace, 
         with pytest.raises(Failure):
             api_key.revoke(by=BY_TEST)
 
-    kept = ApiKey.objects.get()
-    assert (kept.pk, kept.description, kept.status) == (api_key.pk, "CI, production", "active")
+    stored = ApiKey.objects.get()
+    assert (stored.pk, stored.description, stored.status) == (api_key.pk, "CI, production", "active")
     assert ApiKey.objects.authenticate(secret) == api_key
 
 
 @pytest.mark.django_db
 def test_a_change_that_is_rolled_back_has_no_audit_event(workspace: Workspace, api_key: ApiKey) -> None:
-    def undone() -> None:
+    def change_and_fail() -> None:
         make_key(workspace, "Never")
         api_key.rename("Never", by=BY_TEST)
         api_key.revoke(by=BY_TEST)
         raise Failure
 
     with pytest.raises(Failure), transaction.atomic():
-        undone()
+        change_and_fail()
 
     assert ApiKey.objects.get().status == "active"
     assert events_of(api_key) == [("api_key.created", {"description": "CI, production"})]
@@ -321,10 +323,10 @@ def test_revoking_again_changes_nothing(api_key: ApiKey, by_admin: Actor) -> Non
 @pytest.mark.django_db
 @pytest.mark.parametrize("reason", ["a" * 201, "a\0b", "a\nb"])
 def test_an_invalid_reason_is_rejected_and_revokes_nothing(api_key: ApiKey, secret: str, reason: str) -> None:
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as excinfo:
         api_key.revoke(by=BY_TEST, reason=reason)
 
-    assert list(refused.value.message_dict) == ["reason"]
+    assert list(excinfo.value.message_dict) == ["reason"]
     assert ApiKey.objects.authenticate(secret) == api_key
 
 
@@ -343,7 +345,7 @@ def test_one_of_ten_threads_revokes_the_key(committed_key: tuple[ApiKey, str]) -
     assert [action for action, _ in events_of(api_key)] == ["api_key.created", "api_key.revoked"]
 
 
-# ---- whose it is ----
+# ---- ownership ----
 
 
 @pytest.mark.django_db
@@ -386,7 +388,7 @@ def test_a_key_in_any_state_is_found_by_id_key_id_masked_form_or_secret(workspac
 
 
 def with_another_secret(secret: str) -> str:
-    """The same key id, another secret, and a checksum that is right for it."""
+    """Return a key with the same key id, another secret and a correct checksum."""
     body = secret[:17] + secret[17:-6].swapcase()
     return body + keys.checksum(body)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from apikeys import keys
 from tests.processes import ROOT
 
-# The checksums were made by a bit-by-bit CRC-32 (polynomial 0xEDB88320) apart from this code.
+# The checksums come from an independent, bit-by-bit CRC-32 (polynomial 0xEDB88320).
 VECTORS = [
     ("one_8kJ2mQ4xZt7c_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg", "1w5fNb"),
     ("one_8kJ2mQ4xZt7c_123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefgh", "3XvdUf"),
@@ -29,14 +29,14 @@ def test_the_checksum_is_crc_32_in_six_zero_padded_base62_digits(body: str, chec
     assert keys.parse(body + checksum) == "8kJ2mQ4xZt7c"
 
 
-def test_a_generated_key_has_the_documented_shape() -> None:
+def test_a_generated_key_has_the_documented_format() -> None:
     key_id, secret = keys.generate()
 
     assert re.fullmatch(r"one_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}", secret)
     assert secret.startswith(f"one_{key_id}_")
 
 
-def test_a_double_click_selects_all_of_a_key() -> None:
+def test_a_double_click_selects_the_whole_key() -> None:
     assert re.findall(r"\w+", f'export ONE_API_KEY="{GOOD}";', re.ASCII) == ["export", "ONE_API_KEY", GOOD]
 
 
@@ -52,7 +52,7 @@ def test_a_generated_key_parses_to_its_own_id(key: keys.GeneratedKey) -> None:
     assert keys.parse(key.secret) == key.key_id
 
 
-def test_ten_thousand_keys_have_as_many_ids_and_secrets() -> None:
+def test_ten_thousand_keys_have_ten_thousand_ids_and_secrets() -> None:
     generated = [keys.generate() for _ in range(10_000)]
 
     assert len({key.key_id for key in generated}) == 10_000
@@ -75,7 +75,7 @@ def test_any_changed_character_is_rejected(key: keys.GeneratedKey, data: st.Data
 
 
 @given(generated, st.integers(0, 64))
-def test_two_swapped_neighbours_are_rejected(key: keys.GeneratedKey, position: int) -> None:
+def test_two_swapped_adjacent_characters_are_rejected(key: keys.GeneratedKey, position: int) -> None:
     first, second = key.secret[position], key.secret[position + 1]
 
     swapped = key.secret[:position] + second + first + key.secret[position + 2 :]

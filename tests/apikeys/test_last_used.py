@@ -1,4 +1,4 @@
-"""When and from which client IP a key was last used: to the minute, and without failing a request."""
+"""The time and client IP of a key's last use: saved at most once a minute, without ever failing a request."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def at(seconds: float) -> Iterator[None]:
         yield
 
 
-def test_a_key_that_was_never_used_says_so(api_key: ApiKey) -> None:
+def test_an_unused_key_has_no_last_use(api_key: ApiKey) -> None:
     assert last_use(api_key) == (None, None)
 
 
-def test_the_first_use_is_recorded_with_its_client_ip(api: Api, api_key: ApiKey) -> None:
+def test_the_first_use_is_saved_with_its_client_ip(api: Api, api_key: ApiKey) -> None:
     with at(0):
         api.get("/me", REMOTE_ADDR="203.0.113.7")
 
     assert last_use(api_key) == (NOON, "203.0.113.7")
 
 
-def test_it_is_written_once_a_minute_at_most(api: Api, api_key: ApiKey) -> None:
+def test_the_last_use_is_saved_at_most_once_a_minute(api: Api, api_key: ApiKey) -> None:
     with at(0):
         api.get("/me", REMOTE_ADDR="203.0.113.7")
     with at(59):
@@ -57,7 +57,7 @@ def test_it_is_written_once_a_minute_at_most(api: Api, api_key: ApiKey) -> None:
     assert last_use(api_key) == (NOON + timedelta(seconds=60), "203.0.113.9")
 
 
-def test_within_the_minute_a_request_writes_nothing_but_its_quota(api: Api) -> None:
+def test_a_second_request_within_a_minute_updates_only_the_quota(api: Api) -> None:
     with at(0):
         api.get("/me")
     with at(30), CaptureQueriesContext(connection) as captured:
@@ -66,14 +66,14 @@ def test_within_the_minute_a_request_writes_nothing_but_its_quota(api: Api) -> N
     assert not [query["sql"] for query in captured if query["sql"].startswith("UPDATE")]
 
 
-def test_only_one_of_two_requests_at_once_writes(api_key: ApiKey) -> None:
-    """Both have read the key before either wrote."""
-    seen_by_first, seen_by_second = ApiKey.objects.get(pk=api_key.pk), ApiKey.objects.get(pk=api_key.pk)
+def test_only_one_of_two_concurrent_requests_saves_its_use(api_key: ApiKey) -> None:
+    """Both requests read the key before either of them writes it."""
+    first, second = ApiKey.objects.get(pk=api_key.pk), ApiKey.objects.get(pk=api_key.pk)
 
     with at(0):
-        seen_by_first.record_use("203.0.113.7")
+        first.record_use("203.0.113.7")
     with at(1):
-        seen_by_second.record_use("203.0.113.8")
+        second.record_use("203.0.113.8")
 
     assert last_use(api_key) == (NOON, "203.0.113.7")
 
@@ -129,37 +129,37 @@ def test_a_rejected_key_has_no_last_use(api_key: ApiKey, secret: str) -> None:
     assert last_use(api_key) == (None, None)
 
 
-@pytest.mark.parametrize("address", ["", "unix:", "not an address"])
-def test_a_use_without_a_client_ip_is_recorded(address: str, api: Api, api_key: ApiKey) -> None:
-    assert api.get("/me", REMOTE_ADDR=address).status_code == 200
+@pytest.mark.parametrize("remote_addr", ["", "unix:", "not an address"])
+def test_a_use_without_a_client_ip_is_saved(remote_addr: str, api: Api, api_key: ApiKey) -> None:
+    assert api.get("/me", REMOTE_ADDR=remote_addr).status_code == 200
 
     used_at, used_from = last_use(api_key)
     assert used_at is not None
     assert used_from is None
 
 
-def refuse_writes_of_last_use() -> None:
-    """What a full disk or a read-only replica does, for this one column; gone with the test's transaction."""
+def reject_updates_of_last_use() -> None:
+    """Make the database reject updates of `last_used_at` until the test's transaction is rolled back."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
-                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql "
+                "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql "
                 "AS $$ BEGIN RAISE EXCEPTION 'disk full'; END $$"
             )
             cursor.execute(
-                "CREATE TRIGGER refuse BEFORE UPDATE OF last_used_at ON apikeys_apikey EXECUTE FUNCTION refuse()"
+                "CREATE TRIGGER reject BEFORE UPDATE OF last_used_at ON apikeys_apikey EXECUTE FUNCTION reject()"
             )
         else:
             cursor.execute(
-                "CREATE TRIGGER refuse BEFORE UPDATE OF last_used_at ON apikeys_apikey "
+                "CREATE TRIGGER reject BEFORE UPDATE OF last_used_at ON apikeys_apikey "
                 "BEGIN SELECT RAISE(ABORT, 'disk full'); END"
             )
 
 
-def test_a_use_that_can_not_be_recorded_does_not_fail_the_request(
+def test_a_use_that_can_not_be_saved_does_not_fail_the_request(
     api: Api, api_key: ApiKey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refuse_writes_of_last_use()
+    reject_updates_of_last_use()
 
     created = api.post("/workspaces/current/tasks", {"title": "Ship it"})
 
@@ -181,9 +181,9 @@ def test_a_web_server_clock_that_steps_back_causes_no_error(api: Api, api_key: A
 def test_no_request_waits_for_a_locked_key_row(workspace: Workspace) -> None:
     api_key, secret = make_key(workspace)
     if connection.vendor != "postgresql":
-        pytest.skip("SQLite locks no rows: it has one writer at a time.")
+        pytest.skip("SQLite has no row locks: it has one writer at a time.")
 
-    def ask() -> int:
+    def get_me() -> int:
         try:
             status: int = Api(secret).get("/me").status_code
         finally:
@@ -192,6 +192,6 @@ def test_no_request_waits_for_a_locked_key_row(workspace: Workspace) -> None:
 
     with ThreadPoolExecutor(1) as threads, transaction.atomic():
         ApiKey.objects.select_for_update().get(pk=api_key.pk)
-        assert threads.submit(ask).result(20) == 200
+        assert threads.submit(get_me).result(20) == 200
 
     assert last_use(api_key) == (None, None)

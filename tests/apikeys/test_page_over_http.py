@@ -48,7 +48,9 @@ def test_the_short_url_redirects_to_the_workspace_list_if_none_was_chosen(
     assert owner_client.get("/settings/developer/api-keys/")["Location"] == f"/w/{beta.pk}/settings/developer/api-keys/"
 
 
-def test_a_workspace_of_others_can_not_be_chosen(owner_client: Client, elsewhere: Workspace, keys_url: str) -> None:
+def test_a_workspace_can_not_be_chosen_without_being_a_member(
+    owner_client: Client, elsewhere: Workspace, keys_url: str
+) -> None:
     assert owner_client.post("/workspaces/choose/", {"workspace": elsewhere.pk}).status_code == 404
 
 
@@ -60,9 +62,9 @@ def test_a_member_gets_403_for_every_form(member: User, api_key: ApiKey, keys_ur
     client = Client()
     client.force_login(member)
 
-    answers = [client.post(f"{keys_url}add/", NEW), client.post(f"{keys_url}{api_key.pk}/revoke/")]
+    responses = [client.post(f"{keys_url}add/", NEW), client.post(f"{keys_url}{api_key.pk}/revoke/")]
 
-    assert [answer.status_code for answer in answers] == [403, 403]
+    assert [response.status_code for response in responses] == [403, 403]
     assert [key.status for key in ApiKey.objects.all()] == ["active"]
 
 
@@ -75,16 +77,16 @@ def test_a_key_is_created_with_the_chosen_expiry(
 ) -> None:
     day = (timezone.now() + timedelta(days=10)).date()
 
-    answer = owner_client.post(f"{keys_url}add/", NEW | expiry | {"expires_on": day.isoformat()})
+    response = owner_client.post(f"{keys_url}add/", NEW | expiry | {"expires_on": day.isoformat()})
 
     expires_at = workspace.api_keys.get().expires_at
-    assert answer.status_code == 200
-    assert "Save your API key" in answer.content.decode()
+    assert response.status_code == 200
+    assert "Save your API key" in response.content.decode()
     assert (expires_at and expires_at.date()) == (days and (timezone.now() + timedelta(days=days)).date())
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "sentence"),
+    ("changes", "error"),
     [
         ({"expiry": "date", "expires_on": ""}, "Choose the last day"),
         ({"expiry": "date", "expires_on": "2020-01-01"}, "Choose a day after today."),
@@ -95,11 +97,11 @@ def test_a_key_is_created_with_the_chosen_expiry(
     ],
 )
 def test_an_invalid_form_shows_its_error_and_creates_nothing(
-    owner_client: Client, workspace: Workspace, keys_url: str, spoilt: dict[str, str], sentence: str
+    owner_client: Client, workspace: Workspace, keys_url: str, changes: dict[str, str], error: str
 ) -> None:
-    answer = owner_client.post(f"{keys_url}add/", NEW | spoilt)
+    response = owner_client.post(f"{keys_url}add/", NEW | changes)
 
-    assert sentence in answer.content.decode()
+    assert error in response.content.decode()
     assert not workspace.api_keys.exists()
 
 
@@ -111,35 +113,35 @@ def test_a_custom_date_is_ignored_unless_it_is_chosen(
     assert workspace.api_keys.get().expires_at is None
 
 
-def test_the_same_form_again_redirects_to_the_key_it_created(
+def test_submitting_a_form_twice_redirects_to_the_key_it_created(
     owner_client: Client, workspace: Workspace, keys_url: str
 ) -> None:
     owner_client.post(f"{keys_url}add/", NEW)
 
-    repeated = owner_client.post(f"{keys_url}add/", NEW)
+    response = owner_client.post(f"{keys_url}add/", NEW)
 
-    assert repeated["Location"] == f"{keys_url}{workspace.api_keys.get().pk}/?duplicate=1"
+    assert response["Location"] == f"{keys_url}{workspace.api_keys.get().pk}/?duplicate=1"
 
 
-def test_a_full_workspace_says_so_in_the_form(
+def test_the_form_shows_an_error_at_the_key_limit(
     owner_client: Client, api_key: ApiKey, keys_url: str, settings: Any
 ) -> None:
     settings.APIKEYS_MAX_ACTIVE = 1
 
-    answer = owner_client.post(f"{keys_url}add/", NEW)
+    response = owner_client.post(f"{keys_url}add/", NEW)
 
-    assert "revoke one first" in answer.content.decode()
+    assert "revoke one first" in response.content.decode()
     assert ApiKey.objects.count() == 1
 
 
 def test_the_quota_is_served_as_a_fragment(owner_client: Client, keys_url: str) -> None:
-    piece = owner_client.get(f"{keys_url}quota/").content.decode()
+    fragment = owner_client.get(f"{keys_url}quota/").content.decode()
 
-    assert "<strong>200 of 200</strong> requests left · last 15 minutes" in piece
-    assert "<html" not in piece
+    assert "<strong>200 of 200</strong> requests left · last 15 minutes" in fragment
+    assert "<html" not in fragment
 
 
-def test_a_pasted_secret_redirects_to_its_key_and_an_unknown_one_to_no_key(
+def test_a_search_redirects_to_the_list_and_never_with_a_secret_in_the_url(
     owner_client: Client, api_key: ApiKey, secret: str, keys_url: str
 ) -> None:
     assert owner_client.post(f"{keys_url}find/", {"text": secret})["Location"] == f"{keys_url}?secret={api_key.pk}"
@@ -153,7 +155,9 @@ def test_a_key_is_renamed_and_its_history_shows_it(owner_client: Client, api_key
     assert "Renamed from “CI, production” to “CI, staging”" in owner_client.get(key_url).content.decode()
 
 
-def test_an_invalid_name_is_shown_on_the_keys_page(owner_client: Client, api_key: ApiKey, key_url: str) -> None:
+def test_an_invalid_description_shows_an_error_on_the_keys_page(
+    owner_client: Client, api_key: ApiKey, key_url: str
+) -> None:
     assert "Enter a description" in owner_client.post(f"{key_url}rename/", {"description": ""}).content.decode()
 
 
@@ -168,13 +172,13 @@ def test_a_key_is_revoked_with_a_reason_once(owner_client: Client, api_key: ApiK
     assert AuditEvent.objects.filter(subject=api_key.pk, action="api_key.revoked").count() == 1
 
 
-def test_an_invalid_reason_is_shown_and_revokes_nothing(
+def test_an_invalid_reason_shows_an_error_and_revokes_nothing(
     owner_client: Client, api_key: ApiKey, secret: str, key_url: str
 ) -> None:
-    answer = owner_client.post(f"{key_url}revoke/", {"reason": f"It is {secret}"})
+    response = owner_client.post(f"{key_url}revoke/", {"reason": f"It is {secret}"})
 
-    assert "put a key in the reason; it isn" in answer.content.decode()
-    assert secret not in answer.content.decode()
+    assert "put a key in the reason; it isn" in response.content.decode()
+    assert secret not in response.content.decode()
     assert ApiKey.objects.get().status == "active"
 
 
@@ -183,19 +187,19 @@ def test_an_unknown_key_is_404(owner_client: Client, keys_url: str, key_id: str)
     assert owner_client.get(f"{keys_url}{key_id}/").status_code == 404
 
 
-def test_an_event_without_its_own_sentence_shows_its_action(api_key: ApiKey) -> None:
+def test_the_sentence_of_an_event_without_details_is_its_action(api_key: ApiKey) -> None:
     api_key.record(Action.API_KEY_REVOKED, BY_TEST)
 
     assert AuditEvent.objects.get(action="api_key.revoked").sentence == "api_key.revoked"
 
 
 def test_a_description_can_not_contain_a_key(owner_client: Client, secret: str, keys_url: str, key_url: str) -> None:
-    """The sweep after each test finds a page that shows it again."""
-    for answer in (
+    """The sweep after each test fails if a page shows the key again."""
+    for response in (
         owner_client.post(f"{keys_url}add/", NEW | {"description": secret}),
         owner_client.post(f"{key_url}rename/", {"description": secret}),
     ):
-        assert "put a key in the description; it isn" in answer.content.decode()
+        assert "put a key in the description; it isn" in response.content.decode()
     assert ApiKey.objects.get().description == "CI, production"
 
 
@@ -205,6 +209,6 @@ def test_a_key_in_the_url_of_the_list_is_not_shown(owner_client: Client, secret:
 
 @pytest.mark.usefixtures("_frozen_clock")
 def test_renaming_is_rate_limited(owner_client: Client, key_url: str) -> None:
-    answers = [owner_client.post(f"{key_url}rename/", {"description": f"Key {number}"}) for number in range(121)]
+    responses = [owner_client.post(f"{key_url}rename/", {"description": f"Key {number}"}) for number in range(121)]
 
-    assert [answer.status_code for answer in answers[-2:]] == [302, 429]
+    assert [response.status_code for response in responses[-2:]] == [302, 429]

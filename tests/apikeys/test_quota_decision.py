@@ -1,4 +1,4 @@
-"""The quota decision as pure functions, compared with brute force: every window at every moment."""
+"""The quota decision as pure functions, compared with a brute-force count of every window."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workspaces.quota import SECOND, Limit, Status, Window, delay, window_at
 limits_drawn = st.lists(
     st.builds(Limit, st.just("some"), requests=st.integers(1, 6), seconds=st.integers(1, 12)), min_size=1, max_size=3
 )
-# A quarter of a second's grid meets the edges of windows; arbitrary microseconds fall between them.
+# Multiples of a quarter second fall on the edges of windows, arbitrary microseconds between them.
 moments = st.one_of(
     st.integers(0, 160).map(lambda quarters: quarters * SECOND // 4),
     st.integers(0, 40 * SECOND),
@@ -22,7 +22,7 @@ arrivals_drawn = st.lists(moments, min_size=1, max_size=60).map(sorted)
 
 
 def admissions_of(arrivals: list[int], limits: list[Limit]) -> list[int]:
-    """The admissions, newest first, of one caller who asks at each of `arrivals`."""
+    """Return the admissions, newest first, of a client that sends a request at each of `arrivals`."""
     admissions: list[int] = []
     for now in arrivals:
         if delay(admissions, now, limits) <= 0:
@@ -36,37 +36,37 @@ def test_a_request_is_admitted_exactly_when_every_window_has_room(arrivals: list
     kept: list[int] = []
     admitted: list[int] = []
     for now in arrivals:
-        room = all(
+        has_room = all(
             sum(now - limit.seconds * SECOND < time <= now for time in admitted) < limit.requests for limit in limits
         )
-        assert (delay(kept, now, limits) <= 0) == room
-        if room:
+        assert (delay(kept, now, limits) <= 0) == has_room
+        if has_room:
             admitted.append(now)
             kept = [now, *kept][: max(limit.requests for limit in limits)]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), moments), min_size=1, max_size=120), limits_drawn)
-def test_no_span_admits_more_than_its_limit_with_other_callers(
-    calls: list[tuple[str, int]], limits: list[Limit]
+def test_no_span_exceeds_a_limit_and_other_subjects_have_no_effect(
+    requests: list[tuple[str, int]], limits: list[Limit]
 ) -> None:
     admissions: dict[str, list[int]] = defaultdict(list)
-    for caller, now in sorted(calls, key=lambda call: call[1]):
-        if delay(admissions[caller], now, limits) <= 0:
-            admissions[caller].insert(0, now)
+    for subject, now in sorted(requests, key=lambda request: request[1]):
+        if delay(admissions[subject], now, limits) <= 0:
+            admissions[subject].insert(0, now)
 
     for limit in limits:
         for times in admissions.values():
-            # A span with too many in it has one that starts at an admission and holds as many.
+            # If a span has too many admissions, so has the span that starts at the first of them.
             for start in times:
                 assert sum(start <= time < start + limit.seconds * SECOND for time in times) <= limit.requests
 
-    for caller, times in admissions.items():
-        alone = admissions_of(sorted(now for other, now in calls if other == caller), limits)
+    for subject, times in admissions.items():
+        alone = admissions_of(sorted(now for other, now in requests if other == subject), limits)
         assert times[: len(alone)] == alone
 
 
 @given(arrivals_drawn, limits_drawn, moments)
-def test_a_client_that_waits_the_delay_alone_is_admitted_and_not_a_microsecond_sooner(
+def test_a_single_client_is_admitted_after_the_delay_and_not_a_microsecond_earlier(
     arrivals: list[int], limits: list[Limit], pause: int
 ) -> None:
     admissions = admissions_of(arrivals, limits)
@@ -80,9 +80,9 @@ def test_a_client_that_waits_the_delay_alone_is_admitted_and_not_a_microsecond_s
         assert delay(admissions, now + rounded_up, limits) <= 0
 
 
-@given(arrivals_drawn, limits_drawn, moments)
-def test_rejected_requests_are_not_counted(arrivals: list[int], limits: list[Limit], moment: int) -> None:
-    """A caller who is refused and one who never asked stand alike, however often the first one asked."""
+@given(arrivals_drawn, limits_drawn)
+def test_rejected_requests_are_not_counted(arrivals: list[int], limits: list[Limit]) -> None:
+    """The admissions are the same with and without the rejected requests."""
     admitted: list[int] = []
     for now in arrivals:
         if delay(admitted[::-1], now, limits) <= 0:
@@ -92,7 +92,7 @@ def test_rejected_requests_are_not_counted(arrivals: list[int], limits: list[Lim
 
 
 @given(arrivals_drawn, limits_drawn, moments)
-def test_the_remaining_number_is_what_the_limit_alone_would_still_admit(
+def test_remaining_is_the_number_of_requests_that_the_limit_alone_still_admits(
     arrivals: list[int], limits: list[Limit], pause: int
 ) -> None:
     admissions = admissions_of(arrivals, limits)
@@ -118,10 +118,10 @@ def test_reset_is_the_first_whole_second_at_which_more_remains(
             assert current.reset == 0
             continue
         later = window_at(admissions, now + current.reset * SECOND, limit)
-        sooner = window_at(admissions, now + (current.reset - 1) * SECOND, limit)
+        earlier = window_at(admissions, now + (current.reset - 1) * SECOND, limit)
         assert 1 <= current.reset <= limit.seconds
         assert later.remaining > current.remaining
-        assert sooner.remaining == current.remaining
+        assert earlier.remaining == current.remaining
 
 
 @given(arrivals_drawn, limits_drawn, st.integers(1, 6), moments)
@@ -147,7 +147,7 @@ def test_an_unused_quota_is_full_and_has_no_delay() -> None:
     assert window_at([], 0, limit) == Window(limit, remaining=200, reset=0)
 
 
-def test_an_admission_leaves_its_window_to_the_microsecond() -> None:
+def test_an_admission_leaves_its_window_at_the_exact_microsecond() -> None:
     limit = Limit("burst", 1, 60)
 
     assert delay([0], 60 * SECOND - 1, [limit]) == 1
@@ -156,7 +156,7 @@ def test_an_admission_leaves_its_window_to_the_microsecond() -> None:
     assert window_at([0], 60 * SECOND, limit) == Window(limit, remaining=1, reset=0)
 
 
-def test_the_status_is_rendered_as_the_headers_of_the_draft() -> None:
+def test_the_status_is_rendered_as_headers_and_as_json() -> None:
     windows = (Window(Limit("standard", 200, 900), 187, 812), Window(Limit("burst", 40, 60), 39, 60))
     status = Status("standard", windows)
 

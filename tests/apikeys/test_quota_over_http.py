@@ -14,12 +14,12 @@ def test_the_forty_first_request_in_a_minute_is_rejected_with_the_exact_body(api
     began = time.monotonic()
     assert [api.get("/me").status_code for _ in range(40)] == [200] * 40
 
-    refused = api.get("/me")
+    rejected = api.get("/me")
 
-    seconds = int(refused["Retry-After"])
+    seconds = int(rejected["Retry-After"])
     assert seconds in remaining(60, began)
-    assert refused.status_code == 429
-    assert refused.json() == {
+    assert rejected.status_code == 429
+    assert rejected.json() == {
         "code": 429,
         "message": f"standard rate limit exceeded, retry in {seconds} seconds",
     }

@@ -1,4 +1,4 @@
-"""The SQL statement decides like the pure functions, on the real database and with threads."""
+"""The SQL statement makes the same decisions as the pure functions, on a real database and with threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tier(requests: int, seconds: int, burst_requests: int, burst_seconds: int) -
     )
 
 
-# Windows and waits are multiples of ten minutes, so that the moments an example takes to run change nothing.
+# Windows and waits are multiples of ten minutes, so that the time an example takes to run makes no difference.
 TEN_MINUTES = 600
 tiers_drawn = st.builds(
     tier,
@@ -39,7 +39,7 @@ tiers_drawn = st.builds(
     st.integers(1, 6),
     st.integers(1, 3).map(lambda times: times * TEN_MINUTES),
 )
-calls_drawn = st.lists(
+requests_drawn = st.lists(
     st.tuples(st.sampled_from("abc"), st.sampled_from([0, 0, TEN_MINUTES, 2 * TEN_MINUTES])), max_size=40
 )
 waits_drawn = st.lists(st.integers(0, 4).map(lambda times: times * TEN_MINUTES), min_size=1, max_size=25)
@@ -62,7 +62,7 @@ def new_subject() -> str:
 @pytest.mark.django_db
 @settings(max_examples=60, deadline=None)
 @given(tiers_drawn, waits_drawn)
-def test_the_statement_decides_like_the_pure_functions(drawn: Tier, waits: list[int]) -> None:
+def test_the_statement_makes_the_same_decisions_as_the_pure_functions(drawn: Tier, waits: list[int]) -> None:
     subject, limits = new_subject(), quota.limits_of(drawn)
     kept: list[int] = []
     now, began = 0, time.monotonic()
@@ -89,20 +89,20 @@ def test_the_statement_decides_like_the_pure_functions(drawn: Tier, waits: list[
 
 @pytest.mark.django_db
 @settings(max_examples=30, deadline=None)
-@given(tiers_drawn, calls_drawn)
-def test_callers_do_not_use_each_others_quota(drawn: Tier, calls: list[tuple[str, int]]) -> None:
-    subjects = {caller: new_subject() for caller in "abc"}
-    admitted: dict[str, list[int]] = {caller: [] for caller in "abc"}
+@given(tiers_drawn, requests_drawn)
+def test_each_subject_has_its_own_quota(drawn: Tier, requests: list[tuple[str, int]]) -> None:
+    subjects = {name: new_subject() for name in "abc"}
+    admitted: dict[str, list[int]] = {name: [] for name in "abc"}
     now = 0
-    for caller, wait in calls:
+    for name, wait in requests:
         now += wait
         for subject in subjects.values():
             advance_quota_clock(subject, wait)
-        if quota.admit(subjects[caller], drawn).admitted:
-            admitted[caller].append(now)
+        if quota.admit(subjects[name], drawn).admitted:
+            admitted[name].append(now)
         else:
             assert any(
-                sum(now - limit.seconds < time for time in admitted[caller]) >= limit.requests
+                sum(now - limit.seconds < time for time in admitted[name]) >= limit.requests
                 for limit in quota.limits_of(drawn)
             )
     for limit in quota.limits_of(drawn):
@@ -141,21 +141,21 @@ def test_the_delay_of_a_full_burst_is_exact_to_the_second() -> None:
 
 
 @pytest.mark.django_db
-def test_two_hundred_are_admitted_in_fifteen_minutes_and_then_none_until_the_first_leaves() -> None:
+def test_after_two_hundred_requests_in_fifteen_minutes_none_is_admitted_until_the_oldest_leave() -> None:
     subject, began = new_subject(), time.monotonic()
     for _ in range(5):
         assert all(quota.admit(subject, STANDARD).admitted for _ in range(40))
         advance_quota_clock(subject, 100)
-    refused = quota.admit(subject, STANDARD)
-    assert refused.retry_after in remaining(400, began)
+    rejected = quota.admit(subject, STANDARD)
+    assert rejected.retry_after in remaining(400, began)
 
     advance_quota_clock(subject, 400)
 
-    assert (refused.admitted, [window.remaining for window in refused.status.windows]) == (False, [0, 40])
+    assert (rejected.admitted, [window.remaining for window in rejected.status.windows]) == (False, [0, 40])
     assert sum(quota.admit(subject, STANDARD).admitted for _ in range(50)) == 40
 
 
-# ---- what is kept ----
+# ---- stored admissions ----
 
 
 @pytest.mark.django_db
@@ -172,7 +172,7 @@ def test_admissions_are_stored_newest_first_up_to_the_largest_limit() -> None:
 
 
 @pytest.mark.django_db
-def test_the_list_keeps_its_order_when_the_clock_steps_back() -> None:
+def test_stored_admissions_keep_their_order_when_the_clock_steps_back() -> None:
     subject, small = new_subject(), tier(5, 30, 5, 10)
     quota.admit(subject, small)
     advance_quota_clock(subject, -5)
@@ -188,11 +188,11 @@ def test_a_lowered_limit_applies_from_the_next_request_on() -> None:
     subject, began = new_subject(), time.monotonic()
     assert all(quota.admit(subject, STANDARD).admitted for _ in range(10))
 
-    refused = quota.admit(subject, tier(8, 900, 8, 60))
+    rejected = quota.admit(subject, tier(8, 900, 8, 60))
 
-    assert not refused.admitted
-    assert refused.retry_after in remaining(900, began)
-    assert [window.remaining for window in refused.status.windows] == [0, 0]
+    assert not rejected.admitted
+    assert rejected.retry_after in remaining(900, began)
+    assert [window.remaining for window in rejected.status.windows] == [0, 0]
 
 
 @pytest.mark.django_db
@@ -207,7 +207,7 @@ def test_a_raised_limit_applies_from_the_next_request_on() -> None:
 
 
 @pytest.mark.django_db
-def test_the_list_shrinks_with_its_tier() -> None:
+def test_stored_admissions_shrink_to_a_lowered_limit() -> None:
     subject = new_subject()
     for _ in range(40):
         quota.admit(subject, STANDARD)
@@ -236,7 +236,7 @@ def test_a_workspaces_new_tier_applies_to_its_key_at_once(api: Api, workspace: W
 
 
 @pytest.mark.django_db
-def test_status_counts_nothing() -> None:
+def test_status_does_not_count_a_request() -> None:
     subject = new_subject()
     assert [window.remaining for window in quota.status(subject, STANDARD).windows] == [200, 40]
     quota.admit(subject, STANDARD)
@@ -251,7 +251,7 @@ def test_status_counts_nothing() -> None:
 
 
 @pytest.mark.django_db
-def test_clear_resets_the_quota_of_one_subject_alone() -> None:
+def test_clear_resets_the_quota_of_one_subject_only() -> None:
     subject, other = new_subject(), new_subject()
     for _ in range(40):
         quota.admit(subject, STANDARD)
@@ -263,19 +263,19 @@ def test_clear_resets_the_quota_of_one_subject_alone() -> None:
     assert not quota.admit(other, STANDARD).admitted
 
 
-# ---- at once ----
+# ---- concurrency ----
 
 
 @commits
 def test_twelve_threads_are_admitted_exactly_forty_times() -> None:
     subject = new_subject()
 
-    def ask_ten_times() -> int:
+    def admit_ten_times() -> int:
         return sum(quota.admit(subject, STANDARD).admitted for _ in range(10))
 
-    assert sum(map(counted, in_threads(*[ask_ten_times] * 12))) == 40
+    assert sum(map(as_int, in_threads(*[admit_ten_times] * 12))) == 40
 
 
-def counted(result: int | Exception) -> int:
+def as_int(result: int | Exception) -> int:
     assert isinstance(result, int), result
     return result

@@ -1,4 +1,4 @@
-"""Argon2 runs once for a key in each process, never for a warm key, and few times at once."""
+"""Argon2 runs once per key and process, never for a warm key, and at most once per processor at a time."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ PROCESSORS = os.cpu_count() or 1
 
 
 class Argon2Runs:
-    """What the argon2 library was asked to compute: how often, and how many at a time."""
+    """Counts the runs of Argon2 and how many of them are concurrent."""
 
     def __init__(self) -> None:
-        self.count = self.most_at_once = self._now = 0
-        self.awaited = 0  # so many are to run at once: until then, each run waits for others
-        self.seconds = 0.0  # how much longer each run takes than it has to
+        self.count = self.max_concurrent = self._running = 0
+        self.required_concurrency = 0  # each run waits until this many run at the same time
+        self.extra_seconds = 0.0  # added to each run
         self._changed = threading.Condition()
 
     def watch(self, run: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*arguments: Any) -> Any:
             with self._changed:
                 self.count += 1
-                self._now += 1
-                self.most_at_once = max(self.most_at_once, self._now)
+                self._running += 1
+                self.max_concurrent = max(self.max_concurrent, self._running)
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self.most_at_once >= self.awaited, TIMEOUT)
+                self._changed.wait_for(lambda: self.max_concurrent >= self.required_concurrency, TIMEOUT)
             try:
-                time.sleep(self.seconds)
+                time.sleep(self.extra_seconds)
                 return run(*arguments)
             finally:
                 with self._changed:
-                    self._now -= 1
+                    self._running -= 1
 
         return watched
 
@@ -94,7 +94,7 @@ def test_a_matching_fingerprint_alone_is_not_enough(api_key: ApiKey, secret: str
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("stored", ["", "!", "not a hash", "$argon2id$v=19$m=64,t=1,p=1$c2FsdA"])
-def test_an_invalid_stored_hash_authenticates_nobody(api: Api, api_key: ApiKey, stored: str) -> None:
+def test_a_key_with_an_invalid_stored_hash_is_rejected(api: Api, api_key: ApiKey, stored: str) -> None:
     assert api.get("/me").status_code == 200
 
     ApiKey.objects.update(hash=stored)
@@ -118,7 +118,7 @@ def test_a_proof_is_valid_for_its_own_hash_only(api_key: ApiKey, secret: str, ar
 def test_many_first_uses_at_once_run_argon2_at_most_once_per_processor(argon2_runs: Argon2Runs) -> None:
     secret = keys.generate().secret
     stored = hashing.hash_secret(secret)
-    argon2_runs.count, argon2_runs.seconds = 0, 0.05
+    argon2_runs.count, argon2_runs.extra_seconds = 0, 0.05
 
     outcomes = in_threads(*[lambda: hashing.verify(secret, stored)] * 30)
 
@@ -127,16 +127,16 @@ def test_many_first_uses_at_once_run_argon2_at_most_once_per_processor(argon2_ru
 
 
 def test_argon2_runs_at_most_once_per_processor_at_a_time(argon2_runs: Argon2Runs) -> None:
-    generated = [keys.generate().secret for _ in range(10)]
-    hashes = {secret: hashing.hash_secret(secret) for secret in generated}
-    argon2_runs.count, argon2_runs.seconds, argon2_runs.awaited = 0, 0.02, PROCESSORS
+    secrets = [keys.generate().secret for _ in range(10)]
+    hashes = {secret: hashing.hash_secret(secret) for secret in secrets}
+    argon2_runs.count, argon2_runs.extra_seconds, argon2_runs.required_concurrency = 0, 0.02, PROCESSORS
 
-    verifying = [lambda secret=secret: hashing.verify(secret, hashes[secret]) for secret in generated]
-    hash_new = [lambda secret=secret: bool(hashing.hash_secret(secret)) for secret in generated]
-    outcomes = in_threads(*verifying, *hash_new)
+    verifications = [lambda secret=secret: hashing.verify(secret, hashes[secret]) for secret in secrets]
+    hashings = [lambda secret=secret: bool(hashing.hash_secret(secret)) for secret in secrets]
+    outcomes = in_threads(*verifications, *hashings)
 
     assert outcomes == [True] * 20
-    assert (argon2_runs.count, argon2_runs.most_at_once) == (20, PROCESSORS)
+    assert (argon2_runs.count, argon2_runs.max_concurrent) == (20, PROCESSORS)
 
 
 def test_a_wrong_secret_leaves_no_proof_and_frees_its_slot(argon2_runs: Argon2Runs) -> None:
@@ -165,7 +165,7 @@ def test_a_hash_is_upgraded_to_the_settings_parameters_when_its_key_is_used(
     api: Api, secret: str, settings: Any, argon2_runs: Argon2Runs
 ) -> None:
     assert api.get("/me").status_code == 200
-    hashing.proofs.clear()  # other settings come with another process
+    hashing.proofs.clear()  # as in a new process, which reads the new settings
     settings.APIKEYS_ARGON2_TIME_COST = 2
     argon2_runs.count = 0
 
@@ -208,10 +208,10 @@ def test_the_second_of_two_upgrades_keeps_the_hash_of_the_first(secret: str, api
     first, second = ApiKey.objects.get(), ApiKey.objects.get()
 
     assert first.matches(secret)
-    fresh = stored_hash()
+    upgraded = stored_hash()
 
     assert second.matches(secret)
-    assert stored_hash() == fresh
+    assert stored_hash() == upgraded
     assert ApiKey.objects.get().matches(secret)
 
 
@@ -219,13 +219,13 @@ def test_the_second_of_two_upgrades_keeps_the_hash_of_the_first(secret: str, api
 def test_a_hash_that_can_not_be_upgraded_does_not_fail_the_request(
     api: Api, api_key: ApiKey, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(execute: Any, sql: str, *arguments: Any) -> Any:
+    def break_update(execute: Any, sql: str, *arguments: Any) -> Any:
         return execute(sql.replace('SET "hash"', 'SET "no_such_column"'), *arguments)
 
     before = stored_hash()
     settings.APIKEYS_ARGON2_TIME_COST = 2
 
-    with connection.execute_wrapper(refuse):
+    with connection.execute_wrapper(break_update):
         assert api.get("/me").status_code == 200
 
     assert stored_hash() == before
@@ -252,12 +252,12 @@ def test_the_number_of_proofs_is_bounded_and_the_least_recently_used_is_evicted(
 
 def test_a_proof_expires_however_often_it_was_used() -> None:
     proofs = Proofs(size=3, seconds=0.5)
-    kept = time.monotonic()
+    added_at = time.monotonic()
     proofs.add("secret", "hash")
 
     wait_until(lambda: not proofs.has("secret", "hash"))
 
-    assert time.monotonic() - kept >= 0.5
+    assert time.monotonic() - added_at >= 0.5
     assert len(proofs) == 0
 
 
@@ -283,18 +283,18 @@ def test_a_proof_is_useless_in_another_process_and_reveals_nothing() -> None:
     assert secret not in repr(vars(first))
 
 
-def test_proofs_stay_bounded_and_correct_under_many_threads() -> None:
+def test_proofs_stay_bounded_and_correct_with_many_threads() -> None:
     proofs = Proofs(size=50, seconds=60)
 
-    def hammer(number: int) -> int:
-        wrong = 0
+    def add_and_read(number: int) -> int:
+        errors = 0
         for turn in range(400):
             secret = f"{(number * 31 + turn) % 120}"
             proofs.add(secret, f"hash of {secret}")
-            wrong += proofs.has(secret, "another hash") or len(proofs) > 50
-        return wrong
+            errors += proofs.has(secret, "another hash") or len(proofs) > 50
+        return errors
 
-    assert in_threads(*[lambda number=number: hammer(number) for number in range(8)]) == [0] * 8
+    assert in_threads(*[lambda number=number: add_and_read(number) for number in range(8)]) == [0] * 8
     assert len(proofs) == 50
 
 

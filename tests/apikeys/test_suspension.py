@@ -25,18 +25,18 @@ def owner_client(owner: User, client: Client) -> Client:
 
 
 def test_a_suspended_workspaces_key_gets_the_same_response_as_an_unknown_key(api: Api, workspace: Workspace) -> None:
-    never = Api("one_000000000000_0").get("/me")
+    unknown = Api("one_000000000000_0").get("/me")
     assert api.get("/me").status_code == 200
 
     workspace.suspend(REASON, by=BY_TEST)
-    refused = api.get("/me")
+    rejected = api.get("/me")
 
-    assert (refused.status_code, refused.content) == (401, never.content)
-    assert refused["WWW-Authenticate"] == never["WWW-Authenticate"]
-    assert "RateLimit" not in refused
+    assert (rejected.status_code, rejected.content) == (401, unknown.content)
+    assert rejected["WWW-Authenticate"] == unknown["WWW-Authenticate"]
+    assert "RateLimit" not in rejected
 
 
-def test_its_keys_work_again_after_it_is_resumed(api: Api, suspended: Workspace) -> None:
+def test_keys_work_again_after_the_workspace_is_resumed(api: Api, suspended: Workspace) -> None:
     suspended.resume(by=BY_TEST)
     assert api.get("/me").status_code == 200
 
@@ -57,32 +57,34 @@ def test_resuming_an_active_workspace_changes_nothing(workspace: Workspace) -> N
     assert workspace.resume(by=BY_TEST) is False
 
 
-def test_no_key_can_be_created(suspended: Workspace) -> None:
+def test_no_key_can_be_created_in_a_suspended_workspace(suspended: Workspace) -> None:
     with pytest.raises(WorkspaceSuspended, match=REASON):
         ApiKey.objects.create_key(suspended, description="CI", by=BY_TEST)
 
 
-@pytest.mark.parametrize("who", ["owner", "admin", "member"])
-def test_its_people_see_the_reason(
-    who: str, suspended: Workspace, client: Client, request: pytest.FixtureRequest
+@pytest.mark.parametrize("role", ["owner", "admin", "member"])
+def test_members_of_every_role_see_the_reason(
+    role: str, suspended: Workspace, client: Client, request: pytest.FixtureRequest
 ) -> None:
-    client.force_login(request.getfixturevalue(who))
+    client.force_login(request.getfixturevalue(role))
     assert REASON in client.get(f"/w/{suspended.pk}/settings/developer/api-keys/").content.decode()
 
 
-def test_the_page_offers_and_creates_no_key(owner_client: Client, api_key: ApiKey, suspended: Workspace) -> None:
-    home = f"/w/{suspended.pk}/settings/developer/api-keys/"
-    listed = owner_client.get(home).content.decode()
-    form = owner_client.get(f"{home}add/")
-    idempotency_key = form.context["form"]["idempotency_key"].value()
-    answer = owner_client.post(
-        f"{home}add/", {"description": "CI", "expiry": "never", "idempotency_key": idempotency_key}
+def test_the_page_disables_its_buttons_and_creates_no_key(
+    owner_client: Client, api_key: ApiKey, suspended: Workspace
+) -> None:
+    list_url = f"/w/{suspended.pk}/settings/developer/api-keys/"
+    list_page = owner_client.get(list_url).content.decode()
+    form_page = owner_client.get(f"{list_url}add/")
+    idempotency_key = form_page.context["form"]["idempotency_key"].value()
+    error_page = owner_client.post(
+        f"{list_url}add/", {"description": "CI", "expiry": "never", "idempotency_key": idempotency_key}
     ).content.decode()
 
     disabled = '<button class="primary" disabled aria-describedby="suspended">'
-    assert f"{disabled}Add key</button>" in listed
-    assert f"{disabled}Create key</button>" in form.content.decode()
-    assert "You can create keys once it is resumed." in answer
+    assert f"{disabled}Add key</button>" in list_page
+    assert f"{disabled}Create key</button>" in form_page.content.decode()
+    assert "You can create keys once it is resumed." in error_page
     assert suspended.api_keys.count() == 1
 
 
@@ -93,12 +95,12 @@ def test_a_key_can_still_be_revoked(owner_client: Client, api_key: ApiKey, suspe
     assert api_key.revoked_at is not None
 
 
-def test_a_persons_token_can_still_manage_keys_but_create_none(
+def test_an_access_token_can_still_revoke_keys_but_not_create_them(
     owner: User, api_key: ApiKey, suspended: Workspace
 ) -> None:
-    person = Api(make_token(owner))
+    owner_api = Api(make_token(owner))
 
-    assert person.get("/workspaces/current/tasks").status_code == 200
-    refused = person.post("/workspaces/current/api-keys", {"description": "CI"})
-    assert (refused.status_code, REASON in refused.json()["message"]) == (409, True)
-    assert person.delete(f"/workspaces/current/api-keys/{api_key.pk}").status_code == 204
+    assert owner_api.get("/workspaces/current/tasks").status_code == 200
+    rejected = owner_api.post("/workspaces/current/api-keys", {"description": "CI"})
+    assert (rejected.status_code, REASON in rejected.json()["message"]) == (409, True)
+    assert owner_api.delete(f"/workspaces/current/api-keys/{api_key.pk}").status_code == 204

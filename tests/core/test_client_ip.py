@@ -22,7 +22,7 @@ def _behind_proxies(settings: Any) -> None:
     settings.TRUSTED_PROXIES = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "2001:db8:ffff::/48")]
 
 
-def seen(api: Api, api_key: ApiKey, peer: str, forwarded: str | None) -> str | None:
+def recorded_ip(api: Api, api_key: ApiKey, peer: str, forwarded: str | None) -> str | None:
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
     assert api.get("/me", headers=headers, REMOTE_ADDR=peer).status_code == 200
     api_key.refresh_from_db()
@@ -32,36 +32,36 @@ def seen(api: Api, api_key: ApiKey, peer: str, forwarded: str | None) -> str | N
 
 @pytest.mark.parametrize("forwarded", [None, "", CLIENT, f"{CLIENT}, 10.0.0.8", "garbage"])
 def test_without_trusted_proxies_the_peer_is_the_client(forwarded: str | None, api: Api, api_key: ApiKey) -> None:
-    assert seen(api, api_key, PROXY, forwarded) == PROXY
+    assert recorded_ip(api, api_key, PROXY, forwarded) == PROXY
 
 
 @pytest.mark.usefixtures("_behind_proxies")
 @pytest.mark.parametrize(
     ("peer", "forwarded", "client"),
     [
-        # as it should be
+        # well-formed
         (PROXY, CLIENT, CLIENT),
         (PROXY, f"  {CLIENT}  ", CLIENT),
         (PROXY, f"{CLIENT}, 10.1.1.1", CLIENT),
         (PROXY, f"{CLIENT},10.1.1.1,10.2.2.2", CLIENT),
         ("2001:db8:ffff::1", "2001:db8:1::7", "2001:db8:1::7"),
         (PROXY, "2001:DB8:1:0::7", "2001:db8:1::7"),
-        # mapped
+        # IPv4-mapped IPv6
         ("::ffff:10.0.0.7", CLIENT, CLIENT),
         (PROXY, f"::ffff:{CLIENT}", CLIENT),
         (f"::ffff:{CLIENT}", None, CLIENT),
-        # forged: a client's own claim stands before what the proxy added
+        # forged: the client's own entries come before the proxy's
         (PROXY, f"198.51.100.1, {CLIENT}", CLIENT),
         (PROXY, f"10.9.9.9, {CLIENT}", CLIENT),
         (PROXY, f"127.0.0.1, {CLIENT}, 10.1.1.1", CLIENT),
         (PROXY, f"garbage, {CLIENT}", CLIENT),
         (PROXY, "198.51.100.1, " * 500 + CLIENT, CLIENT),
-        # from no trusted peer: nothing in it counts
+        # from an untrusted peer: the header is ignored
         (CLIENT, "198.51.100.1", CLIENT),
         (CLIENT, f"198.51.100.1, {PROXY}", CLIENT),
         ("2001:db8:1::7", "198.51.100.1", "2001:db8:1::7"),
         ("11.0.0.7", "198.51.100.1", "11.0.0.7"),
-        # garbage: as far as the chain can be read
+        # no untrusted hop, or a malformed one: the last trusted hop that was read, from right to left
         (PROXY, None, PROXY),
         (PROXY, "", PROXY),
         (PROXY, ",", PROXY),
@@ -81,12 +81,12 @@ def test_without_trusted_proxies_the_peer_is_the_client(forwarded: str | None, a
 def test_behind_trusted_proxies_the_client_is_the_last_untrusted_hop(
     peer: str, forwarded: str | None, client: str, api: Api, api_key: ApiKey
 ) -> None:
-    assert seen(api, api_key, peer, forwarded) == client
+    assert recorded_ip(api, api_key, peer, forwarded) == client
 
 
 @pytest.mark.usefixtures("_behind_proxies")
 def test_a_client_ip_is_stored_without_its_zone(api: Api, api_key: ApiKey) -> None:
-    assert seen(api, api_key, "fe80::1%eth0", None) == "fe80::1"
+    assert recorded_ip(api, api_key, "fe80::1%eth0", None) == "fe80::1"
 
 
 # ---- the limit on failed authentications ----
@@ -97,9 +97,9 @@ def _three_failures(settings: Any) -> None:
     settings.APIKEYS_FAILURES_PER_MINUTE = 3
 
 
-def fail(address: str, times: int = 1, forwarded: str = "") -> list[int]:
-    wrong = Api("one_wrong", **{"X-Forwarded-For": forwarded})
-    return [wrong.get("/me", REMOTE_ADDR=address).status_code for _ in range(times)]
+def fail(peer: str, times: int = 1, forwarded: str = "") -> list[int]:
+    api = Api("one_wrong", **{"X-Forwarded-For": forwarded})
+    return [api.get("/me", REMOTE_ADDR=peer).status_code for _ in range(times)]
 
 
 @pytest.mark.usefixtures("_three_failures")
@@ -128,10 +128,10 @@ def test_the_limit_reveals_nothing_about_the_key(api_key: ApiKey, secret: str) -
     fail(CLIENT, 3)
     api_key.revoke(by=BY_TEST)
 
-    answers = [Api(text).get("/me", REMOTE_ADDR=CLIENT) for text in ("one_wrong", secret, secret[:-1], "")]
+    responses = [Api(text).get("/me", REMOTE_ADDR=CLIENT) for text in ("one_wrong", secret, secret[:-1], "")]
 
-    assert [answer.status_code for answer in answers] == [429] * 4
-    assert len({answer.json()["message"].partition(", retry")[0] for answer in answers}) == 1
+    assert [response.status_code for response in responses] == [429] * 4
+    assert len({response.json()["message"].partition(", retry")[0] for response in responses}) == 1
 
 
 @pytest.mark.usefixtures("_three_failures")
@@ -164,9 +164,9 @@ def test_a_success_is_not_counted(api: Api) -> None:
 
 @pytest.mark.usefixtures("_three_failures")
 def test_ipv6_clients_of_one_64_network_share_a_limit() -> None:
-    addresses = [f"2001:db8:1:2::{number}" for number in range(1, 4)]
+    client_ips = [f"2001:db8:1:2::{number}" for number in range(1, 4)]
 
-    assert [fail(address) for address in addresses] == [[401]] * 3
+    assert [fail(client_ip) for client_ip in client_ips] == [[401]] * 3
     assert fail("2001:db8:1:2:ffff:ffff:ffff:ffff") == [429]
     assert fail("2001:db8:1:3::1") == [401]
 

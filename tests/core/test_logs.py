@@ -1,4 +1,4 @@
-"""One log line per request, without credentials, whichever code logs it."""
+"""One log line per request, and no credentials in any line, whatever code logs it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REQUEST = RequestFactory().get(
 
 @contextmanager
 def logger_with(formatter: logging.Formatter) -> Iterator[tuple[logging.Logger, io.StringIO]]:
-    """A logger of its own, so that what it writes is seen by no other handler."""
+    """Yield a new logger, whose records no other handler gets, and its output."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(formatter)
@@ -52,7 +52,7 @@ def logger_with(formatter: logging.Formatter) -> Iterator[tuple[logging.Logger, 
     yield logger, written
 
 
-def fails_with_a_secret(logger: logging.Logger) -> None:
+def log_exception_with_secrets(logger: logging.Logger) -> None:
     try:
         try:
             raise KeyError(SECRET)
@@ -62,19 +62,19 @@ def fails_with_a_secret(logger: logging.Logger) -> None:
         logger.exception("looking up %s", SECRET)
 
 
-WAYS: dict[str, Callable[[logging.Logger], None]] = {
+LOG_CALLS: dict[str, Callable[[logging.Logger], None]] = {
     "in the message": lambda logger: logger.info(f"made {SECRET}, keep it"),  # noqa: G004, as careless code does
     "as an argument": lambda logger: logger.info("made %s for %s", SECRET, "acme"),
     "as a dict of arguments": lambda logger: logger.info("made %(secret)s", {"secret": SECRET}),
     "in a message that is an object": lambda logger: logger.info({"secret": SECRET, "headers": HEADERS}),
     "twice on a line": lambda logger: logger.info("%s and %s", SECRET, SECRET),
     "between other letters": lambda logger: logger.info("key=%s&x=1 (%s)", SECRET, f"x{SECRET}x"),
-    "cut": lambda logger: logger.info("starts with %s", SECRET[:40]),
+    "truncated": lambda logger: logger.info("starts with %s", SECRET[:40]),
     "in extra": lambda logger: logger.info("made", extra={"secret": SECRET}),
-    "deep in extra": lambda logger: logger.info("made", extra={"deep": [{"in": (SECRET, {SECRET: 1})}]}),
+    "nested in extra": lambda logger: logger.info("made", extra={"deep": [{"in": (SECRET, {SECRET: 1})}]}),
     "as bytes": lambda logger: logger.info("%r", SECRET.encode()),
-    "bytes in extra": lambda logger: logger.info("made", extra={"raw": SECRET.encode()}),
-    "in a traceback": fails_with_a_secret,
+    "as bytes in extra": lambda logger: logger.info("made", extra={"raw": SECRET.encode()}),
+    "in a traceback": log_exception_with_secrets,
     "header dict": lambda logger: logger.info("%s", HEADERS),
     "header dict, Basic": lambda logger: logger.info("%s", BASIC_HEADERS),
     "header dict in extra": lambda logger: logger.info("asked", extra={"headers": HEADERS, "more": BASIC_HEADERS}),
@@ -82,7 +82,7 @@ WAYS: dict[str, Callable[[logging.Logger], None]] = {
     "header pairs in extra": lambda logger: logger.info("asked", extra={"headers": list(BASIC_HEADERS.items())}),
     "header pairs in bytes": lambda logger: logger.info("%s", [(b"authorization", b"Basic " + BASIC.encode())]),
     "headers as JSON": lambda logger: logger.info(json.dumps(BASIC_HEADERS | QUOTED_COOKIE)),
-    "headers as they are sent": lambda logger: logger.info(
+    "raw headers": lambda logger: logger.info(
         "GET / HTTP/1.1\r\nAuthorization: Basic %s\r\nCookie: sessionid=%s\r\n\r\n", BASIC, SESSION
     ),
     "a cookie with quotes": lambda logger: logger.info("%s", QUOTED_COOKIE),
@@ -102,7 +102,7 @@ WAYS: dict[str, Callable[[logging.Logger], None]] = {
 
 
 @pytest.mark.parametrize("formatter", FORMATTERS.values(), ids=FORMATTERS.keys())
-@pytest.mark.parametrize("log", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("log", LOG_CALLS.values(), ids=LOG_CALLS.keys())
 def test_no_credential_is_logged(log: Callable[[logging.Logger], None], formatter: Callable[[], Any]) -> None:
     with logger_with(formatter()) as (logger, written):
         log(logger)
@@ -114,7 +114,7 @@ def test_no_credential_is_logged(log: Callable[[logging.Logger], None], formatte
 
 
 @pytest.mark.parametrize("formatter", FORMATTERS.values(), ids=FORMATTERS.keys())
-def test_the_id_of_a_key_stays_readable(formatter: Callable[[], Any]) -> None:
+def test_the_id_of_a_key_is_not_redacted(formatter: Callable[[], Any]) -> None:
     with logger_with(formatter()) as (logger, written):
         logger.info("revoked %s, on request", SECRET)
 
@@ -138,7 +138,7 @@ def test_other_text_is_logged_unchanged(message: str, formatter: Callable[[], An
     assert (json.dumps(message)[1:-1] if formatter is JsonFormatter else message) in written.getvalue()
 
 
-@pytest.mark.parametrize("log", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("log", LOG_CALLS.values(), ids=LOG_CALLS.keys())
 def test_a_json_line_is_one_object(log: Callable[[logging.Logger], None]) -> None:
     with logger_with(JsonFormatter()) as (logger, written):
         log(logger)
@@ -168,7 +168,7 @@ def test_any_record_is_one_json_object_with_its_fields(message: str, extra: dict
     assert (parsed["levelname"], parsed["name"]) == ("INFO", "tests")
 
 
-# ---- the line of a request ----
+# ---- request lines ----
 
 
 def request_lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
@@ -185,7 +185,7 @@ def test_a_request_is_one_line_that_names_its_key(
     line, parsed = FORMATTERS["line"]().format(record), json.loads(FORMATTERS["json"]().format(record))
     assert re.search(
         r" INFO onehorizon\.requests: GET /api/v1/workspaces/current/tasks status=200 ms=[0-9.]+ "
-        rf"address=203\.0\.113\.7 requestId={response['X-Request-Id']} key={api_key.key_id} workspace={workspace.pk}$",
+        rf"clientIp=203\.0\.113\.7 requestId={response['X-Request-Id']} key={api_key.key_id} workspace={workspace.pk}$",
         line,
     )
     assert parsed | {"time": "", "ms": 0} == {
@@ -197,7 +197,7 @@ def test_a_request_is_one_line_that_names_its_key(
         "path": "/api/v1/workspaces/current/tasks",
         "status": 200,
         "ms": 0,
-        "address": "203.0.113.7",
+        "clientIp": "203.0.113.7",
         "requestId": response["X-Request-Id"],
         "key": api_key.key_id,
         "workspace": workspace.pk,
@@ -218,7 +218,7 @@ def test_a_request_is_one_line_that_names_its_key(
         (405, "PUT", "/me"),
     ],
 )
-def test_a_rejected_request_is_one_line_too(
+def test_a_request_is_one_line_whatever_its_status(
     status: int, method: str, path: str, api: Api, api_key: ApiKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.request(method, path)
@@ -230,7 +230,7 @@ def test_a_rejected_request_is_one_line_too(
 
 
 @pytest.mark.django_db
-def test_a_rejected_key_is_not_named(secret: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_line_of_a_rejected_key_does_not_contain_its_id(secret: str, caplog: pytest.LogCaptureFixture) -> None:
     Api(secret[:-1] + "!").get("/me")
 
     (record,) = request_lines(caplog)
@@ -242,7 +242,7 @@ def test_a_rejected_key_is_not_named(secret: str, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("path", "written"),
+    ("path", "logged"),
     [
         ("/a%0Ab", r"/api/v1/a\nb "),
         ("/%0D%0A2030-01-01 INFO forged", r"/api/v1/\r\n2030-01-01 INFO forged "),
@@ -250,14 +250,14 @@ def test_a_rejected_key_is_not_named(secret: str, caplog: pytest.LogCaptureFixtu
         ("/%E2%80%A8", r"/api/v1/\u2028 "),
     ],
 )
-def test_a_path_can_not_forge_a_line(path: str, written: str, api: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_path_can_not_forge_a_line(path: str, logged: str, api: Api, caplog: pytest.LogCaptureFixture) -> None:
     api.get(path)
 
     (record,) = request_lines(caplog)
     for formatter in FORMATTERS.values():
         assert "\n" not in formatter().format(record)
     assert len(FORMATTERS["line"]().format(record).splitlines()) == 1
-    assert written in FORMATTERS["line"]().format(record)
+    assert logged in FORMATTERS["line"]().format(record)
 
 
 @pytest.mark.django_db
@@ -270,7 +270,7 @@ def test_a_secret_in_a_path_is_cut_to_its_id(api: Api, secret: str, caplog: pyte
         assert secret[:17] in formatter().format(record)
 
 
-def test_no_field_breaks_a_line() -> None:
+def test_line_breaks_in_fields_are_escaped() -> None:
     with logger_with(FORMATTERS["line"]()) as (logger, written):
         logger.info("done", extra={"note": "one\n2030-01-01 INFO two", "count": 3, "request": REQUEST})
 

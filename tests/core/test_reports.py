@@ -33,39 +33,43 @@ def browser(user: User) -> Client:
 def creating_a_key_on_the_page(owner: User, workspace: Workspace, settings: Any) -> str:
     settings.APIKEYS_MAX_ACTIVE = "twenty"
     fields = {"description": "CI", "expiry": "never", "idempotency_key": "0" * 32}
-    answer = browser(owner).post(f"/w/{workspace.pk}/settings/developer/api-keys/add/?key=a-secret-in-a-query", fields)
-    return answer.content.decode()
+    response = browser(owner).post(
+        f"/w/{workspace.pk}/settings/developer/api-keys/add/?key=a-secret-in-a-query", fields
+    )
+    return response.content.decode()
 
 
 def creating_a_key_over_rest(owner: User, workspace: Workspace, settings: Any) -> str:
     settings.APIKEYS_MAX_ACTIVE = "twenty"
-    answer = Api(make_token(owner)).post("/workspaces/current/api-keys", {"description": "CI"})
-    return str(answer.content.decode())
+    response = Api(make_token(owner)).post("/workspaces/current/api-keys", {"description": "CI"})
+    return str(response.content.decode())
 
 
 def hashing_a_secret(owner: User, workspace: Workspace, settings: Any) -> str:
     settings.APIKEYS_ARGON2_TIME_COST = "much"
-    answer = Api(make_token(owner)).post("/workspaces/current/api-keys", {"description": "CI"})
-    return str(answer.content.decode())
+    response = Api(make_token(owner)).post("/workspaces/current/api-keys", {"description": "CI"})
+    return str(response.content.decode())
 
 
 def signing_in(owner: User, workspace: Workspace, settings: Any) -> str:
     settings.PASSWORD_HASHERS = ["no.such.Hasher"]
     client = Client(raise_request_exception=False)
-    answer = client.post("/sign-in/?next=a-secret-in-a-query", {"username": owner.email, "password": "owner-password"})
-    return answer.content.decode()
+    response = client.post(
+        "/sign-in/?next=a-secret-in-a-query", {"username": owner.email, "password": "owner-password"}
+    )
+    return response.content.decode()
 
 
-def signing_in_to_no_place(owner: User, workspace: Workspace, settings: Any) -> str:
+def signing_in_with_a_broken_redirect(owner: User, workspace: Workspace, settings: Any) -> str:
     settings.LOGIN_REDIRECT_URL = "no-such-page"
     client = Client(raise_request_exception=False)
     return client.post("/sign-in/", {"username": owner.email, "password": "owner-password"}).content.decode()
 
 
-def giving_a_token(owner: User, workspace: Workspace, settings: Any) -> str:
+def issuing_a_token(owner: User, workspace: Workspace, settings: Any) -> str:
     application = make_application("Terminal", authorization_grant_type="urn:ietf:params:oauth:grant-type:device_code")
     codes = DeviceGrant.start(application.client_id, "openid")
-    DeviceGrant.objects.update(status=DeviceGrant.AUTHORIZED)  # by nobody
+    DeviceGrant.objects.update(status=DeviceGrant.AUTHORIZED)  # without a user
     fields = {
         "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
         "client_id": application.client_id,
@@ -74,7 +78,7 @@ def giving_a_token(owner: User, workspace: Workspace, settings: Any) -> str:
     return Client(raise_request_exception=False).post("/app/auth/token", fields).content.decode()
 
 
-def typing_a_user_code(owner: User, workspace: Workspace, settings: Any) -> str:
+def opening_the_device_page(owner: User, workspace: Workspace, settings: Any) -> str:
     codes = DeviceGrant.start(make_application("Terminal").client_id, "openid")
     settings.OAUTH2_PROVIDER = {**settings.OAUTH2_PROVIDER, "SCOPES": ["openid"]}
     return browser(owner).get(f"/app/auth/device?user_code={codes.user_code}").content.decode()
@@ -85,15 +89,15 @@ FAILURES: list[Fail] = [
     creating_a_key_over_rest,
     hashing_a_secret,
     signing_in,
-    signing_in_to_no_place,
-    giving_a_token,
-    typing_a_user_code,
+    signing_in_with_a_broken_redirect,
+    issuing_a_token,
+    opening_the_device_page,
 ]
 
 
 @pytest.fixture
 def _mailed(settings: Any) -> Iterator[None]:
-    """Reports are mailed, of pages and of the API, as an operator may have it."""
+    """Email the reports of pages and of the API, as an operator may configure it."""
     settings.ADMINS = [("Operators", "operators@example.com")]
     handler = AdminEmailHandler(include_html=True)
     handler.setLevel(logging.ERROR)
@@ -126,7 +130,9 @@ def test_no_report_contains_a_secret(
     assert [value for value in secrets for report in reports if value in report] == []
 
 
-def test_a_report_contains_what_is_needed_to_find_the_error(owner: User, workspace: Workspace, settings: Any) -> None:
+def test_a_report_contains_the_exception_and_the_types_of_variables(
+    owner: User, workspace: Workspace, settings: Any
+) -> None:
     settings.DEBUG = True
 
     page = creating_a_key_on_the_page(owner, workspace, settings)

@@ -15,18 +15,21 @@ from core.db.statements import fetch
 from tests.helpers import commits
 from tests.processes import database_url
 
-pytestmark = [commits, pytest.mark.skipif("connection.vendor != 'postgresql'", reason="they are PostgreSQL's")]
+pytestmark = [
+    commits,
+    pytest.mark.skipif("connection.vendor != 'postgresql'", reason="only PostgreSQL has prepared statements"),
+]
 
 
-def test_a_connection_keeps_a_hundred_prepared_statements() -> None:
+def test_a_connection_keeps_a_limited_number_of_prepared_statements() -> None:
     with connection.cursor() as cursor:
         cursor.execute("DEALLOCATE ALL")
     for number in range(120):
         assert fetch(f"SELECT {number} + %(one)s::int", {"one": 1}) == [(number + 1,)]
 
-    assert fetch("SELECT 0 + %(one)s::int", {"one": 1}) == [(1,)]  # one that was let go
-    kept = fetch("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '_pg3_%%'", {})[0][0]
-    assert kept - 1 <= connection.connection.prepared_max  # the one that counts replaces the oldest when it is done
+    assert fetch("SELECT 0 + %(one)s::int", {"one": 1}) == [(1,)]  # evicted before
+    count = fetch("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '_pg3_%%'", {})[0][0]
+    assert count - 1 <= connection.connection.prepared_max  # psycopg evicts one after the counting statement
 
 
 @pytest.fixture(params=["outside a transaction", "in a transaction"])
@@ -52,7 +55,7 @@ def test_values_have_the_same_types_as_from_djangos_cursors(expression: str, val
     assert fetch(f"SELECT {expression}", {"text": "Größe, 100 %", "nothing": None}) == [(value,)]
 
 
-def test_an_error_is_djangos_and_leaves_the_connection_usable() -> None:
+def test_an_error_is_a_django_exception_and_the_connection_stays_usable() -> None:
     for context in (nullcontext(), nullcontext(), transaction.atomic(), transaction.atomic()):
         with pytest.raises(DataError), context:
             fetch("SELECT 1 / %(zero)s::int", {"zero": 0})
@@ -90,21 +93,21 @@ def test_a_statement_is_parsed_once_per_connection() -> None:
     assert fetch(prepared, {}) == [(1,)]
 
 
-@pytest.mark.parametrize("forget", ["DEALLOCATE ALL", "ROLLBACK"])
-def test_statements_are_prepared_again_after_they_were_deallocated(forget: str) -> None:
+@pytest.mark.parametrize("command", ["DEALLOCATE ALL", "ROLLBACK"])
+def test_statements_are_prepared_again_after_they_were_deallocated(command: str) -> None:
     assert fetch("SELECT 7", {}) == [(7,)]
-    if forget == "ROLLBACK":
+    if command == "ROLLBACK":
         with transaction.atomic():
             transaction.set_rollback(True)
     else:
         with connection.cursor() as cursor:
-            cursor.execute(forget)
+            cursor.execute(command)
 
     assert fetch("SELECT 7", {}) == [(7,)]
 
 
 def test_a_migration_that_widens_a_column_breaks_no_statement() -> None:
-    """The server refuses to run a prepared statement whose columns have changed."""
+    """PostgreSQL rejects a prepared statement once its result columns have changed."""
     with psycopg.connect(database_url(), autocommit=True) as migration:
         migration.execute("CREATE TABLE widened AS SELECT 'a'::varchar(5) AS value")
         try:
@@ -115,6 +118,7 @@ def test_a_migration_that_widens_a_column_breaks_no_statement() -> None:
             assert fetch("SELECT value FROM widened", {}) == [("a",)]
         finally:
             migration.execute("DROP TABLE widened")
-            with transaction.atomic():  # for the next test the connection prepares again, and everything anew
+            # Reset the connection for the next test: after a rollback, every statement is prepared again.
+            with transaction.atomic():
                 transaction.set_rollback(True)
             connection.connection.prepare_threshold = 0

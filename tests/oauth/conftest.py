@@ -20,7 +20,7 @@ ALL_SCOPES = "openid profile email workspace:read workspace:write api-keys:manag
 
 
 class Browser:
-    """A signed-in browser that sends forms."""
+    """A signed-in browser that can submit forms."""
 
     def __init__(self, site: str, user: User) -> None:
         self.site = site
@@ -33,7 +33,7 @@ class Browser:
         return self.session.get(url, allow_redirects=False)
 
     def send(self, response: requests.Response, url: str, **fields: str) -> requests.Response:
-        """Send the form of `response` with `fields` to `url`."""
+        """Submit the form in `response` to `url`, with its hidden inputs and `fields`."""
         inputs = re.findall(r'<input type="hidden" name="([^"]+)"(?: value="([^"]*)")?', response.text)
         form = {name: unescape(value) for name, value in inputs} | fields
         return self.session.post(url, form, headers={"Referer": url}, allow_redirects=False)
@@ -43,6 +43,7 @@ class Browser:
         return self.send(self.open(url), url, allow="yes").headers["Location"]
 
     def refuse(self, url: str) -> str:
+        """Deny the request on the consent page at `url` and return the URL of the redirect."""
         return self.send(self.open(url), url).headers["Location"]
 
     def decide_device(self, user_code: str, **decision: str) -> requests.Response:
@@ -60,8 +61,8 @@ def error_in(location: str) -> str:
 
 @pytest.fixture
 def site(live_server: Any, django_db_serialized_rollback: None, monkeypatch: pytest.MonkeyPatch) -> str:
-    cache.clear()  # the counts of sign-in attempts
-    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # loopback
+    cache.clear()  # resets the counts of sign-in attempts
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # plain HTTP on loopback
     return str(live_server.url)
 
 

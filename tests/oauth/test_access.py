@@ -1,4 +1,4 @@
-"""Two tables: access by role and by scope; and a check of the scopes of every route."""
+"""Access to each API route by role and by scope; every route declares its scopes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workspaces.models import Task, User, Workspace
 pytestmark = pytest.mark.django_db
 
 ROUTES = [
-    # method, path, body, the scope that a person's token needs, the answer
+    # method, path, body, the scope that a person's token needs, the status of a permitted request
     ("GET", "/me", None, None, 200),
     ("GET", "/workspaces", None, "workspace:read", 200),
     ("GET", "/workspaces/{workspace}", None, "workspace:read", 200),
@@ -46,13 +46,13 @@ def ids(workspace: Workspace, elsewhere: Workspace, api_key: ApiKey) -> dict[str
 
 @pytest.fixture
 def cast(owner: User, admin: User, member: User, outsider: User, elsewhere: Workspace) -> dict[str, str]:
-    """Everyone's bearer string, with every scope."""
+    """Return a token or key of each client. The tokens have all scopes."""
     people = {"owner": owner, "admin": admin, "member": member, "outsider": outsider}
-    return {name: make_token(person) for name, person in people.items()} | {"foreign key": make_key(elsewhere)[1]}
+    return {name: make_token(person) for name, person in people.items()} | {"other key": make_key(elsewhere)[1]}
 
 
 @pytest.mark.parametrize(("method", "path", "body", "scope", "status"), ROUTES)
-def test_who_may_do_what(
+def test_each_client_gets_the_expected_status(
     cast: dict[str, str], ids: dict[str, str], secret: str, method: str, path: str, body: Any, scope: Any, status: int
 ) -> None:
     in_workspace, manages_keys = "{workspace}" in path, "api-keys" in path
@@ -61,34 +61,33 @@ def test_who_may_do_what(
         "member": 403 if manages_keys else status,
         "outsider": 404 if in_workspace else status,
         "key": 403 if manages_keys else status,
-        "foreign key": 403 if manages_keys else 404 if in_workspace else status,
+        "other key": 403 if manages_keys else 404 if in_workspace else status,
         "admin": status,
-        # The last, since a task is deleted once.
-        "owner": 404 if method == "DELETE" and not manages_keys else status,
+        "owner": status,
     }
     if method == "DELETE" and not manages_keys:
-        expected |= {"key": 404, "admin": 404}  # the member was there first
+        expected |= {"key": 404, "admin": 404, "owner": 404}  # the member's request has deleted the task
 
-    answers = {
-        who: Api((cast | {"key": secret}).get(who)).request(method, path.format(**ids), body).status_code
-        for who in expected
+    statuses = {
+        name: Api((cast | {"key": secret}).get(name)).request(method, path.format(**ids), body).status_code
+        for name in expected
     }
 
-    assert answers == expected
+    assert statuses == expected
 
 
 @pytest.mark.parametrize(("method", "path", "body", "scope", "status"), ROUTES)
-def test_a_token_does_what_its_scopes_say(
+def test_a_token_needs_the_scope_of_the_route(
     owner: User, ids: dict[str, str], method: str, path: str, body: Any, scope: str | None, status: int
 ) -> None:
-    for given in SCOPES:
-        answer = Api(make_token(owner, given)).request(method, path.format(**ids), body)
-        if scope in (None, given):
-            assert answer.status_code == status
+    for token_scope in SCOPES:
+        response = Api(make_token(owner, token_scope)).request(method, path.format(**ids), body)
+        if scope in (None, token_scope):
+            assert response.status_code == status
         else:
-            assert answer.status_code == 403
-            assert answer.json()["message"] == f"This requires an access token with the scope {scope}."
-            assert answer["WWW-Authenticate"] == (
+            assert response.status_code == 403
+            assert response.json()["message"] == f"This requires an access token with the scope {scope}."
+            assert response["WWW-Authenticate"] == (
                 f'Bearer realm="onehorizon", error="insufficient_scope", scope="{scope}"'
             )
 
@@ -96,13 +95,15 @@ def test_a_token_does_what_its_scopes_say(
 @pytest.mark.parametrize("workspace_id", ["current", "w_00000000000000000000000000", "nonsense"])
 @pytest.mark.parametrize("api_key_id", ["", "/key_00000000000000000000000000", "/nonsense", "/{api_key}"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
-def test_a_key_learns_nothing_about_keys(
+def test_a_key_gets_the_same_403_for_existing_and_unknown_keys(
     api: Api, ids: dict[str, str], workspace_id: str, api_key_id: str, method: str
 ) -> None:
-    answer = api.request(method, f"/workspaces/{workspace_id}/api-keys{api_key_id.format(**ids)}", {"description": ""})
+    response = api.request(
+        method, f"/workspaces/{workspace_id}/api-keys{api_key_id.format(**ids)}", {"description": ""}
+    )
 
-    assert answer.status_code == 403
-    assert answer.json() == {
+    assert response.status_code == 403
+    assert response.json() == {
         "code": 403,
         "message": "API keys can't manage API keys: this needs an OAuth token of an owner or admin.",
     }

@@ -1,4 +1,4 @@
-"""The authorization code flow with a stock client, over HTTP."""
+"""The authorization code flow over HTTP, with Authlib as the client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VERIFIER = "a-verifier-of-more-than-43-characters-as-rfc-7636-wants-it"
 
 
 class AuthorizationCodeFlow:
-    """Authorize, then ask for the token; each step can be spoilt."""
+    """The steps of the flow. Options override the parameters of a step, so that a test can send invalid ones."""
 
     def __init__(self, client: OAuth2Session, browser: Browser, metadata: dict[str, Any]) -> None:
         self.client, self.browser, self.metadata = client, browser, metadata
@@ -51,7 +51,7 @@ def flow(client: OAuth2Session, browser: Browser, metadata: dict[str, Any]) -> A
     return AuthorizationCodeFlow(client, browser, metadata)
 
 
-def test_a_client_that_knows_the_metadata_signs_a_person_in_and_creates_a_key(
+def test_a_client_needs_only_the_metadata_to_sign_a_person_in_and_create_a_key(
     flow: AuthorizationCodeFlow, site: str, workspace: Workspace, owner: User
 ) -> None:
     flow.token(flow.browser.allow(flow.url()))
@@ -90,9 +90,9 @@ def test_a_challenge_without_a_method_is_s256(flow: AuthorizationCodeFlow) -> No
 
 
 def test_a_valid_request_redirects_to_the_sign_in_page(flow: AuthorizationCodeFlow) -> None:
-    answer = requests.get(flow.url(), allow_redirects=False, timeout=TIMEOUT)
+    response = requests.get(flow.url(), allow_redirects=False, timeout=TIMEOUT)
 
-    assert answer.headers["Location"].startswith("/sign-in/?next=/app/auth/authorize")
+    assert response.headers["Location"].startswith("/sign-in/?next=/app/auth/authorize")
 
 
 def test_a_request_without_a_code_challenge_is_rejected(flow: AuthorizationCodeFlow) -> None:
@@ -120,7 +120,7 @@ def test_a_redirect_uri_has_the_expected_csp_source(uri: str, source: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "error"),
+    ("parameter", "error"),
     [
         ("code_challenge_method=plain", "invalid_request"),
         ("code_challenge=short", "invalid_request"),
@@ -130,16 +130,16 @@ def test_a_redirect_uri_has_the_expected_csp_source(uri: str, source: str) -> No
     ],
 )
 def test_an_invalid_request_redirects_to_the_client_before_sign_in(
-    flow: AuthorizationCodeFlow, spoilt: str, error: str
+    flow: AuthorizationCodeFlow, parameter: str, error: str
 ) -> None:
-    name = spoilt.partition("=")[0]
+    name = parameter.partition("=")[0]
     kept = [part for part in flow.url().partition("?")[2].split("&") if not part.startswith(f"{name}=")]
-    url = f"{flow.metadata['authorization_endpoint']}?{'&'.join([*kept, spoilt])}"
+    url = f"{flow.metadata['authorization_endpoint']}?{'&'.join([*kept, parameter])}"
 
-    answer = requests.get(url, allow_redirects=False, timeout=TIMEOUT)
+    response = requests.get(url, allow_redirects=False, timeout=TIMEOUT)
 
-    assert answer.headers["Location"].startswith(CALLBACK)
-    assert error_in(answer.headers["Location"]) in (error, "unsupported_response_type")
+    assert response.headers["Location"].startswith(CALLBACK)
+    assert error_in(response.headers["Location"]) in (error, "unsupported_response_type")
 
 
 @pytest.mark.parametrize(
@@ -155,20 +155,20 @@ def test_an_invalid_request_redirects_to_the_client_before_sign_in(
 def test_an_unregistered_redirect_uri_shows_an_error_page(flow: AuthorizationCodeFlow, redirect: str) -> None:
     flow.client.redirect_uri = redirect
 
-    answer = flow.browser.open(flow.url())
+    response = flow.browser.open(flow.url())
 
-    assert answer.status_code == 400
-    assert "Location" not in answer.headers
-    assert "Invalid authorization request" in answer.text
+    assert response.status_code == 400
+    assert "Location" not in response.headers
+    assert "Invalid authorization request" in response.text
 
 
-def test_a_loopback_port_may_vary(flow: AuthorizationCodeFlow) -> None:
+def test_a_loopback_redirect_uri_can_have_any_port(flow: AuthorizationCodeFlow) -> None:
     flow.client.redirect_uri = "http://127.0.0.1:49152/callback"
 
     assert flow.token(flow.browser.allow(flow.url()))["access_token"]
 
 
-def test_denying_consent_gives_no_code(flow: AuthorizationCodeFlow) -> None:
+def test_denying_consent_redirects_with_an_error(flow: AuthorizationCodeFlow) -> None:
     assert error_in(flow.browser.refuse(flow.url())) == "access_denied"
 
 
@@ -198,7 +198,7 @@ def test_a_reused_code_revokes_its_tokens(flow: AuthorizationCodeFlow, site: str
     with pytest.raises(OAuthError, match="invalid_grant"):
         flow.token(location)
 
-    assert _me(site, first["access_token"]) == 401
+    assert me_status(site, first["access_token"]) == 401
     with pytest.raises(OAuthError, match="invalid_grant"):
         flow.refresh(first["refresh_token"])
 
@@ -225,8 +225,8 @@ def test_refreshing_rotates_the_refresh_token(flow: AuthorizationCodeFlow, site:
     second = flow.refresh(first["refresh_token"])
 
     assert second["refresh_token"] != first["refresh_token"]
-    assert _me(site, second["access_token"]) == 200
-    assert _me(site, first["access_token"]) == 401
+    assert me_status(site, second["access_token"]) == 200
+    assert me_status(site, first["access_token"]) == 401
 
 
 def test_a_reused_refresh_token_revokes_its_token_family(flow: AuthorizationCodeFlow, site: str) -> None:
@@ -236,7 +236,7 @@ def test_a_reused_refresh_token_revokes_its_token_family(flow: AuthorizationCode
     with pytest.raises(OAuthError, match="invalid_grant"):
         flow.refresh(first["refresh_token"])
 
-    assert _me(site, second["access_token"]) == 401
+    assert me_status(site, second["access_token"]) == 401
     with pytest.raises(OAuthError, match="invalid_grant"):
         flow.refresh(second["refresh_token"])
 
@@ -260,7 +260,7 @@ def test_one_of_several_requests_with_the_same_code_or_refresh_token_succeeds(fl
     }
     with ThreadPoolExecutor(4) as pool:
         codes = list(pool.map(lambda _: requests.post(endpoint, code, timeout=TIMEOUT), range(4)))
-    assert sorted(answer.status_code for answer in codes) == [200, 400, 400, 400]
+    assert sorted(response.status_code for response in codes) == [200, 400, 400, 400]
 
     refresh = {
         "client_id": flow.client.client_id,
@@ -269,8 +269,8 @@ def test_one_of_several_requests_with_the_same_code_or_refresh_token_succeeds(fl
     }
     with ThreadPoolExecutor(4) as pool:
         refreshed = list(pool.map(lambda _: requests.post(endpoint, refresh, timeout=TIMEOUT), range(4)))
-    assert sorted(answer.status_code for answer in refreshed) == [200, 400, 400, 400]
-    assert all(answer.json()["access_token"] for answer in refreshed if answer.status_code == 200)
+    assert sorted(response.status_code for response in refreshed) == [200, 400, 400, 400]
+    assert all(response.json()["access_token"] for response in refreshed if response.status_code == 200)
 
 
 @pytest.mark.parametrize("name", ["access_token", "refresh_token"])
@@ -279,7 +279,7 @@ def test_a_revoked_token_is_rejected(flow: AuthorizationCodeFlow, site: str, nam
 
     flow.client.revoke_token(flow.metadata["revocation_endpoint"], token[name], name)
 
-    assert _me(site, token["access_token"]) == 401
+    assert me_status(site, token["access_token"]) == 401
     with pytest.raises(OAuthError, match="invalid_grant"):
         flow.refresh(token["refresh_token"])
 
@@ -288,13 +288,13 @@ def test_an_inactive_users_tokens_are_rejected(flow: AuthorizationCodeFlow, site
     token = flow.token(flow.browser.allow(flow.url()))
     User.objects.filter(pk=owner.pk).update(is_active=False)
 
-    assert _me(site, token["access_token"]) == 401
+    assert me_status(site, token["access_token"]) == 401
     with pytest.raises(OAuthError, match="invalid_grant"):
         flow.refresh(token["refresh_token"])
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
-def test_a_confidential_client_sends_its_secret_by_basic_or_in_the_body(
+def test_a_confidential_client_sends_its_secret_with_basic_authentication_or_in_the_body(
     flow: AuthorizationCodeFlow, method: str
 ) -> None:
     application = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret="s3cret")
@@ -315,16 +315,16 @@ def test_failed_client_authentications_are_limited_per_client_ip(metadata: dict[
     settings.APIKEYS_FAILURES_PER_MINUTE = 2
     form = {"grant_type": "refresh_token", "refresh_token": "x", "client_id": "nobody"}
 
-    answers = [requests.post(metadata["token_endpoint"], form, timeout=TIMEOUT) for _ in range(3)]
+    responses = [requests.post(metadata["token_endpoint"], form, timeout=TIMEOUT) for _ in range(3)]
 
-    assert [answer.status_code for answer in answers] == [401, 401, 429]
-    assert int(answers[-1].headers["Retry-After"]) > 0
+    assert [response.status_code for response in responses] == [401, 401, 429]
+    assert int(responses[-1].headers["Retry-After"]) > 0
 
 
 def test_after_too_many_guesses_a_correct_client_secret_is_rejected_too(
     flow: AuthorizationCodeFlow, metadata: dict[str, Any], settings: Any
 ) -> None:
-    """Each one that is heard takes Argon2. Clients that have none go on."""
+    """Each check of a secret takes Argon2. Clients without a secret are not affected."""
     settings.APIKEYS_FAILURES_PER_MINUTE = 3
     token = flow.token(flow.browser.allow(flow.url()))
     server = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret="s3cret")
@@ -334,9 +334,9 @@ def test_after_too_many_guesses_a_correct_client_secret_is_rejected_too(
         form |= {"grant_type": "refresh_token", "refresh_token": "x"}
         return requests.post(metadata[endpoint], form, timeout=TIMEOUT).status_code
 
-    guessed = [send(endpoint, "guess") for endpoint in ("revocation_endpoint", "token_endpoint") * 2]
+    statuses = [send(endpoint, "guess") for endpoint in ("revocation_endpoint", "token_endpoint") * 2]
 
-    assert guessed == [401, 401, 401, 429]
+    assert statuses == [401, 401, 401, 429]
     assert [send(endpoint, "s3cret") for endpoint in ("revocation_endpoint", "token_endpoint")] == [429, 429]
     assert flow.refresh(token["refresh_token"])["access_token"]
 
@@ -368,24 +368,24 @@ def test_failed_api_keys_do_not_block_client_authentication(
     settings.APIKEYS_FAILURES_PER_MINUTE = 3
     server = make_application("Server", client_type=Application.CLIENT_CONFIDENTIAL, client_secret="s3cret")
     bearer = {"Authorization": "Bearer one_revoked"}
-    refused = [requests.get(f"{site}/api/v1/me", headers=bearer, timeout=TIMEOUT).status_code for _ in range(4)]
+    statuses = [requests.get(f"{site}/api/v1/me", headers=bearer, timeout=TIMEOUT).status_code for _ in range(4)]
 
     form = {"client_id": server.client_id, "client_secret": "s3cret", "token": "x"}
-    heard = requests.post(metadata["revocation_endpoint"], form, timeout=TIMEOUT)
+    response = requests.post(metadata["revocation_endpoint"], form, timeout=TIMEOUT)
 
-    assert refused == [401, 401, 401, 429]
-    assert heard.status_code == 200
+    assert statuses == [401, 401, 401, 429]
+    assert response.status_code == 200
 
 
 def test_the_revocation_endpoint_sends_retry_after_too(metadata: dict[str, Any], settings: Any) -> None:
     settings.APIKEYS_FAILURES_PER_MINUTE = 1
     form = {"client_id": "nobody", "client_secret": "guess", "token": "x"}
 
-    answers = [requests.post(metadata["revocation_endpoint"], form, timeout=TIMEOUT) for _ in range(2)]
+    responses = [requests.post(metadata["revocation_endpoint"], form, timeout=TIMEOUT) for _ in range(2)]
 
-    assert [answer.status_code for answer in answers] == [401, 429]
-    assert int(answers[1].headers["Retry-After"]) > 0
-    assert answers[1].json()["error"] == "temporarily_unavailable"
+    assert [response.status_code for response in responses] == [401, 429]
+    assert int(responses[1].headers["Retry-After"]) > 0
+    assert responses[1].json()["error"] == "temporarily_unavailable"
 
 
 @pytest.mark.parametrize("grant_type", ["password", "client_credentials", "implicit"])
@@ -394,11 +394,11 @@ def test_other_grant_types_are_not_supported(
 ) -> None:
     form = {"grant_type": grant_type, "client_id": application.client_id, "username": "a", "password": "b"}
 
-    answer = requests.post(metadata["token_endpoint"], form, timeout=TIMEOUT)
+    response = requests.post(metadata["token_endpoint"], form, timeout=TIMEOUT)
 
-    assert answer.status_code in (400, 401)
-    assert "access_token" not in answer.json()
+    assert response.status_code in (400, 401)
+    assert "access_token" not in response.json()
 
 
-def _me(site: str, token: str) -> int:
+def me_status(site: str, token: str) -> int:
     return requests.get(f"{site}/api/v1/me", headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT).status_code

@@ -1,4 +1,4 @@
-"""The device flow: a terminal requests a code, a person decides in a browser (RFC 8628)."""
+"""The device flow (RFC 8628): a terminal requests a code, and a person decides in a browser."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Terminal:
 
     def start(self, client_id: str = "terminal", **fields: str) -> requests.Response:
         form = {"client_id": client_id, "scope": "workspace:read api-keys:manage"} | fields
-        answer = requests.post(self.metadata["device_authorization_endpoint"], form, timeout=TIMEOUT)
-        self.codes = answer.json()
-        return answer
+        response = requests.post(self.metadata["device_authorization_endpoint"], form, timeout=TIMEOUT)
+        self.codes = response.json()
+        return response
 
-    def ask(self, **fields: str) -> requests.Response:
+    def request_token(self, **fields: str) -> requests.Response:
         form = {"client_id": "terminal", "grant_type": DEVICE_CODE, "device_code": self.codes.get("device_code", "")}
         return requests.post(self.metadata["token_endpoint"], form | fields, timeout=TIMEOUT)
 
-    def error(self, **fields: str) -> str:
-        answer = self.ask(**fields)
-        assert answer.status_code == 400, answer.text
-        return str(answer.json()["error"])
+    def token_error(self, **fields: str) -> str:
+        response = self.request_token(**fields)
+        assert response.status_code == 400, response.text
+        return str(response.json()["error"])
 
 
 @pytest.fixture
@@ -45,7 +45,8 @@ def terminal(metadata: dict[str, Any]) -> Terminal:
     return Terminal(metadata)
 
 
-def seconds_pass(seconds: int) -> None:
+def advance_poll_clock(seconds: int) -> None:
+    """Simulate that `seconds` pass between two polls, by moving the time of the last poll back."""
     DeviceGrant.objects.update(last_checked=F("last_checked") - timedelta(seconds=seconds))
 
 
@@ -54,11 +55,11 @@ def test_an_approved_terminal_creates_a_key(terminal: Terminal, browser: Browser
     assert codes["verification_uri"] == f"{site}/app/auth/device"
     assert codes["verification_uri_complete"] == f"{site}/app/auth/device?user_code={codes['user_code']}"
     assert (codes["expires_in"], codes["interval"]) == (600, 5)
-    assert terminal.error() == "authorization_pending"
+    assert terminal.token_error() == "authorization_pending"
 
     assert "Your terminal is connected" in browser.decide_device(codes["user_code"], allow="yes").text
-    seconds_pass(5)
-    token = terminal.ask().json()
+    advance_poll_clock(5)
+    token = terminal.request_token().json()
 
     assert token["scope"] == "workspace:read api-keys:manage"
     created = requests.post(
@@ -73,42 +74,42 @@ def test_an_approved_terminal_creates_a_key(terminal: Terminal, browser: Browser
 def test_the_token_is_issued_once(terminal: Terminal, browser: Browser) -> None:
     browser.decide_device(terminal.start().json()["user_code"], allow="yes")
 
-    assert terminal.ask().status_code == 200
-    assert terminal.error() == "invalid_grant"
+    assert terminal.request_token().status_code == 200
+    assert terminal.token_error() == "invalid_grant"
 
 
 def test_a_terminal_refreshes_its_token(terminal: Terminal, browser: Browser) -> None:
     browser.decide_device(terminal.start().json()["user_code"], allow="yes")
-    refresh_token = terminal.ask().json()["refresh_token"]
+    refresh_token = terminal.request_token().json()["refresh_token"]
 
-    assert terminal.ask(grant_type="refresh_token", refresh_token=refresh_token).status_code == 200
+    assert terminal.request_token(grant_type="refresh_token", refresh_token=refresh_token).status_code == 200
 
 
 def test_polling_too_often_lengthens_the_interval(terminal: Terminal, browser: Browser) -> None:
     terminal.start()
 
-    assert terminal.error() == "authorization_pending"
-    assert terminal.error() == "slow_down"
-    seconds_pass(6)
-    assert terminal.error() == "slow_down"
-    seconds_pass(15)
-    assert terminal.error() == "authorization_pending"
+    assert terminal.token_error() == "authorization_pending"
+    assert terminal.token_error() == "slow_down"
+    advance_poll_clock(6)
+    assert terminal.token_error() == "slow_down"
+    advance_poll_clock(15)
+    assert terminal.token_error() == "authorization_pending"
 
 
-def test_a_denied_request_is_access_denied(terminal: Terminal, browser: Browser) -> None:
-    refused = browser.decide_device(terminal.start().json()["user_code"])
+def test_a_denied_request_returns_access_denied(terminal: Terminal, browser: Browser) -> None:
+    page = browser.decide_device(terminal.start().json()["user_code"])
 
-    assert "Access denied" in refused.text
-    assert terminal.error() == "access_denied"
+    assert "Access denied" in page.text
+    assert terminal.token_error() == "access_denied"
 
 
-def test_a_repeated_decision_shows_a_message(terminal: Terminal, browser: Browser) -> None:
+def test_a_repeated_decision_is_404_and_changes_nothing(terminal: Terminal, browser: Browser) -> None:
     page = browser.open(terminal.start().json()["verification_uri_complete"])
     url = f"{browser.site}/app/auth/device/decision"
 
     assert browser.send(page, url, allow="yes").status_code == 200
     assert browser.send(page, url).status_code == 404
-    assert terminal.ask().status_code == 200
+    assert terminal.request_token().status_code == 200
 
 
 def test_a_code_without_a_decision_expires(terminal: Terminal, browser: Browser) -> None:
@@ -116,19 +117,19 @@ def test_a_code_without_a_decision_expires(terminal: Terminal, browser: Browser)
     DeviceGrant.objects.update(expires=timezone.now())
 
     assert browser.open(f"{browser.site}/app/auth/device?user_code={user_code}").status_code == 404
-    assert terminal.error() == "expired_token"
+    assert terminal.token_error() == "expired_token"
 
 
 @pytest.mark.parametrize("device_code", ["", "made-up"])
 def test_an_unknown_device_code_is_rejected(terminal: Terminal, device_code: str) -> None:
-    assert terminal.error(device_code=device_code) in ("invalid_grant", "invalid_request")
+    assert terminal.token_error(device_code=device_code) in ("invalid_grant", "invalid_request")
 
 
 def test_a_device_code_of_another_client_is_rejected(terminal: Terminal, browser: Browser) -> None:
     other = make_application("Other", authorization_grant_type=Application.GRANT_DEVICE_CODE)
     browser.decide_device(terminal.start().json()["user_code"], allow="yes")
 
-    assert terminal.error(client_id=other.client_id) == "invalid_grant"
+    assert terminal.token_error(client_id=other.client_id) == "invalid_grant"
 
 
 @pytest.mark.parametrize(
@@ -136,22 +137,22 @@ def test_a_device_code_of_another_client_is_rejected(terminal: Terminal, browser
     [({"client_id": "nobody"}, 400), ({"client_id": ""}, 400), ({"scope": "everything"}, 400)],
 )
 def test_an_invalid_device_request_is_rejected(terminal: Terminal, fields: dict[str, str], status: int) -> None:
-    answer = terminal.start(**fields)
+    response = terminal.start(**fields)
 
-    assert answer.status_code == status
-    assert "device_code" not in answer.json()
+    assert response.status_code == status
+    assert "device_code" not in response.json()
 
 
-def test_a_web_application_has_no_device_flow(terminal: Terminal, application: Application) -> None:
+def test_a_web_application_can_not_use_the_device_flow(terminal: Terminal, application: Application) -> None:
     assert terminal.start(application.client_id).json() == {"error": "unauthorized_client"}
 
 
-def test_the_client_id_is_read_from_the_body(metadata: dict[str, Any]) -> None:
+def test_the_client_id_is_read_from_the_body_only(metadata: dict[str, Any]) -> None:
     endpoint = metadata["device_authorization_endpoint"]
 
-    answer = requests.post(f"{endpoint}?client_id=terminal", {"scope": "workspace:read"}, timeout=TIMEOUT)
+    response = requests.post(f"{endpoint}?client_id=terminal", {"scope": "workspace:read"}, timeout=TIMEOUT)
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
 
 
 def test_the_page_accepts_a_code_as_people_type_it(terminal: Terminal, browser: Browser) -> None:
@@ -166,9 +167,9 @@ def test_the_page_accepts_a_code_as_people_type_it(terminal: Terminal, browser: 
 
 @pytest.mark.usefixtures("_frozen_clock")
 def test_starting_device_requests_is_rate_limited(terminal: Terminal) -> None:
-    answers = [terminal.start().status_code for _ in range(61)]
+    statuses = [terminal.start().status_code for _ in range(61)]
 
-    assert answers == [200] * 60 + [429]
+    assert statuses == [200] * 60 + [429]
 
 
 def test_starting_a_request_deletes_expired_ones(terminal: Terminal) -> None:
@@ -179,28 +180,28 @@ def test_starting_a_request_deletes_expired_ones(terminal: Terminal) -> None:
     assert DeviceGrant.objects.count() == 1
 
 
-def test_the_page_without_a_code_asks_for_one(browser: Browser) -> None:
+def test_the_page_without_a_code_has_a_form_to_enter_one(browser: Browser) -> None:
     assert "Enter the code" in browser.open(f"{browser.site}/app/auth/device").text
 
 
-def test_a_person_who_is_not_signed_in_signs_in_first(site: str) -> None:
-    answer = requests.get(f"{site}/app/auth/device?user_code=BCDF-GHJK", allow_redirects=False, timeout=TIMEOUT)
+def test_the_page_requires_sign_in(site: str) -> None:
+    response = requests.get(f"{site}/app/auth/device?user_code=BCDF-GHJK", allow_redirects=False, timeout=TIMEOUT)
 
-    assert answer.headers["Location"] == "/sign-in/?next=/app/auth/device%3Fuser_code%3DBCDF-GHJK"
+    assert response.headers["Location"] == "/sign-in/?next=/app/auth/device%3Fuser_code%3DBCDF-GHJK"
 
 
 @pytest.mark.usefixtures("_frozen_clock")
 def test_guessing_user_codes_is_rate_limited(browser: Browser) -> None:
-    answers = [browser.open(f"{browser.site}/app/auth/device?user_code=BCDF-GHJK").status_code for _ in range(21)]
+    statuses = [browser.open(f"{browser.site}/app/auth/device?user_code=BCDF-GHJK").status_code for _ in range(21)]
 
-    assert answers == [404] * 20 + [429]
+    assert statuses == [404] * 20 + [429]
 
 
-def test_a_decision_is_not_taken_twice(terminal: Terminal, browser: Browser, owner: User, member: User) -> None:
+def test_a_decision_can_not_be_changed(terminal: Terminal, browser: Browser, owner: User, member: User) -> None:
     terminal.start()
     grant = DeviceGrant.objects.get()
 
     assert grant.decide(owner, approved=False)
     assert not grant.decide(member, approved=True)
     assert DeviceGrant.objects.get().user == owner
-    assert terminal.error() == "access_denied"
+    assert terminal.token_error() == "access_denied"

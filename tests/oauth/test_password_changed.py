@@ -1,4 +1,4 @@
-"""A password change revokes the person's tokens and grants, wherever it is made."""
+"""Every password change revokes the person's tokens and grants."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from oauth.models import Application, DeviceGrant, Grant
 from tests.helpers import Api, make_token
 from workspaces.models import User, Workspace
 
-FRESH = "correct horse battery"
+NEW_PASSWORD = "correct horse battery"
 
 
-def by_the_page(user: User) -> None:
+def change_on_the_page(user: User) -> None:
     browser = Client()
     browser.force_login(user)
-    form = {"old_password": "owner-password", "new_password1": FRESH, "new_password2": FRESH}
+    form = {"old_password": "owner-password", "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
     assert browser.post("/settings/password/", form).status_code == 302
-    assert browser.get("/workspaces/").status_code == 200, "the one who changed it stays signed in"
+    assert browser.get("/workspaces/").status_code == 200, "the browser that changed it stays signed in"
 
 
-def by_an_operator(user: User) -> None:
-    user.set_password(FRESH)
+def change_as_operator(user: User) -> None:
+    user.set_password(NEW_PASSWORD)
     user.save()
 
 
@@ -38,7 +38,7 @@ def _hashers(settings: Any) -> None:
     settings.PASSWORD_HASHERS = [*settings.PASSWORD_HASHERS, "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 
 
-@pytest.mark.parametrize("change", [by_the_page, by_an_operator])
+@pytest.mark.parametrize("change", [change_on_the_page, change_as_operator])
 def test_tokens_codes_and_device_requests_are_revoked(
     change: Callable[[User], None], owner: User, admin: User, api: Api, workspace: Workspace
 ) -> None:
@@ -59,8 +59,8 @@ def test_tokens_codes_and_device_requests_are_revoked(
     assert [client.get("/me").status_code for client in (other, api)] == [200, 200]
 
 
-class AwayByThen:
-    """A validator that meets a database which has gone since the password was saved."""
+class DatabaseUnavailableValidator:
+    """Raises as if the database became unavailable after the password was saved."""
 
     def validate(self, password: str, user: User | None = None) -> None:
         pass
@@ -73,11 +73,11 @@ def test_a_password_is_not_changed_if_tokens_can_not_be_revoked(
     owner: User, workspace: Workspace, settings: Any
 ) -> None:
     person = Api(make_token(owner))
-    validators = [*settings.AUTH_PASSWORD_VALIDATORS, {"NAME": f"{__name__}.AwayByThen"}]
+    validators = [*settings.AUTH_PASSWORD_VALIDATORS, {"NAME": f"{__name__}.DatabaseUnavailableValidator"}]
     settings.AUTH_PASSWORD_VALIDATORS = validators
 
     with pytest.raises(OperationalError):
-        by_an_operator(owner)
+        change_as_operator(owner)
 
     owner.refresh_from_db()
     assert owner.check_password("owner-password")

@@ -1,4 +1,4 @@
-"""Requests of a person over REST: identity, workspaces and quota."""
+"""REST requests with a person's token: identity, workspaces and quota."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from oauth2_provider.models import AccessToken
 from tests.helpers import BY_TEST, Api, make_token, make_workspace
 from workspaces.models import Role, Task, User, Workspace
 
-REFUSED = {"code": 401, "message": "The API key or access token is not valid."}
+INVALID_TOKEN = {"code": 401, "message": "The API key or access token is not valid."}
 
 
 @pytest.fixture
 def person(member: User, workspace: Workspace) -> Api:
-    """The REST API as the member uses it."""
+    """A client of the REST API with the member's token."""
     return Api(make_token(member))
 
 
-def test_who_am_i(person: Api, member: User, workspace: Workspace) -> None:
+def test_me_describes_the_person_and_the_token(person: Api, member: User, workspace: Workspace) -> None:
     me = person.get("/me").json()
 
     assert me["quota"]["limits"][0] | {"resetAfter": 0} == {
@@ -48,13 +48,13 @@ def test_name_and_email_require_their_scopes(member: User, workspace: Workspace)
     assert not {"name", "email"} & Api(make_token(member, "openid")).get("/me").json().keys()
 
 
-def test_current_is_the_workspace_chosen_last_or_the_only_one(person: Api, member: User, workspace: Workspace) -> None:
+def test_current_is_the_only_workspace_or_the_one_chosen_last(person: Api, member: User, workspace: Workspace) -> None:
     assert person.get("/workspaces/current").json()["workspaceId"] == workspace.pk
     second = make_workspace(member, "second")
 
-    undecided = person.get("/workspaces/current")
-    assert undecided.status_code == 400
-    assert undecided.json()["message"] == (
+    response = person.get("/workspaces/current")
+    assert response.status_code == 400
+    assert response.json()["message"] == (
         f"Choose one of your workspaces: Acme ({workspace.pk}), Second ({second.pk})."
     )
     me = person.get("/me").json()
@@ -69,9 +69,7 @@ def test_a_person_lists_their_workspaces(person: Api, workspace: Workspace, else
     assert [item["workspaceId"] for item in person.get("/workspaces").json()["workspaces"]] == [workspace.pk]
 
 
-def test_a_private_task_is_seen_by_its_owner_alone(
-    person: Api, member: User, owner: User, workspace: Workspace
-) -> None:
+def test_only_its_owner_can_see_a_private_task(person: Api, member: User, owner: User, workspace: Workspace) -> None:
     task = Task.objects.create_task(workspace, title="Mine", visibility="private", user=member)
     path = f"/workspaces/current/tasks/{task.pk}"
 
@@ -80,13 +78,15 @@ def test_a_private_task_is_seen_by_its_owner_alone(
     assert Api(make_token(owner)).get(path).status_code == 404
 
 
-def test_a_person_who_left_gets_404(person: Api, member: User, workspace: Workspace) -> None:
+def test_a_person_who_has_left_the_workspace_gets_404(person: Api, member: User, workspace: Workspace) -> None:
     workspace.memberships.get(user=member).leave(by=BY_TEST)
 
     assert person.get(f"/workspaces/{workspace.pk}/tasks").status_code == 404
 
 
-def test_a_persons_quota_is_their_own(person: Api, api: Api, member: User, owner: User, workspace: Workspace) -> None:
+def test_each_person_has_their_own_quota(
+    person: Api, api: Api, member: User, owner: User, workspace: Workspace
+) -> None:
     for _ in range(40):
         assert person.get("/me").status_code == 200
 
@@ -97,14 +97,14 @@ def test_a_persons_quota_is_their_own(person: Api, api: Api, member: User, owner
 
 
 def test_all_invalid_tokens_get_the_same_response(member: User, workspace: Workspace) -> None:
-    expired, switched_off = make_token(member), make_token(make_workspace_of_one().members.get())
+    expired, inactive = make_token(member), make_token(make_workspace_of_one().members.get())
     AccessToken.objects.filter(user=member).update(expires=timezone.now() - timedelta(seconds=1))
     User.objects.filter(email="gone@example.com").update(is_active=False)
 
-    for bearer in (expired, switched_off, "a" * 30, "a", "", "é" * 30, "x" * 10_000, f"one_{expired}"):
-        answer = Api(bearer).get("/me")
-        assert (answer.status_code, answer.json()) == (401, REFUSED), bearer
-        assert answer["WWW-Authenticate"] == 'Bearer realm="onehorizon", error="invalid_token"'
+    for bearer in (expired, inactive, "a" * 30, "a", "", "é" * 30, "x" * 10_000, f"one_{expired}"):
+        response = Api(bearer).get("/me")
+        assert (response.status_code, response.json()) == (401, INVALID_TOKEN), bearer
+        assert response["WWW-Authenticate"] == 'Bearer realm="onehorizon", error="invalid_token"'
 
 
 def make_workspace_of_one() -> Workspace:

@@ -1,4 +1,4 @@
-"""No value of any table is a credential."""
+"""No table contains a credential in clear."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_no_token_code_or_client_secret_is_stored_in_clear(
         timeout=TIMEOUT,
     )
 
-    everything = stored_text()
+    stored = stored_text()
 
-    assert "a-client-secret" not in everything
-    assert created.json()["apiKeyId"] in everything
+    assert "a-client-secret" not in stored
+    assert created.json()["apiKeyId"] in stored
     for secret in (
         *(token[name] for token in (first, second) for name in ("access_token", "refresh_token")),
         waiting_code,
@@ -45,7 +45,7 @@ def test_no_token_code_or_client_secret_is_stored_in_clear(
         created.json()["secret"],
         "the-idempotency-key",
     ):
-        assert secret not in everything
+        assert secret not in stored
 
 
 def test_a_client_secret_is_hashed_like_a_password(db: None, settings: Any) -> None:
@@ -57,6 +57,7 @@ def test_a_client_secret_is_hashed_like_a_password(db: None, settings: Any) -> N
 
 
 def stored_text() -> str:
+    """Return the text of all rows of all tables."""
     with connection.cursor() as cursor:
         rows: list[Any] = []
         for table in connection.introspection.table_names(cursor):
@@ -70,8 +71,7 @@ def stored_text() -> str:
     "fields",
     [{"hash_client_secret": False}, {"skip_authorization": True}, {"authorization_grant_type": "implicit"}],
 )
-def test_no_application_can_weaken_the_rules(fields: dict[str, Any]) -> None:
-
+def test_an_application_can_not_weaken_the_rules(fields: dict[str, Any]) -> None:
     application = Application(
         client_type="public", authorization_grant_type="authorization-code", redirect_uris="https://a.example/cb"
     )
@@ -83,9 +83,9 @@ def test_no_application_can_weaken_the_rules(fields: dict[str, Any]) -> None:
         application.full_clean()
 
 
-def refused_redirects(redirect: str) -> bool:
+def is_rejected(redirect_uri: str) -> bool:
     application = Application(
-        client_type="public", authorization_grant_type="authorization-code", redirect_uris=redirect
+        client_type="public", authorization_grant_type="authorization-code", redirect_uris=redirect_uri
     )
     try:
         application.full_clean()
@@ -96,7 +96,7 @@ def refused_redirects(redirect: str) -> bool:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("redirect", "refused"),
+    ("redirect_uri", "rejected"),
     [
         ("https://app.example/callback", False),
         ("http://127.0.0.1/callback", False),
@@ -106,5 +106,5 @@ def refused_redirects(redirect: str) -> bool:
         ("http://127.0.0.1.evil.example/callback", True),
     ],
 )
-def test_plain_http_is_for_loopback_only(redirect: str, refused: bool) -> None:
-    assert refused_redirects(redirect) == refused
+def test_a_redirect_uri_with_plain_http_must_be_on_loopback(redirect_uri: str, rejected: bool) -> None:
+    assert is_rejected(redirect_uri) == rejected

@@ -28,7 +28,7 @@ HOSTILE = """# A <b> & "c"
 
 
 @pytest.fixture(autouse=True)
-def _not_rendered_yet() -> Iterator[None]:
+def _clear_document_cache() -> Iterator[None]:
     document.cache_clear()
     yield
     document.cache_clear()
@@ -40,64 +40,66 @@ def test_docs_redirects_to_the_guide(client: Client) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_needs_no_sign_in_and_no_database(page: str, client: Client) -> None:
-    """Without the database's fixture any query fails."""
-    answer = client.get(page)
+    """Without the fixture `db`, pytest-django rejects every query."""
+    response = client.get(page)
 
-    assert answer.status_code == 200
-    assert "default-src 'none'" in answer["Content-Security-Policy"]
+    assert response.status_code == 200
+    assert "default-src 'none'" in response["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize("path", ["/docs/operations/", "/docs/../README/", "/docs/API/", "/docs/api-keys.md/"])
-def test_nothing_else_is_served(path: str, client: Client) -> None:
+def test_other_documents_are_not_served(path: str, client: Client) -> None:
     assert client.get(path).status_code == 404
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_name_the_site_that_shows_them(page: str, client: Client) -> None:
-    shown = client.get(page, headers={"Host": "localhost:8001"}).content.decode()
+def test_the_commands_contain_the_url_of_the_site(page: str, client: Client) -> None:
+    html = client.get(page, headers={"Host": "localhost:8001"}).content.decode()
 
-    assert "http://localhost:8001" in shown
-    assert SITE not in shown
+    assert "http://localhost:8001" in html
+    assert SITE not in html
 
 
-def test_the_guides_sections_can_be_linked_to(client: Client) -> None:
-    shown = client.get("/docs/api-keys/").content.decode()
+def test_each_section_of_the_guide_has_a_link(client: Client) -> None:
+    html = client.get("/docs/api-keys/").content.decode()
 
-    assert "<h1 id=" in shown
+    assert "<h1 id=" in html
     for heading in ("Creating a key", "Using a key", "Permissions", "Rate limits", "Revoking a key"):
         section = heading.lower().replace(" ", "-")
-        assert f'<h2 id="{section}">{heading} <a class="anchor" href="#{section}"' in shown
-        assert f'<li><a href="#{section}">{heading}</a></li>' in shown
+        assert f'<h2 id="{section}">{heading} <a class="anchor" href="#{section}"' in html
+        assert f'<li><a href="#{section}">{heading}</a></li>' in html
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_within_the_site_works(page: str, client: Client) -> None:
-    shown = client.get(page).content.decode()
-    links = set(re.findall(r'href="(?:http://testserver)?([/#][^"]*)"', shown))
+    html = client.get(page).content.decode()
+    links = set(re.findall(r'href="(?:http://testserver)?([/#][^"]*)"', html))
 
     for link in links:
         path, _, section = link.partition("#")
         if path.startswith("/static/"):
             continue
-        answer = client.get(path or page)
-        assert answer.status_code in (200, 302), link
+        response = client.get(path or page)
+        assert response.status_code in (200, 302), link
         if section and section != "main":
-            assert f'id="{section}"' in answer.content.decode(), link
+            assert f'id="{section}"' in response.content.decode(), link
     assert {f"/docs/{name}/" for name in NAMES} <= links
 
 
-def test_html_in_a_document_is_escaped_and_no_link_is_a_script(tmp_path: Path, settings: Any, client: Client) -> None:
+def test_html_in_a_document_is_escaped_and_script_links_are_removed(
+    tmp_path: Path, settings: Any, client: Client
+) -> None:
     (tmp_path / "docs").mkdir()
     for name in NAMES:
         (tmp_path / f"docs/{name}.md").write_text(HOSTILE)
     settings.BASE_DIR = tmp_path
 
-    shown = client.get("/docs/api/").content.decode()
+    html = client.get("/docs/api/").content.decode()
 
-    article = shown.partition("<article")[2].partition("</article>")[0]
+    article = html.partition("<article")[2].partition("</article>")[0]
     assert not re.search(r"<(script|b|i)>|href=\"javascript", article)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in article
-    assert "<title>A &lt;b&gt; &amp; &quot;c&quot; · One Horizon</title>" in shown
+    assert "<title>A &lt;b&gt; &amp; &quot;c&quot; · One Horizon</title>" in html
 
 
 def test_a_document_is_rendered_once(client: Client) -> None:

@@ -73,12 +73,12 @@ def raw(data: bytes, content_type: str = "application/json") -> dict[str, Any]:
     return {"data": data, "content_type": content_type}
 
 
-# ---- addresses ----
+# ---- paths and methods ----
 
 
 @pytest.mark.usefixtures("debug")
 @pytest.mark.parametrize(
-    "address",
+    "url",
     [
         "/nowhere",
         "/",
@@ -104,24 +104,22 @@ def raw(data: bytes, content_type: str = "application/json") -> dict[str, Any]:
         "/<script>alert(1)</script>",
     ],
 )
-def test_an_unknown_path_is_404_with_and_without_a_key(address: str, api: Api) -> None:
-    assert_envelope(api.get(address), 404)
-    without = Api().get(address)
-    assert_envelope(
-        without, 401 if address.startswith("/workspaces/") and "//" not in address and "%2F" not in address else 404
-    )
+def test_an_unknown_path_is_404_with_and_without_a_key(url: str, api: Api) -> None:
+    assert_envelope(api.get(url), 404)
+    anonymous = Api().get(url)
+    assert_envelope(anonymous, 401 if url.startswith("/workspaces/") and "//" not in url and "%2F" not in url else 404)
 
 
 @pytest.mark.usefixtures("debug")
 @pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
 def test_an_unsupported_method_is_405(method: str, api: Api) -> None:
-    answer = api.request(method, "/me")
+    response = api.request(method, "/me")
 
-    assert_envelope(answer, 405)
-    assert answer["Allow"] == "GET, HEAD"
+    assert_envelope(response, 405)
+    assert response["Allow"] == "GET, HEAD"
 
 
-# ---- what is asked for and what is sent ----
+# ---- formats and bodies ----
 
 
 @pytest.mark.usefixtures("debug")
@@ -137,7 +135,7 @@ def test_any_accept_header_that_includes_json_gets_json(accept: str, api: Api) -
     assert api.get("/me", headers={"Accept": accept}).status_code == 200
 
 
-def test_the_format_is_not_chosen_in_the_query(api: Api) -> None:
+def test_the_url_does_not_choose_the_format(api: Api) -> None:
     assert api.get("/me?format=html").json()["kind"] == "apiKey"
     assert_envelope(api.get("/me.json"), 404)
 
@@ -205,10 +203,10 @@ def test_malformed_json_is_400(body: bytes, api: Api) -> None:
 
 
 def test_a_body_over_one_mebibyte_is_413(api: Api) -> None:
-    around = len(b'{"title":""}')
+    overhead = len(b'{"title":""}')
 
-    assert_envelope(api.request("POST", TASKS, **raw(b'{"title":"' + b"a" * (MIB - around) + b'"}')), 400)
-    assert_envelope(api.request("POST", TASKS, **raw(b'{"title":"' + b"a" * (MIB - around + 1) + b'"}')), 413)
+    assert_envelope(api.request("POST", TASKS, **raw(b'{"title":"' + b"a" * (MIB - overhead) + b'"}')), 400)
+    assert_envelope(api.request("POST", TASKS, **raw(b'{"title":"' + b"a" * (MIB - overhead + 1) + b'"}')), 413)
     assert_envelope(api.request("POST", TASKS, **raw(b" " * 3 * MIB)), 413)
 
 
@@ -229,15 +227,15 @@ def test_an_unknown_host_is_400_in_the_envelope(host: str, api: Api) -> None:
     assert response.json()["message"] == "This host name is not served here."
 
 
-# ---- failures on our side ----
+# ---- server errors ----
 
 
 @pytest.mark.usefixtures("debug")
-@pytest.mark.parametrize("address", ["/failing", "/unrenderable", "/failing-function"])
+@pytest.mark.parametrize("url", ["/failing", "/unrenderable", "/failing-function"])
 def test_an_exception_is_a_500_that_reveals_nothing(
-    address: str, api: Api, secret: str, caplog: pytest.LogCaptureFixture
+    url: str, api: Api, secret: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    response = api.get(address)
+    response = api.get(url)
 
     assert_envelope(response, 500)
     assert response.json()["message"] == "Something went wrong on our side. We've logged it."
@@ -246,16 +244,16 @@ def test_an_exception_is_a_500_that_reveals_nothing(
     assert "Traceback" in caplog.text
 
 
-def test_a_failed_request_counted_on_the_quota(api: Api) -> None:
+def test_a_request_that_raises_counts_against_the_quota(api: Api) -> None:
     response = api.get("/failing")
 
     assert response["RateLimit-Policy"] == POLICY
     assert response["RateLimit"].startswith('"standard";r=199;')
 
 
-# ---- what every answer has ----
+# ---- headers of every response ----
 
-EVERY_ANSWER: dict[int, tuple[str, str, dict[str, Any]]] = {
+REQUEST_BY_STATUS: dict[int, tuple[str, str, dict[str, Any]]] = {
     200: ("GET", "/me", {}),
     201: ("POST", TASKS, raw(b'{"title":"Ship it"}')),
     400: ("POST", TASKS, raw(b"{")),
@@ -267,18 +265,18 @@ EVERY_ANSWER: dict[int, tuple[str, str, dict[str, Any]]] = {
     415: ("POST", TASKS, raw(b"title=Ship", "application/x-www-form-urlencoded")),
     500: ("GET", "/failing", {}),
 }
-answers = pytest.mark.parametrize(
-    ("status", "method", "address", "options"),
-    [(status, *request) for status, request in EVERY_ANSWER.items()],
-    ids=[str(status) for status in EVERY_ANSWER],
+for_each_status = pytest.mark.parametrize(
+    ("status", "method", "url", "options"),
+    [(status, *request) for status, request in REQUEST_BY_STATUS.items()],
+    ids=[str(status) for status in REQUEST_BY_STATUS],
 )
 
 
-@answers
+@for_each_status
 def test_every_response_is_not_cacheable_and_has_a_request_id(
-    status: int, method: str, address: str, options: dict[str, Any], api: Api
+    status: int, method: str, url: str, options: dict[str, Any], api: Api
 ) -> None:
-    response = api.request(method, address, **options)
+    response = api.request(method, url, **options)
 
     assert response.status_code == status
     assert response["Cache-Control"] == "no-store"
@@ -287,11 +285,11 @@ def test_every_response_is_not_cacheable_and_has_a_request_id(
     assert "Set-Cookie" not in response
 
 
-@answers
+@for_each_status
 def test_every_response_to_a_key_has_the_ratelimit_headers(
-    status: int, method: str, address: str, options: dict[str, Any], api: Api
+    status: int, method: str, url: str, options: dict[str, Any], api: Api
 ) -> None:
-    response = api.request(method, address, **options)
+    response = api.request(method, url, **options)
 
     if status == 401:
         assert not response.has_header("RateLimit-Policy")
@@ -301,7 +299,7 @@ def test_every_response_to_a_key_has_the_ratelimit_headers(
         assert response["RateLimit"] == '"standard";r=199;t=900, "burst";r=39;t=60'
 
 
-def test_a_204_and_a_429_have_these_headers_too(api: Api, workspace: Workspace) -> None:
+def test_a_204_and_a_429_have_the_headers_of_every_response(api: Api, workspace: Workspace) -> None:
     created = api.post(TASKS, {"title": "Ship it"}).json()
     deleted = api.delete(f"{TASKS}/{created['taskId']}")
     for _ in range(38):
@@ -317,7 +315,7 @@ def test_a_204_and_a_429_have_these_headers_too(api: Api, workspace: Workspace) 
         assert response["RateLimit-Policy"] == POLICY
 
 
-def test_a_response_to_an_unknown_host_has_them_too(api: Api) -> None:
+def test_a_response_to_an_unknown_host_is_not_cacheable_and_has_a_request_id(api: Api) -> None:
     response = api.get("/me", headers={"Host": "evil.example"})
 
     assert response["Cache-Control"] == "no-store"
@@ -328,15 +326,16 @@ def test_a_response_to_an_unknown_host_has_them_too(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["abcdefgh", "7b4f4e4e-1b0f-4a52-9d5b-0a5d7c2d7a10", "A_b-C_d-1", "0" * 64, "01jbx5w3f8q9r2t4v6y8z0a1c3"]
+    "request_id",
+    ["abcdefgh", "7b4f4e4e-1b0f-4a52-9d5b-0a5d7c2d7a10", "A_b-C_d-1", "0" * 64, "01jbx5w3f8q9r2t4v6y8z0a1c3"],
 )
-def test_a_well_formed_request_id_is_kept(given: str, api: Api) -> None:
-    assert api.get("/me", headers={"X-Request-Id": given})["X-Request-Id"] == given
-    assert api.get("/nowhere", headers={"X-Request-Id": given})["X-Request-Id"] == given
+def test_a_well_formed_request_id_is_kept(request_id: str, api: Api) -> None:
+    assert api.get("/me", headers={"X-Request-Id": request_id})["X-Request-Id"] == request_id
+    assert api.get("/nowhere", headers={"X-Request-Id": request_id})["X-Request-Id"] == request_id
 
 
 @pytest.mark.parametrize(
-    "given",
+    "request_id",
     [
         "",
         "short12",
@@ -349,8 +348,8 @@ def test_a_well_formed_request_id_is_kept(given: str, api: Api) -> None:
         "x" * 9000,
     ],
 )
-def test_any_other_request_id_is_replaced(given: str, api: Api) -> None:
-    assert re.fullmatch(r"[0-9a-f]{32}", api.get("/me", headers={"X-Request-Id": given})["X-Request-Id"])
+def test_a_malformed_request_id_is_replaced(request_id: str, api: Api) -> None:
+    assert re.fullmatch(r"[0-9a-f]{32}", api.get("/me", headers={"X-Request-Id": request_id})["X-Request-Id"])
 
 
 def test_no_two_requests_have_the_same_id(api: Api) -> None:

@@ -1,4 +1,4 @@
-"""Responses to probes. tests/system/faults tests them while PostgreSQL is unavailable."""
+"""Health checks. tests/system/faults tests them while PostgreSQL is unavailable."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from django.test import Client
 
 @pytest.fixture
 def probe(settings: Any) -> Client:
-    """A load balancer's: in production, over plain HTTP, by an address that is nobody's host name."""
+    """A load balancer in production: it uses plain HTTP, and its Host header is not in `ALLOWED_HOSTS`."""
     settings.DEBUG, settings.SECURE_SSL_REDIRECT, settings.ALLOWED_HOSTS = False, True, ["onehorizon.example"]
     return Client(headers={"Host": "10.0.0.9:8000"})
 
 
 def test_healthz_needs_no_database(probe: Client) -> None:
-    """pytest-django refuses whatever would ask it."""
-    answer = probe.get("/healthz")
+    """Without the fixture `db`, pytest-django rejects every query."""
+    response = probe.get("/healthz")
 
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
-    assert answer["Cache-Control"] == "no-store"
-    assert not answer.cookies
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+    assert response["Cache-Control"] == "no-store"
+    assert not response.cookies
 
 
 @pytest.mark.django_db
@@ -37,10 +37,10 @@ def test_readyz_is_503_while_a_migration_is_missing(probe: Client) -> None:
     latest = recorder.migration_qs.filter(app="apikeys").order_by("-name").values_list("name", flat=True)[0]
     recorder.record_unapplied("apikeys", latest)
 
-    answer = probe.get("/readyz")
+    response = probe.get("/readyz")
 
-    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
-    assert answer.json() == {"code": 503, "message": "Database migrations have not been applied yet."}
+    assert (response.status_code, response["Retry-After"]) == (503, "5")
+    assert response.json() == {"code": 503, "message": "Database migrations have not been applied yet."}
 
 
 @pytest.mark.django_db
@@ -52,9 +52,9 @@ def test_readyz_is_200_with_migrations_of_a_newer_release(probe: Client) -> None
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_only_get_and_head_are_allowed(probe: Client, path: str) -> None:
-    answer = probe.post(path)
+    response = probe.post(path)
 
-    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+    assert (response.status_code, response["Allow"]) == (405, "GET, HEAD")
 
 
 def test_probes_are_not_logged(probe: Client, caplog: pytest.LogCaptureFixture) -> None:

@@ -32,17 +32,17 @@ def operations() -> list[dict[str, Any]]:
 
 
 @pytest.mark.django_db
-def test_anyone_may_read_it() -> None:
-    answer = Api().get("/openapi.json")
+def test_the_document_needs_no_authentication() -> None:
+    response = Api().get("/openapi.json")
 
-    assert answer.status_code == 200
-    assert answer["Content-Type"] == "application/json"
-    assert answer.json() == schema()
-    assert answer.json()["openapi"].startswith("3.1.")
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
+    assert response.json() == schema()
+    assert response.json()["openapi"].startswith("3.1.")
 
 
 @pytest.mark.django_db
-def test_reading_it_with_a_key_counts_against_the_quota(api: Api) -> None:
+def test_fetching_the_document_with_a_key_counts_against_the_quota(api: Api) -> None:
     assert api.get("/openapi.json")["RateLimit"].startswith('"standard";r=199;')
     assert Api("one_wrong").get("/openapi.json").status_code == 401
 
@@ -53,10 +53,29 @@ def test_every_operation_has_its_operation_id() -> None:
     assert {tag for operation in operations() for tag in operation["tags"]} == {"Tasks", "ApiKeys", "Workspaces", "Me"}
 
 
+def test_every_operation_is_described_with_examples() -> None:
+    """Without them the document would still be generated, but incomplete."""
+    missing = []
+    for operation in operations():
+        operation_id = operation["operationId"]
+        if not operation.get("summary"):
+            missing.append(f"{operation_id}: summary")
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "path" and not parameter["description"]:
+                missing.append(f"{operation_id}: description of {parameter['name']}")
+        bodies = {"body": operation["requestBody"]} if "requestBody" in operation else {}
+        successes = {status: response for status, response in operation["responses"].items() if status < "400"}
+        for name, described in (bodies | successes).items():
+            if any("example" not in content for content in described.get("content", {}).values()):
+                missing.append(f"{operation_id}: example of {name}")
+
+    assert missing == []
+
+
 def test_every_route_is_described() -> None:
     routes = {re.sub(r"<[^>]*>", "{}", f"/{route}") for route in api_routes() if "^" not in route}
 
-    assert {re.sub(r"\{\w+\}", "{}", address) for address in schema()["paths"]} == routes - {"/api/v1/openapi.json"}
+    assert {re.sub(r"\{\w+\}", "{}", path) for path in schema()["paths"]} == routes - {"/api/v1/openapi.json"}
 
 
 def test_enums_have_names() -> None:
@@ -66,12 +85,12 @@ def test_enums_have_names() -> None:
     for field, name in {"status": "TaskStatus", "scope": "TaskScope", "kind": "TaskKind"}.items():
         assert components[name]["enum"]
         assert task[field]["$ref"] == f"#/components/schemas/{name}"
-        (query,) = [parameter for parameter in listing()["parameters"] if parameter["name"] == field]
+        (query,) = [parameter for parameter in list_tasks_operation()["parameters"] if parameter["name"] == field]
         assert query["schema"]["items"] == {"$ref": f"#/components/schemas/{name}"}
     assert components["TaskContributionType"]["enum"] == ["assignee", "reviewer"]
 
 
-def listing() -> dict[str, Any]:
+def list_tasks_operation() -> dict[str, Any]:
     operation = operation_at("/api/v1/workspaces/current/tasks", "GET")
     assert operation is not None
     return operation
@@ -81,66 +100,68 @@ def test_both_ways_to_authenticate_are_described_with_their_scopes() -> None:
     schemes = schema()["components"]["securitySchemes"]
 
     assert schemes["apiKey"]["scheme"] == "bearer"
-    offered = schemes["oauth2"]["flows"]["authorizationCode"]["scopes"]
+    available_scopes = schemes["oauth2"]["flows"]["authorizationCode"]["scopes"]
     for operation in operations():
         schemes = {name: scopes for requirement in operation["security"] for name, scopes in requirement.items()}
-        assert set(schemes["oauth2"]) <= set(offered)
+        assert set(schemes["oauth2"]) <= set(available_scopes)
         assert ("apiKey" in schemes) == (operation["tags"] != ["ApiKeys"])
-    assert {name: scopes for requirement in listing()["security"] for name, scopes in requirement.items()} == {
+    assert {
+        name: scopes for requirement in list_tasks_operation()["security"] for name, scopes in requirement.items()
+    } == {
         "apiKey": [],
         "oauth2": ["workspace:read"],
     }
 
 
-def test_bodies_have_names_for_generators() -> None:
-    named = {
+def test_bodies_have_names_for_code_generators() -> None:
+    names = {
         operation["operationId"]: operation["x-codegen-request-body-name"]
         for operation in operations()
         if "requestBody" in operation
     }
 
-    assert named == {"createTask": "task", "updateTask": "task", "createApiKey": "apiKey", "updateApiKey": "apiKey"}
+    assert names == {"createTask": "task", "updateTask": "task", "createApiKey": "apiKey", "updateApiKey": "apiKey"}
 
 
 def links() -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
-    """Each link, with the operation and the answer that it leads on from."""
+    """Return each link with its operation and its response."""
     return [
-        (link, operation, answer)
+        (link, operation, response)
         for operation in operations()
-        for answer in map(resolve, operation["responses"].values())
-        for link in answer.get("links", {}).values()
+        for response in map(resolve, operation["responses"].values())
+        for link in response.get("links", {}).values()
     ]
 
 
 def test_a_created_object_links_to_its_operations() -> None:
-    leads = {(operation["operationId"], link["operationId"]) for link, operation, _ in links()}
+    pairs = {(operation["operationId"], link["operationId"]) for link, operation, _ in links()}
 
-    assert leads >= {("createTask", then) for then in ("fetchTask", "updateTask", "deleteTask")}
-    assert leads >= {("createApiKey", then) for then in ("fetchApiKey", "updateApiKey", "revokeApiKey")}
-    assert leads >= {("listTasks", "listTasks"), ("listTasks", "fetchTask"), ("listApiKeys", "fetchApiKey")}
+    assert pairs >= {("createTask", target) for target in ("fetchTask", "updateTask", "deleteTask")}
+    assert pairs >= {("createApiKey", target) for target in ("fetchApiKey", "updateApiKey", "revokeApiKey")}
+    assert pairs >= {("listTasks", "listTasks"), ("listTasks", "fetchTask"), ("listApiKeys", "fetchApiKey")}
 
 
-def test_a_links_expressions_and_parameters_exist() -> None:
-    taken = {
+def test_the_expressions_and_parameters_of_links_exist() -> None:
+    parameters_by_operation = {
         operation["operationId"]: operation["parameters"] for operation in operations() if "parameters" in operation
     }
 
-    for link, operation, answer in links():
-        parameters = {parameter["name"]: parameter for parameter in taken[link["operationId"]]}
+    for link, operation, response in links():
+        parameters = {parameter["name"]: parameter for parameter in parameters_by_operation[link["operationId"]]}
         assert {name for name, parameter in parameters.items() if parameter["in"] == "path"} <= set(link["parameters"])
         assert set(link["parameters"]) <= set(parameters)
         for expression in link["parameters"].values():
             source, _, pointer = expression.partition("#/") if "#" in expression else expression.rpartition(".")
             if source == "$response.body":
-                value = answer["content"]["application/json"]["example"]
+                value = response["content"]["application/json"]["example"]
                 for step in pointer.split("/"):
                     value = value[int(step) if step.isdecimal() else step]
             else:
                 assert source == "$request.path"
-                assert pointer in {parameter["name"] for parameter in taken[operation["operationId"]]}
+                assert pointer in {parameter["name"] for parameter in parameters_by_operation[operation["operationId"]]}
 
 
-def test_an_undocumented_response_fails() -> None:
+def test_a_response_that_does_not_match_the_document_fails() -> None:
     task = EXAMPLES["responses"]["fetchTask"]["200"]
     assert not list(validator("Task").iter_errors(task))
 
@@ -158,78 +179,80 @@ def test_an_undocumented_response_fails() -> None:
 # ---- examples ----
 
 
-class Recorded:
-    """What a few requests are answered, by operation and status, and the bodies that were sent."""
+class Recording:
+    """Sends requests. Records responses by operation and status, errors by status, and request bodies by operation."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, dict[str, Any]] = defaultdict(dict)
+        self.responses: dict[str, dict[str, Any]] = defaultdict(dict)
         self.bodies: dict[str, Any] = {}
-        self.refusals: dict[str, Any] = {}
+        self.errors: dict[str, Any] = {}
 
-    def ask(self, api: Api, method: str, path: str, body: Any = None, **options: Any) -> Any:
-        answer = api.request(method, path, body, **options)
+    def request(self, api: Api, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        response = api.request(method, path, body, **options)
         operation = operation_at(f"/api/v1{path}", method)
         assert operation is not None
-        if answer.status_code >= 400:
-            self.refusals[str(answer.status_code)] = answer.json()
-        elif answer.status_code != 204:
-            self.answers[operation["operationId"]][str(answer.status_code)] = answer.json()
+        if response.status_code >= 400:
+            self.errors[str(response.status_code)] = response.json()
+        elif response.status_code != 204:
+            self.responses[operation["operationId"]][str(response.status_code)] = response.json()
             if body is not None:
                 self.bodies[operation["operationId"]] = body
-        return answer
+        return response
 
 
-def recorded() -> Recorded:
+def record_requests() -> Recording:
     owner, member = make_user("owner"), make_user("member")
     workspace = make_workspace(owner, member=member)
-    recording, tasks = Recorded(), "/workspaces/current/tasks"
+    recording, tasks = Recording(), "/workspaces/current/tasks"
     api, person = Api(make_key(workspace)[1]), Api(make_token(owner))
-    recording.ask(api, "GET", "/me")
-    recording.ask(api, "GET", "/workspaces")
-    recording.ask(api, "GET", "/workspaces/current")
-    recording.ask(api, "GET", "/workspaces/current/members")
-    new = {
+    recording.request(api, "GET", "/me")
+    recording.request(api, "GET", "/workspaces")
+    recording.request(api, "GET", "/workspaces/current")
+    recording.request(api, "GET", "/workspaces/current/members")
+    body = {
         "title": "Ship the billing page",
         "status": "planned",
         "userId": member.pk,
         "contributors": [{"userId": owner.pk, "type": "reviewer"}],
     }
-    task = recording.ask(api, "POST", tasks, new).json()
-    recording.ask(api, "GET", tasks)
-    recording.ask(api, "GET", f"{tasks}/{task['taskId']}")
-    recording.ask(api, "PATCH", f"{tasks}/{task['taskId']}", {"status": "in_progress"})
+    task = recording.request(api, "POST", tasks, body).json()
+    recording.request(api, "GET", tasks)
+    recording.request(api, "GET", f"{tasks}/{task['taskId']}")
+    recording.request(api, "PATCH", f"{tasks}/{task['taskId']}", {"status": "in_progress"})
     keys = "/workspaces/current/api-keys"
     idempotent = {"headers": {"Idempotency-Key": "deploys-2026-11"}}
-    key = recording.ask(
+    key = recording.request(
         person, "POST", keys, {"description": "Deploys", "expiresAt": "2027-11-23T08:00:00Z"}, **idempotent
     ).json()
-    recording.ask(person, "POST", keys, {"description": "Deploys", "expiresAt": "2027-11-23T08:00:00Z"}, **idempotent)
-    recording.ask(person, "PATCH", f"{keys}/{key['apiKeyId']}", {"description": "Deploys, production"})
-    recording.ask(person, "GET", f"{keys}/{key['apiKeyId']}")
-    recording.ask(person, "GET", keys)
+    recording.request(
+        person, "POST", keys, {"description": "Deploys", "expiresAt": "2027-11-23T08:00:00Z"}, **idempotent
+    )
+    recording.request(person, "PATCH", f"{keys}/{key['apiKeyId']}", {"description": "Deploys, production"})
+    recording.request(person, "GET", f"{keys}/{key['apiKeyId']}")
+    recording.request(person, "GET", keys)
 
-    recording.ask(person, "POST", keys, {"description": "Another"}, **idempotent)  # 422
-    recording.ask(api, "POST", tasks, {"title": "", "status": "done"})  # 400
-    recording.ask(Api("one_nobody's"), "GET", "/me")  # 401
-    recording.ask(Api(make_token(owner, "openid")), "GET", tasks)  # 403
-    recording.ask(api, "GET", f"{tasks}/tsk_1")  # 404
-    recording.ask(api, "GET", tasks, headers={"Accept": "text/html"})  # 406
+    recording.request(person, "POST", keys, {"description": "Another"}, **idempotent)  # 422
+    recording.request(api, "POST", tasks, {"title": "", "status": "done"})  # 400
+    recording.request(Api("one_nobody's"), "GET", "/me")  # 401
+    recording.request(Api(make_token(owner, "openid")), "GET", tasks)  # 403
+    recording.request(api, "GET", f"{tasks}/tsk_1")  # 404
+    recording.request(api, "GET", tasks, headers={"Accept": "text/html"})  # 406
     for _ in range(18):
         make_key(workspace)
-    recording.ask(person, "POST", keys, {"description": "One more"})  # 409
-    recording.ask(api, "POST", tasks, "x" * 1024 * 1024)  # 413
-    recording.ask(api, "POST", tasks, data="title=Ship", content_type="application/x-www-form-urlencoded")  # 415
+    recording.request(person, "POST", keys, {"description": "One more"})  # 409
+    recording.request(api, "POST", tasks, "x" * 1024 * 1024)  # 413
+    recording.request(api, "POST", tasks, data="title=Ship", content_type="application/x-www-form-urlencoded")  # 415
     for _ in range(40):
         quota.admit(workspace.pk, workspace.tier)
-    recording.ask(api, "GET", tasks)  # 429
+    recording.request(api, "GET", tasks)  # 429
     for error in (RuntimeError(), OperationalError()):
         response = api_error_response(error, RequestFactory().get("/"))
-        recording.refusals[str(response.status_code)] = json.loads(response.content)
+        recording.errors[str(response.status_code)] = json.loads(response.content)
     return recording
 
 
 def normalized(examples: Any) -> Any:
-    """Without what no two runs have alike: ids, times, secrets and delays."""
+    """Return the examples without the values that differ between runs: ids, times, secrets and delays."""
     text = json.dumps(examples, sort_keys=True)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>", text)
     text = re.sub(r'"one_[^"]*"', '"<key>"', text)
@@ -240,11 +263,11 @@ def normalized(examples: Any) -> Any:
 
 @pytest.mark.django_db
 def test_examples_are_real_responses() -> None:
-    recording = recorded()
+    recording = record_requests()
 
-    assert normalized(recording.answers) == normalized(EXAMPLES["responses"])
+    assert normalized(recording.responses) == normalized(EXAMPLES["responses"])
     assert normalized(recording.bodies) == normalized(EXAMPLES["bodies"])
-    assert normalized(recording.refusals) == normalized(EXAMPLES["errors"])
+    assert normalized(recording.errors) == normalized(EXAMPLES["errors"])
 
 
 def test_every_example_matches_its_schema() -> None:

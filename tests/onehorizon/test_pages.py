@@ -1,4 +1,4 @@
-"""Errors of pages: the product's layout, the right status, and no change."""
+"""Error pages have the product's layout and the right status, and rejected forms change nothing."""
 
 from __future__ import annotations
 
@@ -38,31 +38,27 @@ def keys_url(workspace: Workspace) -> str:
 
 @pytest.mark.parametrize("route", ["add/", "find/", "{key}/rename/", "{key}/revoke/"])
 def test_a_form_without_its_csrf_token_changes_nothing(owner: User, api_key: ApiKey, keys_url: str, route: str) -> None:
-    strict = Client(enforce_csrf_checks=True)
-    strict.force_login(owner)
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(owner)
     form = {"description": "Forged", "expiry": "never", "idempotency_key": "a" * 32, "text": "x"}
 
-    answer = strict.post(keys_url + route.format(key=api_key.pk), form)
+    response = client.post(keys_url + route.format(key=api_key.pk), form)
 
-    assert answer.status_code == 403
-    assert "This form is out of date" in answer.content.decode()
+    assert response.status_code == 403
+    assert "This form is out of date" in response.content.decode()
     assert [(key.description, key.status) for key in ApiKey.objects.all()] == [("CI, production", "active")]
 
 
-def test_every_form_that_changes_something_has_a_csrf_token(
-    owner_client: Client, api_key: ApiKey, keys_url: str
-) -> None:
-    for address in (keys_url, f"{keys_url}add/", f"{keys_url}{api_key.pk}/", f"{keys_url}{api_key.pk}/revoke/"):
-        forms = re.findall(
-            r"<form[^>]*method=\"post\".*?</form>", owner_client.get(address).content.decode(), re.DOTALL
-        )
+def test_every_post_form_has_a_csrf_token(owner_client: Client, api_key: ApiKey, keys_url: str) -> None:
+    for url in (keys_url, f"{keys_url}add/", f"{keys_url}{api_key.pk}/", f"{keys_url}{api_key.pk}/revoke/"):
+        forms = re.findall(r"<form[^>]*method=\"post\".*?</form>", owner_client.get(url).content.decode(), re.DOTALL)
 
         assert forms
         assert all("csrfmiddlewaretoken" in form for form in forms)
 
 
 @pytest.mark.parametrize("route", ["find/", "{key}/rename/"])
-def test_a_url_that_only_takes_a_form_is_405_for_get(
+def test_get_is_405_for_a_url_that_only_accepts_post(
     owner_client: Client, api_key: ApiKey, keys_url: str, route: str
 ) -> None:
     assert owner_client.get(keys_url + route.format(key=api_key.pk)).status_code == 405
@@ -72,11 +68,11 @@ def test_a_url_that_only_takes_a_form_is_405_for_get(
 def test_a_form_with_an_invalid_idempotency_key_shows_an_error(
     owner_client: Client, workspace: Workspace, keys_url: str, idempotency_key: str
 ) -> None:
-    answer = owner_client.post(
+    response = owner_client.post(
         f"{keys_url}add/", {"description": "CI", "expiry": "never", "idempotency_key": idempotency_key}
     )
 
-    assert "This form is incomplete" in answer.content.decode()
+    assert "This form is incomplete" in response.content.decode()
     assert not workspace.api_keys.exists()
 
 
@@ -97,39 +93,37 @@ def test_a_search_for_nonsense_redirects_to_the_list(
 
 
 @pytest.mark.parametrize(
-    ("address", "status", "words"),
+    ("url", "status", "text"),
     [("/nothing/", 404, "Not found"), ("/broken/", 500, "Something went wrong")],
 )
-def test_errors_have_the_products_layout(
-    settings: Any, owner_client: Client, address: str, status: int, words: str
-) -> None:
+def test_errors_have_the_products_layout(settings: Any, owner_client: Client, url: str, status: int, text: str) -> None:
     settings.ROOT_URLCONF = __name__
 
-    answer = owner_client.get(address)
+    response = owner_client.get(url)
 
-    assert answer.status_code == status
-    assert words in answer.content.decode()
-    assert "none of the reader's business" not in answer.content.decode()
-    assert answer["Cache-Control"] == "no-store"
+    assert response.status_code == status
+    assert text in response.content.decode()
+    assert "none of the reader's business" not in response.content.decode()
+    assert response["Cache-Control"] == "no-store"
 
 
 def test_an_unknown_host_is_rejected(owner_client: Client) -> None:
-    answer = owner_client.get("/sign-in/", headers={"Host": "evil.example"})
+    response = owner_client.get("/sign-in/", headers={"Host": "evil.example"})
 
-    assert answer.status_code == 400
-    assert "Invalid request" in answer.content.decode()
+    assert response.status_code == 400
+    assert "Invalid request" in response.content.decode()
 
 
 @pytest.mark.usefixtures("_frozen_clock")
 def test_too_many_forms_are_429_with_retry_after(owner_client: Client, api_key: ApiKey, keys_url: str) -> None:
-    answers = [owner_client.post(f"{keys_url}find/", {"text": "x"}) for _ in range(61)]
+    responses = [owner_client.post(f"{keys_url}find/", {"text": "x"}) for _ in range(61)]
 
-    assert [answer.status_code for answer in answers[-2:]] == [302, 429]
-    assert 1 <= int(answers[-1]["Retry-After"]) <= 60
-    assert "Too many attempts" in answers[-1].content.decode()
+    assert [response.status_code for response in responses[-2:]] == [302, 429]
+    assert 1 <= int(responses[-1]["Retry-After"]) <= 60
+    assert "Too many attempts" in responses[-1].content.decode()
 
 
-def test_current_redirects_to_the_workspace_list_if_none_was_chosen(outsider: User) -> None:
+def test_current_redirects_to_the_workspace_list_if_no_workspace_was_chosen(outsider: User) -> None:
     client = Client()
     client.force_login(outsider)
 
@@ -139,16 +133,16 @@ def test_current_redirects_to_the_workspace_list_if_none_was_chosen(outsider: Us
 @pytest.mark.parametrize("route", ["/sign-in/", "/sign-in/?next=/sign-in/"])
 def test_signing_in_does_not_redirect_to_the_sign_in_page(owner_client: Client, owner: User, route: str) -> None:
     assert owner_client.get("/sign-in/", {"next": route})["Location"] == "/"
-    answer = Client().post(f"/sign-in/?next={route}", {"username": owner.email, "password": "owner-password"})
-    assert answer["Location"] == "/"
+    response = Client().post(f"/sign-in/?next={route}", {"username": owner.email, "password": "owner-password"})
+    assert response["Location"] == "/"
 
 
 @pytest.mark.parametrize(
-    "address",
+    "url",
     ["/app/auth/authorize?client_id=%00&response_type=code", "/app/auth/device?user_code=%00"],
 )
-def test_a_nul_in_a_parameter_causes_no_error(owner_client: Client, workspace: Workspace, address: str) -> None:
-    assert owner_client.get(address).status_code in (400, 404)
+def test_a_nul_in_a_parameter_causes_no_error(owner_client: Client, workspace: Workspace, url: str) -> None:
+    assert owner_client.get(url).status_code in (400, 404)
 
 
 def test_static_files_can_be_cached_and_pages_can_not(owner_client: Client, keys_url: str) -> None:

@@ -1,4 +1,4 @@
-"""An invalid setting stops the start with one sentence; optional settings have working defaults."""
+"""An invalid setting stops the start with a message of one sentence. Optional settings have working defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "onehorizon.example",
 }
 
-BAD = [
+INVALID = [
     ("DEBUG", "maybe"),
     ("DEBUG", ""),
     ("ALLOWED_HOSTS", ""),
@@ -61,7 +61,7 @@ BAD = [
     ("APIKEYS_ARGON2_MEMORY_COST", "7"),
     ("APIKEYS_ARGON2_MEMORY_COST", "19 MiB"),
     ("APIKEYS_ARGON2_PARALLELISM", "0"),
-    ("APIKEYS_ARGON2_PARALLELISM", "9"),  # of 64 KiB, the tests' memory cost
+    ("APIKEYS_ARGON2_PARALLELISM", "9"),  # too many for 64 KiB, the memory cost in the tests
     ("APIKEYS_PROOFS_MAX", "0"),
     ("APIKEYS_PROOF_SECONDS", "forever"),
     ("APIKEYS_FAILURES_PER_MINUTE", "0"),
@@ -69,7 +69,7 @@ BAD = [
 
 
 def read_settings(monkeypatch: pytest.MonkeyPatch, **variables: str | None) -> dict[str, Any]:
-    """What the settings file says under `variables`; None leaves one out."""
+    """Return the settings for these environment variables. None unsets a variable."""
     for name, value in {**environment(), **variables}.items():
         if value is None:
             monkeypatch.delenv(name, raising=False)
@@ -78,8 +78,8 @@ def read_settings(monkeypatch: pytest.MonkeyPatch, **variables: str | None) -> d
     return runpy.run_path(str(ROOT / "onehorizon" / "settings.py"))
 
 
-@pytest.mark.parametrize(("name", "value"), BAD)
-def test_an_invalid_value_is_rejected_in_one_sentence_that_names_it(
+@pytest.mark.parametrize(("name", "value"), INVALID)
+def test_an_invalid_value_is_rejected_with_one_sentence_that_names_the_setting(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     with pytest.raises(ImproperlyConfigured, match=rf"\A[^\n]*{name}[^\n]*\Z"):
@@ -87,55 +87,61 @@ def test_an_invalid_value_is_rejected_in_one_sentence_that_names_it(
 
 
 def test_a_directory_that_can_not_be_created_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    in_the_way = tmp_path / "file"
-    in_the_way.touch()
+    file = tmp_path / "file"
+    file.touch()
 
-    with pytest.raises(ImproperlyConfigured, match=f"The directory {in_the_way}/deeper can't be created"):
-        read_settings(monkeypatch, DATABASE_URL=f"sqlite:///{in_the_way}/deeper/onehorizon.sqlite3")
+    with pytest.raises(ImproperlyConfigured, match=f"The directory {file}/deeper can't be created"):
+        read_settings(monkeypatch, DATABASE_URL=f"sqlite:///{file}/deeper/onehorizon.sqlite3")
 
 
 def test_a_database_url_may_have_connection_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     url = "postgres://me@db/x?sslmode=verify-full&sslrootcert=/ca.pem&application_name=web&options=-c%20work_mem%3D64MB"
-    read = read_settings(monkeypatch, DATABASE_URL=url)["DATABASES"]["default"]["OPTIONS"]
+    options = read_settings(monkeypatch, DATABASE_URL=url)["DATABASES"]["default"]["OPTIONS"]
 
-    assert (read["sslmode"], read["sslrootcert"], read["application_name"]) == ("verify-full", "/ca.pem", "web")
-    assert read["options"] == "-c work_mem=64MB"
+    assert (options["sslmode"], options["sslrootcert"], options["application_name"]) == (
+        "verify-full",
+        "/ca.pem",
+        "web",
+    )
+    assert options["options"] == "-c work_mem=64MB"
 
 
 @pytest.mark.parametrize("url", ["postgres://me:hunter22@db:port/x", "mysql://me:hunter22@db/x", "hunter22"])
 def test_a_password_in_an_invalid_database_url_is_not_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    with pytest.raises(ImproperlyConfigured) as refused:
+    with pytest.raises(ImproperlyConfigured) as excinfo:
         read_settings(monkeypatch, DATABASE_URL=url)
 
-    assert "hunter22" not in str(refused.value)
+    assert "hunter22" not in str(excinfo.value)
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "ALLOWED_HOSTS"])
-@pytest.mark.parametrize("given", ["", None])
-def test_with_debug_off_nothing_is_generated(monkeypatch: pytest.MonkeyPatch, name: str, given: str | None) -> None:
+@pytest.mark.parametrize("value", ["", None])
+def test_with_debug_off_required_settings_have_no_default(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
+) -> None:
     with pytest.raises(ImproperlyConfigured, match=rf"\A{name} must [^\n]*\Z"):
-        read_settings(monkeypatch, **PRODUCTION | {name: given})
+        read_settings(monkeypatch, **PRODUCTION | {name: value})
 
 
 def test_lists_and_networks_may_contain_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = read_settings(
+    settings = read_settings(
         monkeypatch,
         ALLOWED_HOSTS="a.example, b.example,",
         CSRF_TRUSTED_ORIGINS=" https://a.example ",
         TRUSTED_PROXIES="10.0.0.7, 2001:db8::/32",
     )
 
-    assert read["ALLOWED_HOSTS"] == ["a.example", "b.example"]
-    assert read["CSRF_TRUSTED_ORIGINS"] == ["https://a.example"]
-    assert list(map(str, read["TRUSTED_PROXIES"])) == ["10.0.0.7/32", "2001:db8::/32"]
+    assert settings["ALLOWED_HOSTS"] == ["a.example", "b.example"]
+    assert settings["CSRF_TRUSTED_ORIGINS"] == ["https://a.example"]
+    assert list(map(str, settings["TRUSTED_PROXIES"])) == ["10.0.0.7/32", "2001:db8::/32"]
 
 
 def test_optional_settings_have_their_documented_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    left_out = {name: None for name, _ in BAD} | {"SECRET_KEY_FALLBACKS": None}
+    unset = {name: None for name, _ in INVALID} | {"SECRET_KEY_FALLBACKS": None}
 
-    read = read_settings(monkeypatch, **left_out)
+    settings = read_settings(monkeypatch, **unset)
 
-    assert (read["DEBUG"], read["APIKEYS_MAX_ACTIVE"], read["SECRET_KEY_FALLBACKS"]) == (True, 20, [])
-    assert read["DATABASES"]["default"]["NAME"] == str(ROOT / "var" / "onehorizon.sqlite3")
-    assert "localhost" in read["ALLOWED_HOSTS"]
-    assert read["TRUSTED_PROXIES"] == []
+    assert (settings["DEBUG"], settings["APIKEYS_MAX_ACTIVE"], settings["SECRET_KEY_FALLBACKS"]) == (True, 20, [])
+    assert settings["DATABASES"]["default"]["NAME"] == str(ROOT / "var" / "onehorizon.sqlite3")
+    assert "localhost" in settings["ALLOWED_HOSTS"]
+    assert settings["TRUSTED_PROXIES"] == []

@@ -24,7 +24,7 @@ expect.set_options(timeout=PAGE_TIMEOUT)
 
 @pytest.fixture(scope="session")
 def browser(django_db_setup: None) -> Iterator[Browser]:
-    install = "apt-get install chromium-headless-shell (or your system's like, or chromium)"
+    install = "apt-get install chromium-headless-shell (or your system's equivalent, or chromium)"
     path = program("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", install=install)
     # Playwright's event loop keeps running in this thread. Django forbids its ORM there unless this variable is set,
     # and opens another connection, which needs the rows of the migrations too: tests that commit restore them.
@@ -48,8 +48,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def site(django_db_setup: None, log: Path) -> Iterator[str]:
     """The URL of a granian server on the test database."""
-    with server(log) as address:
-        yield address
+    with server(log) as url:
+        yield url
 
 
 @pytest.fixture

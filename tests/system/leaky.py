@@ -6,5 +6,5 @@ from workspaces.models import User
 
 
 @pytest.mark.django_db
-def test_that_stores_a_secret(secret: str) -> None:
+def test_this_test_stores_a_secret(secret: str) -> None:
     User.objects.update(name=secret)

@@ -1,4 +1,4 @@
-"""The commands of operators in processes: exit status, standard output and standard error."""
+"""The commands of operators, run in processes: exit status, standard output and standard error."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def acme(transactional_db: None) -> Workspace:
     ids=lambda arguments: arguments[0],
 )
 def test_a_failed_command_prints_one_line_and_exits_with_1(acme: Workspace, arguments: tuple[str, ...]) -> None:
-    refused = manage(*arguments)
+    result = manage(*arguments)
 
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.startswith("CommandError: ")
-    assert refused.stderr.count("\n") == 1
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("CommandError: ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_create_api_key_prints_the_secret_and_nothing_else(acme: Workspace) -> None:
@@ -75,20 +75,20 @@ def test_a_new_tier_applies_from_the_workspaces_next_request_on(acme: Workspace)
     assert [api.get("/me").status_code for _ in range(5)] == [200] * 5
 
     call_command("create_tier", "small", "4/900", "3/60")
-    moved = manage("set_tier", "acme", "small")
+    result = manage("set_tier", "acme", "small")
 
     advance_quota_clock(acme.pk, 10)
-    refused = api.get("/me")
-    assert (moved.returncode, moved.stdout) == (0, "Acme uses tier small 4/900 3/60.\n")
-    assert refused.status_code == 429
-    assert refused.json()["message"].startswith("small rate limit exceeded, retry in 8")
-    assert refused["RateLimit-Policy"] == '"small";q=4;w=900, "burst";q=3;w=60'
+    response = api.get("/me")
+    assert (result.returncode, result.stdout) == (0, "Acme uses tier small 4/900 3/60.\n")
+    assert response.status_code == 429
+    assert response.json()["message"].startswith("small rate limit exceeded, retry in 8")
+    assert response["RateLimit-Policy"] == '"small";q=4;w=900, "burst";q=3;w=60'
 
     call_command("set_tier", acme.pk, "standard")
     assert api.get("/me").status_code == 200
 
 
-def test_seed_demo_prints_one_json_object_whose_parts_work(transactional_db: None) -> None:
+def test_seed_demo_prints_one_json_object_with_working_credentials(transactional_db: None) -> None:
     first = json.loads(manage("seed_demo", "--json").stdout)
     second = json.loads(manage("seed_demo", "--json").stdout)
 

@@ -16,17 +16,17 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("database", ["postgres", "sqlite"])
-def test_api_requests_are_503(database: str, tmp_path: Path) -> None:
-    nothing_there = {
+def test_an_api_request_gets_503_with_retry_after(database: str, tmp_path: Path) -> None:
+    unavailable = {
         "postgres": f"postgres://nobody@127.0.0.1:{free_port()}/nothing",
         "sqlite": f"sqlite:///{tmp_path}",  # a directory
     }
     log = tmp_path / "server.log"
     secret = keys.generate().secret
 
-    with server(log, DATABASE_URL=nothing_there[database]) as address:
-        status, headers, body = fetch(f"{address}/api/v1/me", secret)
-        malformed, _, _ = fetch(f"{address}/api/v1/me", secret[:-1])
+    with server(log, DATABASE_URL=unavailable[database]) as site:
+        status, headers, body = fetch(f"{site}/api/v1/me", secret)
+        malformed, _, _ = fetch(f"{site}/api/v1/me", secret[:-1])
 
     assert status == 503
     assert json.loads(body) == {
@@ -38,22 +38,22 @@ def test_api_requests_are_503(database: str, tmp_path: Path) -> None:
     assert names["content-type"] == "application/json"
     assert names["cache-control"] == "no-store"
     assert names["x-request-id"]
-    assert malformed == 401  # arithmetic needs no database
+    assert malformed == 401  # the checksum needs no database
     assert "database unavailable" in log.read_text()
     assert secret[17:] not in log.read_text()
 
 
-def test_a_page_is_503_with_retry_after(tmp_path: Path, db: None) -> None:
-    away = f"postgres://nobody@127.0.0.1:{free_port()}/nowhere"
-    with server(tmp_path / "log", DATABASE_URL=away) as site:
+def test_a_page_gets_503_with_retry_after(tmp_path: Path, db: None) -> None:
+    unavailable = f"postgres://nobody@127.0.0.1:{free_port()}/nowhere"
+    with server(tmp_path / "log", DATABASE_URL=unavailable) as site:
         request = urllib.request.Request(
             f"{site}/settings/developer/api-keys/", headers={"Cookie": "sessionid=" + "x" * 32}
         )
 
-        with pytest.raises(urllib.error.HTTPError) as answer:
+        with pytest.raises(urllib.error.HTTPError) as exception:
             urllib.request.urlopen(request, timeout=TIMEOUT)
 
-    with answer.value as error:
+    with exception.value as error:
         assert error.code == 503
         assert error.headers["Retry-After"] == "5"
         assert "Temporarily unavailable" in error.read().decode()

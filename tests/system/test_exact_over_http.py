@@ -28,19 +28,23 @@ from workspaces.quota import SECOND
 pytestmark = commits
 
 PROCESSES = CONNECTIONS = 8
-ONLY_POSTGRESQL = "SQLite is for one machine: tests/apikeys/test_quota_statement.py tries it with two workers"
+ONLY_POSTGRESQL = "SQLite serves a single machine; tests/system/test_processes.py tests it with two workers"
 
 
 @pytest.fixture(scope="module")
-def address(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def site(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server with many workers."""
     workers = PROCESSES if connection.vendor == "postgresql" else 2
-    with server(tmp_path_factory.mktemp("server") / "log", workers=workers) as address:
-        yield address
+    with server(tmp_path_factory.mktemp("server") / "log", workers=workers) as url:
+        yield url
 
 
 @contextmanager
 def recorded_admissions() -> Iterator[Callable[[str], list[int]]]:
-    """Every admission of a subject in the block, in microseconds: the database itself writes them down."""
+    """Record all admissions during the block with a database trigger.
+
+    Yields a function that returns the times of a subject's admissions, in microseconds.
+    """
 
     def admissions(subject: str) -> list[int]:
         with connection.cursor() as cursor:
@@ -62,8 +66,8 @@ def recorded_admissions() -> Iterator[Callable[[str], list[int]]]:
             cursor.execute("DROP FUNCTION record CASCADE; DROP TABLE recorded")
 
 
-def fullest(times: list[int], seconds: int) -> int:
-    """The most of them that lie in any span of so many seconds."""
+def most_within(times: list[int], seconds: int) -> int:
+    """Return the largest number of `times` within any span of `seconds`."""
     first = most = 0
     for last, moment in enumerate(times):
         while times[first] <= moment - seconds * SECOND:
@@ -72,7 +76,7 @@ def fullest(times: list[int], seconds: int) -> int:
     return most
 
 
-def test_no_window_exceeds_its_limit_and_a_single_client_that_waits_is_admitted(address: str) -> None:
+def test_no_window_exceeds_its_limit_and_a_single_client_that_waits_is_admitted(site: str) -> None:
     if connection.vendor != "postgresql":
         pytest.skip(ONLY_POSTGRESQL)
     stretch_windows()
@@ -80,92 +84,93 @@ def test_no_window_exceeds_its_limit_and_a_single_client_that_waits_is_admitted(
     owner = make_user("owner")
     sliding, standard = make_workspace(owner, "sliding"), make_workspace(owner, "standard")
     Workspace.objects.filter(pk=sliding.pk).update(tier=quick)
-    (_, secret), (_, other) = make_key(sliding), make_key(standard)
+    (_, secret), (_, standard_secret) = make_key(sliding), make_key(standard)
 
-    def ask(secret: str) -> tuple[int, int]:
-        status, headers, _ = fetch(f"{address}/api/v1/me", secret)
+    def send(secret: str) -> tuple[int, int]:
+        """Send a request and return the status and the Retry-After."""
+        status, headers, _ = fetch(f"{site}/api/v1/me", secret)
         return status, int(headers.get("retry-after", 0))
 
-    over = threading.Event()
+    stop = threading.Event()
 
-    def ask_until_over(_: int) -> list[int]:
+    def send_until_stopped(_: int) -> list[int]:
         statuses = []
-        while not over.is_set():
-            statuses.append(ask(secret)[0])
+        while not stop.is_set():
+            statuses.append(send(secret)[0])
         return statuses
 
-    def has_slid_and_been_full() -> bool:
+    def both_windows_were_full() -> bool:
         times = admissions(sliding.pk)
-        return len(times) >= 20 and fullest(times, 4) >= 12 and fullest(times, 1) >= 5
+        return len(times) >= 20 and most_within(times, 4) >= 12 and most_within(times, 1) >= 5
 
-    def refused_alone() -> int:
-        """The delay in the response to a single client, after many have used up the quota."""
-        list(clients.map(ask, [secret] * PROCESSES * CONNECTIONS))
-        return ask(secret)[1]
+    def retry_after() -> int:
+        """Use up the quota with many clients, then return the Retry-After that a single client gets."""
+        list(clients.map(send, [secret] * PROCESSES * CONNECTIONS))
+        return send(secret)[1]
 
     with recorded_admissions() as admissions, ThreadPoolExecutor(PROCESSES * CONNECTIONS) as clients:
-        burst = Counter(status for status, _ in clients.map(ask, [other] * 160))
-        flood = [clients.submit(ask_until_over, number) for number in range(PROCESSES * CONNECTIONS)]
+        burst = Counter(status for status, _ in clients.map(send, [standard_secret] * 160))
+        flood = [clients.submit(send_until_stopped, number) for number in range(PROCESSES * CONNECTIONS)]
         try:
-            wait_until(has_slid_and_been_full)
+            wait_until(both_windows_were_full)
         finally:
-            over.set()
-        statuses = set(chain.from_iterable(client.result() for client in flood))
+            stop.set()
+        statuses = set(chain.from_iterable(future.result() for future in flood))
         for _ in range(2):
-            time.sleep(wait_until(refused_alone))
-            assert ask(secret)[0] == 200
+            time.sleep(wait_until(retry_after))
+            assert send(secret)[0] == 200
         standard_times, sliding_times = admissions(standard.pk), admissions(sliding.pk)
 
     assert burst == {200: 40, 429: 120}
     assert len(standard_times) == 40
     assert statuses == {200, 429}
-    assert fullest(sliding_times, 4) == 12
-    assert fullest(sliding_times, 1) == 5
+    assert most_within(sliding_times, 4) == 12
+    assert most_within(sliding_times, 1) == 5
 
 
-def test_requests_after_a_revocation_are_rejected_in_every_process(address: str) -> None:
+def test_requests_after_a_revocation_are_rejected_in_every_process(site: str) -> None:
     workspace = make_workspace(make_user("owner"))
     lift_quota(workspace)
     api_key, secret = make_key(workspace)
-    over = threading.Event()
-    answers: list[tuple[float, float, int]] = []  # began, ended, status
+    stop = threading.Event()
+    responses: list[tuple[float, float, int]] = []  # began, ended, status
 
-    def ask_until_over() -> None:
-        while not over.is_set():
+    def send_until_stopped() -> None:
+        while not stop.is_set():
             began = time.monotonic()
-            status = fetch(f"{address}/api/v1/me", secret)[0]
-            answers.append((began, time.monotonic(), status))
+            status = fetch(f"{site}/api/v1/me", secret)[0]
+            responses.append((began, time.monotonic(), status))
 
-    def some_answers_after(moment: float) -> bool:
-        return sum(began > moment for began, _, _ in list(answers)) >= 20 * CONNECTIONS
+    def many_responses_after(moment: float) -> bool:
+        return sum(began > moment for began, _, _ in list(responses)) >= 20 * CONNECTIONS
 
     with ThreadPoolExecutor(CONNECTIONS) as clients:
-        asking = [clients.submit(ask_until_over) for _ in range(CONNECTIONS)]
+        futures = [clients.submit(send_until_stopped) for _ in range(CONNECTIONS)]
         try:
-            wait_until(lambda: some_answers_after(0))
-            begun = time.monotonic()
+            wait_until(lambda: many_responses_after(0))
+            revoking = time.monotonic()
             api_key.revoke(by=BY_TEST)
             revoked = time.monotonic()
-            wait_until(lambda: some_answers_after(revoked))
+            wait_until(lambda: many_responses_after(revoked))
         finally:
-            over.set()
-        for client in asking:
-            client.result()
+            stop.set()
+        for future in futures:
+            future.result()
 
-    before = [status for _, ended, status in answers if ended < begun]
-    after = [status for began, _, status in sorted(answers) if began > revoked]
+    before = [status for _, ended, status in responses if ended < revoking]
+    after = [status for began, _, status in sorted(responses) if began > revoked]
     assert set(before) == {200}
-    # A client may be told 429 instead of 401, once an address has failed too often.
+    # After too many failures of a client IP, its requests get 429 instead of 401.
     assert set(after) <= {401, 429}
     assert after[0] == 401
 
 
-def test_twenty_of_fifty_creations_by_page_and_rest_succeed(address: str) -> None:
+def test_twenty_of_fifty_creations_by_page_and_rest_succeed(site: str) -> None:
     owner, admin = make_user("owner"), make_user("admin")
     workspace = make_workspace(owner, admin=admin)
-    cookies, token = signed_in(owner), make_token(admin)
+    cookies, token = sign_in(owner), make_token(admin)
 
-    def at_the_page() -> bool:
+    def create_on_page() -> bool:
         form = {
             "description": "Page",
             "expiry": "never",
@@ -173,22 +178,22 @@ def test_twenty_of_fifty_creations_by_page_and_rest_succeed(address: str) -> Non
             "csrfmiddlewaretoken": CSRF,
         }
         body = urllib.parse.urlencode(form).encode()
-        status, answer = post(f"{address}/w/{workspace.pk}/settings/developer/api-keys/add/", body, Cookie=cookies)
-        created = b"Save your API key" in answer
+        status, response = post(f"{site}/w/{workspace.pk}/settings/developer/api-keys/add/", body, Cookie=cookies)
+        created = b"Save your API key" in response
         assert status == 200
-        assert created or b"has 20 active API keys" in answer
+        assert created or b"has 20 active API keys" in response
         return created
 
-    def over_rest() -> bool:
+    def create_over_rest() -> bool:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        keys = f"{address}/api/v1/workspaces/{workspace.pk}/api-keys"
-        status, answer = post(keys, b'{"description":"REST"}', **headers)
-        assert status in (201, 409), answer
+        keys = f"{site}/api/v1/workspaces/{workspace.pk}/api-keys"
+        status, response = post(keys, b'{"description":"REST"}', **headers)
+        assert status in (201, 409), response
         return status == 201
 
     with ThreadPoolExecutor(50) as clients:
-        outcomes = [clients.submit(act) for _ in range(25) for act in (at_the_page, over_rest)]
-        created = [outcome.result() for outcome in outcomes]
+        futures = [clients.submit(create) for _ in range(25) for create in (create_on_page, create_over_rest)]
+        created = [future.result() for future in futures]
 
     assert created.count(True) == 20
     assert workspace.api_keys.active().count() == ApiKey.objects.count() == 20
@@ -198,7 +203,8 @@ def test_twenty_of_fifty_creations_by_page_and_rest_succeed(address: str) -> Non
 CSRF = "c" * 32
 
 
-def signed_in(user: User) -> str:
+def sign_in(user: User) -> str:
+    """Return the Cookie header of a signed-in browser."""
     client = Client()
     client.force_login(user)
     return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}; csrftoken={CSRF}"

@@ -23,47 +23,51 @@ FORGED = ["198.51.100.{}", "127.0.0.1, 198.51.100.{}", "2001:db8:{}::1", "unknow
 HEADERS = ["X-Forwarded-For", "Forwarded: for=198.51.100.{}", "X-Real-IP", "X-Client-IP", "True-Client-IP", "Client-IP"]
 
 
-def ask(site: str, path: str, *headers: str, body: str = "", kind: str = "application/json") -> tuple[int, str]:
-    """Over a socket, since no client of others sends a header twice."""
+def send(
+    site: str, path: str, *headers: str, body: str = "", content_type: str = "application/json"
+) -> tuple[int, str]:
+    """Send a request over a socket, because HTTP clients don't send a header twice. Return its status and body."""
     parts = urlsplit(site)
     with socket.create_connection((parts.hostname, parts.port), timeout=TIMEOUT) as connection:
         lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close", *headers]
-        lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"] if body else []
+        lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"] if body else []
         connection.sendall(("\r\n".join(lines) + "\r\n\r\n" + body).encode())
-        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-    return int(answer.split()[1]), answer.partition("\r\n\r\n")[2]
+        response = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    return int(response.split()[1]), response.partition("\r\n\r\n")[2]
 
 
 @pytest.fixture
 def direct(transactional_db: None, tmp_path: Path) -> Iterator[str]:
-    """Nothing stands before it."""
+    """A server without a proxy."""
     with server(tmp_path / "log", APIKEYS_FAILURES_PER_MINUTE="3") as site:
         yield site
 
 
 @pytest.fixture
 def proxied(transactional_db: None, tmp_path: Path) -> Iterator[str]:
-    """The test is the proxy that stands before it, which adds the address that it sees to what came."""
+    """A server behind a proxy. The tests act as the proxy: they append the client IP to X-Forwarded-For."""
     with server(tmp_path / "log", APIKEYS_FAILURES_PER_MINUTE="3", TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8") as site:
         yield site
 
 
 def forged(number: int) -> list[str]:
-    """Every header that an address was ever put in, another one each time."""
+    """Return every header that can carry a client IP, with an IP that depends on `number`."""
     value = FORGED[number % len(FORGED)].format(number)
     return [(name if ":" in name else f"{name}: {value}").format(number) for name in HEADERS]
 
 
 def test_without_proxies_no_header_bypasses_the_limit_on_wrong_keys(direct: str) -> None:
-    tried = [ask(direct, "/api/v1/me", "Authorization: Bearer one_wrong", *forged(number))[0] for number in range(8)]
+    statuses = [
+        send(direct, "/api/v1/me", "Authorization: Bearer one_wrong", *forged(number))[0] for number in range(8)
+    ]
 
-    assert tried == [401] * 3 + [429] * 5
+    assert statuses == [401] * 3 + [429] * 5
 
 
 def test_behind_a_proxy_entries_before_its_own_bypass_nothing(proxied: str) -> None:
     def attempt(number: int) -> int:
         headers = ["Authorization: Bearer one_wrong", *forged(number), f"X-Forwarded-For: {CLIENT}"]
-        return ask(proxied, "/api/v1/me", *headers)[0]
+        return send(proxied, "/api/v1/me", *headers)[0]
 
     assert [attempt(number) for number in range(8)] == [401] * 3 + [429] * 5
 
@@ -71,22 +75,22 @@ def test_behind_a_proxy_entries_before_its_own_bypass_nothing(proxied: str) -> N
 def test_behind_a_proxy_a_claim_to_be_a_proxy_bypasses_nothing(proxied: str) -> None:
     def attempt(number: int) -> int:
         claim = f"X-Forwarded-For: 198.51.100.{number}, 10.0.0.{number}, {CLIENT}, 10.0.0.7"
-        return ask(proxied, "/api/v1/me", "Authorization: Bearer one_wrong", claim)[0]
+        return send(proxied, "/api/v1/me", "Authorization: Bearer one_wrong", claim)[0]
 
     assert [attempt(number) for number in range(6)] == [401] * 3 + [429] * 3
 
 
 def test_no_header_bypasses_the_limit_on_sign_in(direct: str) -> None:
-    page = "username=someone-{}%40example.com&password=a-wrong-guess&csrfmiddlewaretoken=" + "a" * 32
+    form = "username=someone-{}%40example.com&password=a-wrong-guess&csrfmiddlewaretoken=" + "a" * 32
 
     def attempt(number: int) -> int:
         headers = [*forged(number), "Cookie: csrftoken=" + "a" * 32]
-        kind = "application/x-www-form-urlencoded"
-        return ask(direct, "/sign-in/", *headers, body=page.format(number), kind=kind)[0]
+        content_type = "application/x-www-form-urlencoded"
+        return send(direct, "/sign-in/", *headers, body=form.format(number), content_type=content_type)[0]
 
-    # The server counts in windows of five minutes, of which the second may start meanwhile.
-    tried = list(takewhile(lambda status: status == 200, map(attempt, range(121))))
-    assert 60 <= len(tried) <= 120
+    # The server counts in windows of five minutes, and a second window may start during the test.
+    statuses = list(takewhile(lambda status: status == 200, map(attempt, range(121))))
+    assert 60 <= len(statuses) <= 120
     assert attempt(121) == 429
 
 
@@ -100,20 +104,20 @@ def workspace(owner: User) -> Workspace:
     return make_workspace(owner)
 
 
-@pytest.mark.parametrize(("kind", "seen"), [("direct", "127.0.0.1"), ("proxied", CLIENT)])
+@pytest.mark.parametrize(("fixture", "client_ip"), [("direct", "127.0.0.1"), ("proxied", CLIENT)])
 def test_an_audit_event_has_the_client_ip_that_a_trusted_proxy_saw(
-    kind: str, seen: str, request: pytest.FixtureRequest, owner: User, workspace: Workspace
+    fixture: str, client_ip: str, request: pytest.FixtureRequest, owner: User, workspace: Workspace
 ) -> None:
-    site: str = request.getfixturevalue(kind)
+    site: str = request.getfixturevalue(fixture)
     bearer = f"Authorization: Bearer {make_token(owner)}"
     secret = make_key(workspace)[1]
 
     for number in range(4):
         headers = [*forged(number), f"X-Forwarded-For: {CLIENT}"]
         body = json.dumps({"description": f"Forged {number}"})
-        status, _ = ask(site, "/api/v1/workspaces/current/api-keys", bearer, *headers, body=body)
+        status, _ = send(site, "/api/v1/workspaces/current/api-keys", bearer, *headers, body=body)
         assert status == 201
-    assert ask(site, "/api/v1/me", f"Authorization: Bearer {secret}", *headers)[0] == 200
+    assert send(site, "/api/v1/me", f"Authorization: Bearer {secret}", *headers)[0] == 200
 
-    assert {event.client_ip for event in AuditEvent.objects.filter(via="api")} == {seen}
-    assert ApiKey.objects.get(description="CI, production").last_used_from == seen
+    assert {event.client_ip for event in AuditEvent.objects.filter(via="api")} == {client_ip}
+    assert ApiKey.objects.get(description="CI, production").last_used_from == client_ip

@@ -1,4 +1,4 @@
-"""The admin's lists over 1,000,000 keys: which indexes they read, and how many rows a page takes."""
+"""The admin's lists with 1,000,000 keys: every page reads a bounded number of rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +17,13 @@ from tests.processes import database_url
 from workspaces.models import AuditEvent, User, Workspace
 
 ROWS = 1_000_000
-MOST_ROWS_READ = ROWS // 10  # of which the count, which stops at 10,000, finds its own
+MAX_ROWS_READ = ROWS // 10  # including the up to 10,000 rows that the paginator counts
 
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(
         "connection.vendor != 'postgresql'",
-        reason="asks PostgreSQL's planner; SQLite serves one machine's few keys: set DATABASE_URL to a postgres:// one",
+        reason="reads PostgreSQL's query plans: set DATABASE_URL to a postgres:// URL",
     ),
 ]
 
@@ -50,7 +50,7 @@ FILL = """
 
 @pytest.fixture(scope="module", autouse=True)
 def _vacuumed(django_db_setup: None) -> Iterator[None]:
-    """What a million rows leave behind, though undone, would slow every later test that reads these tables."""
+    """Vacuum the tables afterwards: the dead rows of the rolled back million would slow later tests."""
     yield
     if connection.vendor == "postgresql":
         with psycopg.connect(database_url(), autocommit=True) as vacuum:
@@ -59,7 +59,10 @@ def _vacuumed(django_db_setup: None) -> Iterator[None]:
 
 @contextmanager
 def many_keys(owner: User) -> Iterator[None]:
-    """Foreign keys and indexes make way for the rows; the indexes come back, and the end undoes it all."""
+    """Insert the rows of `FILL`, and roll back at the end of the block.
+
+    Without foreign keys and indexes this is faster. The indexes are created again afterwards.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         for table in ("apikeys_apikey", "workspaces_auditevent"):
@@ -88,7 +91,7 @@ def test_each_list_reads_a_bounded_part_of_its_table(admin_client: Client, owner
     with many_keys(owner):
         rows = rows_of_each_page(admin_client, owner)
 
-    assert max(rows.values()) <= MOST_ROWS_READ, rows
+    assert max(rows.values()) <= MAX_ROWS_READ, rows
 
 
 def rows_of_each_page(admin_client: Client, owner: User) -> dict[str, int]:
@@ -122,10 +125,10 @@ def rows_of_each_page(admin_client: Client, owner: User) -> dict[str, int]:
     rows = {}
     for name, url in pages.items():
         with CaptureQueriesContext(connection) as queries:
-            answer = admin_client.get(url)
-        assert answer.status_code == 200
+            response = admin_client.get(url)
+        assert response.status_code == 200
         assert len(queries) < 15, name
-        # Statements of core.db are logged without their parameters; here one reads a single row by its key.
+        # Statements of core.db are logged without parameters. The only one here reads a single row by its key.
         rows[name] = sum(
             rows_read(statement["sql"])
             for statement in queries.captured_queries
@@ -135,7 +138,7 @@ def rows_of_each_page(admin_client: Client, owner: User) -> dict[str, int]:
 
 
 def rows_read(statement: str) -> int:
-    """Of any table, by the statement as PostgreSQL runs it."""
+    """Run the statement with EXPLAIN ANALYZE, and return the number of rows that it reads from all tables."""
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
         nodes = [cursor.fetchone()[0][0]["Plan"]]
@@ -147,7 +150,7 @@ def rows_read(statement: str) -> int:
     return rows
 
 
-def test_a_list_shows_at_which_count_it_stopped(
+def test_a_list_shows_that_its_count_is_capped(
     admin_client: Client, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BoundedPaginator, "MOST", 2)

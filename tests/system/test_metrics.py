@@ -23,21 +23,21 @@ OPERATIONS = ROOT / "docs" / "operations"
 Samples = Counter[tuple[str, frozenset[tuple[str, str]]]]
 
 
-def listeners(log: Path, count: int) -> list[str]:
-    """Where the processes say that their metrics are."""
+def metrics_urls(log: Path, count: int) -> list[str]:
+    """Wait until `count` processes have logged the URLs of their metrics, and return the URLs."""
 
-    def urls() -> list[str]:
-        addresses = re.findall(r"metrics at (http://\S+/metrics)", log.read_text())
-        return addresses if len(addresses) >= count else []
+    def logged_urls() -> list[str]:
+        urls = re.findall(r"metrics at (http://\S+/metrics)", log.read_text())
+        return urls if len(urls) >= count else []
 
-    return wait_until(urls, log.read_text)
+    return wait_until(logged_urls, log.read_text)
 
 
-def scrape(addresses: list[str]) -> Samples:
-    """All samples, summed over the processes."""
+def scrape(urls: list[str]) -> Samples:
+    """Return all samples, summed over the processes."""
     samples: Samples = Counter()
-    for address in addresses:
-        status, _, body = fetch(address)
+    for url in urls:
+        status, _, body = fetch(url)
         assert status == 200
         for family in text_string_to_metric_families(body.decode()):
             for sample in family.samples:
@@ -46,9 +46,11 @@ def scrape(addresses: list[str]) -> Samples:
 
 
 def value(samples: Samples, name: str, **labels: str) -> float:
-    """The sum of all samples of that name that have these labels."""
+    """Return the sum of the samples with this name and these labels."""
     return sum(
-        number for (metric, held), number in samples.items() if metric == name and labels.items() <= dict(held).items()
+        number
+        for (metric, sample_labels), number in samples.items()
+        if metric == name and labels.items() <= dict(sample_labels).items()
     )
 
 
@@ -62,7 +64,7 @@ def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace,
         fetch(tasks, f"{secret[:-1]}{'a' if secret[-1] != 'a' else 'b'}")
         fetch(f"{tasks}/1", "one_nonsense")
         fetch(tasks, "x" * 30)
-        samples = scrape(listeners(log, 2))
+        samples = scrape(metrics_urls(log, 2))
 
     assert statuses == {200: 40, 429: 3}
     route = "api/v1/workspaces/<str:workspace_id>/tasks"
@@ -93,7 +95,7 @@ def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace,
     }
     hits, misses = (value(samples, "onehorizon_proofs_total", outcome=outcome) for outcome in ("hit", "miss"))
     assert hits + misses == 43
-    assert 1 <= misses <= 2, "one Argon2 run in each process that the key came to"
+    assert 1 <= misses <= 2, "one Argon2 run in each process that received the key"
     assert value(samples, "onehorizon_argon2_seconds_count") == misses
     assert value(samples, "onehorizon_pool_max") == (32 if connection.vendor == "postgresql" else 0)
 
@@ -101,10 +103,10 @@ def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace,
 @commits
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no pool")
 def test_a_thread_that_ends_returns_its_connection(secret: str, workspace: Workspace, tmp_path: Path) -> None:
-    """granian ends those that are idle. What went with them would be missing in the pool for ever."""
+    """granian ends idle threads. A connection that isn't returned would be missing from the pool permanently."""
     log = tmp_path / "log"
     with server(log, METRICS_ADDRESS="127.0.0.1:0", GRANIAN_BLOCKING_THREADS_IDLE_TIMEOUT="5") as site:
-        (url,) = listeners(log, 1)
+        (url,) = metrics_urls(log, 1)
         tasks = f"{site}/api/v1/workspaces/{workspace.pk}/tasks"
         with psycopg.connect(database_url()) as holder, ThreadPoolExecutor(4) as threads:
             holder.execute("LOCK TABLE workspaces_task")
@@ -132,7 +134,7 @@ def test_labels_are_bounded_and_identify_nobody(secret: str, workspace: Workspac
             raw.sendall(b"BREW /api/v1/me HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
             while raw.recv(4096):
                 pass
-        exposed = fetch(listeners(log, 1)[0])[2].decode()
+        exposed = fetch(metrics_urls(log, 1)[0])[2].decode()
 
     assert 'route="unmatched"' in exposed
     assert 'method="other"' in exposed
@@ -140,9 +142,7 @@ def test_labels_are_bounded_and_identify_nobody(secret: str, workspace: Workspac
 
 
 @commits
-def test_the_public_listener_has_no_metrics_and_without_an_address_there_is_no_other(
-    secret: str, tmp_path: Path
-) -> None:
+def test_without_metrics_address_no_port_serves_metrics(secret: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with server(log) as site:
         assert fetch(f"{site}/metrics")[0] == 404
@@ -152,19 +152,19 @@ def test_the_public_listener_has_no_metrics_and_without_an_address_there_is_no_o
 
 
 @commits
-def test_a_port_in_use_makes_a_process_use_the_next_one(tmp_path: Path) -> None:
+def test_a_process_uses_the_next_port_if_one_is_in_use(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         log = tmp_path / "log"
         with server(log, METRICS_ADDRESS=f"127.0.0.1:{port}"):
-            url = listeners(log, 1)[0]
+            url = metrics_urls(log, 1)[0]
 
     assert int(re.findall(r":(\d+)/", url)[0]) > port
 
 
-def test_an_address_of_another_machine_does_not_stop_the_server(tmp_path: Path) -> None:
+def test_a_metrics_address_that_can_not_be_bound_does_not_stop_the_server(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with server(log, METRICS_ADDRESS="192.0.2.1:9401") as site:
         assert fetch(f"{site}/metrics")[0] == 404
@@ -172,7 +172,7 @@ def test_an_address_of_another_machine_does_not_stop_the_server(tmp_path: Path) 
     assert "no metrics: 192.0.2.1:9401 could not be bound" in log.read_text()
 
 
-# ---- what is asked ----
+# ---- the dashboard and the alerts ----
 
 
 def expressions() -> dict[str, str]:
@@ -183,7 +183,7 @@ def expressions() -> dict[str, str]:
 
 
 def exported() -> set[str]:
-    """The names of all samples there may be."""
+    """Return the names of all samples that a server can export."""
     from core import metrics
 
     named = {"up", "process_resident_memory_bytes"}

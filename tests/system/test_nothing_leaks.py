@@ -28,14 +28,14 @@ pytestmark = commits
 class RecordedTraffic:
     workspace: Workspace
     secrets: list[str]
-    answers: bytes
+    responses: bytes
     log: str
 
 
-def ask(address: str, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> bytes:
-    """Headers and body of the answer, whatever its status."""
-    headers = {"X-Forwarded-Proto": "https", **headers}  # the test is the proxy that ends TLS
-    request = urllib.request.Request(address + path, body, headers, method=method)
+def send(site: str, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> bytes:
+    """Send a request, and return the headers and the body of the response, whatever its status."""
+    headers = {"X-Forwarded-Proto": "https", **headers}  # as a proxy that terminates TLS
+    request = urllib.request.Request(site + path, body, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             return str(response.headers).encode() + bytes(response.read())
@@ -44,31 +44,31 @@ def ask(address: str, method: str, path: str, headers: dict[str, str], body: byt
             return str(error.headers).encode() + error.read()
 
 
-def everything_one_can_do_with(secret: str, address: str) -> Iterator[bytes]:
-    """Right requests, and every mistake that shows a secret where it doesn't belong."""
+def send_everywhere(secret: str, site: str) -> Iterator[bytes]:
+    """Send valid requests, and requests with the secret in every wrong place. Yield the responses."""
     bearer = {"Authorization": f"Bearer {secret}"}
     tasks = "/api/v1/workspaces/current/tasks"
-    yield ask(address, "GET", tasks, bearer)
+    yield send(site, "GET", tasks, bearer)
     for path in ("/me", "/workspaces", "/workspaces/current", "/workspaces/current/members", "/nowhere"):
-        yield ask(address, "GET", f"/api/v1{path}", bearer)
+        yield send(site, "GET", f"/api/v1{path}", bearer)
     bodies: list[object] = [{"title": "A task"}, {"title": ""}, {"title": 7}, [], {"userId": secret, "title": "A"}]
     for body in bodies:
-        yield ask(address, "POST", tasks, bearer | {"Content-Type": "application/json"}, json.dumps(body).encode())
-    yield ask(address, "POST", tasks, bearer | {"Content-Type": "application/json"}, f"not JSON {secret}".encode())
-    yield ask(address, "POST", tasks, bearer | {"Content-Type": secret}, b"{}")
-    yield ask(address, "PUT", tasks, bearer)
-    yield ask(address, "GET", f"/api/v1/workspaces/{secret}/tasks", bearer)
-    yield ask(address, "GET", f"/api/v1/workspaces/{secret}", {})
-    yield ask(address, "GET", f"/api/{secret}", {})
-    yield ask(address, "GET", f"{tasks}?key={secret}&cursor={secret}&status={secret}&userId={secret}", bearer)
-    yield ask(address, "GET", f"{tasks}?limit={secret}", bearer)
+        yield send(site, "POST", tasks, bearer | {"Content-Type": "application/json"}, json.dumps(body).encode())
+    yield send(site, "POST", tasks, bearer | {"Content-Type": "application/json"}, f"not JSON {secret}".encode())
+    yield send(site, "POST", tasks, bearer | {"Content-Type": secret}, b"{}")
+    yield send(site, "PUT", tasks, bearer)
+    yield send(site, "GET", f"/api/v1/workspaces/{secret}/tasks", bearer)
+    yield send(site, "GET", f"/api/v1/workspaces/{secret}", {})
+    yield send(site, "GET", f"/api/{secret}", {})
+    yield send(site, "GET", f"{tasks}?key={secret}&cursor={secret}&status={secret}&userId={secret}", bearer)
+    yield send(site, "GET", f"{tasks}?limit={secret}", bearer)
     basic = base64.b64encode(f"user:{secret}".encode()).decode()
     for credentials in (f"Basic {basic}", f"Token {secret}", secret, f"Bearer {secret[:-1]}", f"Bearer {secret} x"):
-        yield ask(address, "GET", tasks, {"Authorization": credentials})
-    yield ask(address, "GET", tasks, bearer | {"X-Request-Id": secret[:64], "X-Forwarded-For": secret})
-    yield ask(address, "GET", tasks, bearer | {"Accept": secret})
-    yield ask(address, "GET", tasks, bearer | {"Host": secret})
-    yield ask(address, "GET", tasks, {"Cookie": f"key={secret}", "User-Agent": secret, "Referer": f"/?key={secret}"})
+        yield send(site, "GET", tasks, {"Authorization": credentials})
+    yield send(site, "GET", tasks, bearer | {"X-Request-Id": secret[:64], "X-Forwarded-For": secret})
+    yield send(site, "GET", tasks, bearer | {"Accept": secret})
+    yield send(site, "GET", tasks, bearer | {"Host": secret})
+    yield send(site, "GET", tasks, {"Cookie": f"key={secret}", "User-Agent": secret, "Referer": f"/?key={secret}"})
 
 
 @pytest.fixture(params=["off"])
@@ -76,7 +76,7 @@ def traffic(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Pa
     workspace = make_workspace(make_user("owner"))
     created = [make_key(workspace, f"Service {number}") for number in range(3)]
     log, port = tmp_path / "server.log", free_port()
-    address = f"http://127.0.0.1:{port}"
+    site = f"http://127.0.0.1:{port}"
     granian = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--port", str(port)]
     production = {"SECRET_KEY": "only for this test, and long enough to be one " * 2, "ALLOWED_HOSTS": "127.0.0.1"}
     stretch_windows()
@@ -84,18 +84,18 @@ def traffic(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Pa
         [*granian, "onehorizon.wsgi:application"], log, DEBUG=request.param, TRUSTED_PROXIES="127.0.0.1", **production
     ) as started:
         wait_until_listening(port, started, log)
-        answers = [answer for _, secret in created for answer in everything_one_can_do_with(secret, address)]
-        if request.param == "off":  # Django's page for developers tells the path, to developers
-            answers += [ask(address, "GET", f"/{secret}", {}) for _, secret in created]
+        responses = [response for _, secret in created for response in send_everywhere(secret, site)]
+        if request.param == "off":  # with DEBUG on, Django's 404 page shows the path
+            responses += [send(site, "GET", f"/{secret}", {}) for _, secret in created]
         created[0][0].rename("Renamed", by=BY_TEST)
         created[0][0].revoke(by=BY_TEST, reason="Leaked")
         for _, secret in created:
-            answers += [ask(address, "GET", "/api/v1/me", {"Authorization": f"Bearer {secret}"}) for _ in range(25)]
-    return RecordedTraffic(workspace, [secret for _, secret in created], b"\n".join(answers), log.read_text())
+            responses += [send(site, "GET", "/api/v1/me", {"Authorization": f"Bearer {secret}"}) for _ in range(25)]
+    return RecordedTraffic(workspace, [secret for _, secret in created], b"\n".join(responses), log.read_text())
 
 
 def traces(secret: str) -> list[str]:
-    """What would give the secret away: all of it, its unknown half, pieces of that, and digests that test guesses."""
+    """Return what reveals the secret: all of it, its unknown half, parts of that, encodings, and digests of it."""
     unknown = secret[len("one_") + keys.KEY_ID_LENGTH + 1 :]
     digest = hashlib.sha256(secret.encode())
     pieces = [unknown[start : start + 12] for start in range(0, keys.SECRET_LENGTH - 12, 6)]
@@ -104,7 +104,7 @@ def traces(secret: str) -> list[str]:
 
 
 def tables() -> dict[str, str]:
-    """Every column of every row of every table, as text."""
+    """Return every column of every row of each table, as text."""
     tables = {}
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
@@ -117,7 +117,7 @@ def tables() -> dict[str, str]:
 
 
 def database_bytes() -> bytes:
-    """SQLite's files as they lie on the disk; elsewhere what the server keeps can't be read, and tables() must do."""
+    """Return the bytes of SQLite's files. A PostgreSQL server's files can't be read, so only `tables()` covers it."""
     if connection.vendor != "sqlite":
         return b""
     name = Path(str(connection.settings_dict["NAME"]))
@@ -129,22 +129,22 @@ def test_a_secret_sent_everywhere_is_stored_nowhere(traffic: RecordedTraffic) ->
     stored = tables()
     assert "Renamed" in stored["apikeys_apikey"]
     assert "api_key.revoked" in stored["workspaces_auditevent"]
-    assert b"rate limit exceeded" in traffic.answers
+    assert b"rate limit exceeded" in traffic.responses
     assert "/api/v1/workspaces/current/tasks" in traffic.log
-    shown = [repr(row) + str(row) for row in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
-    held = database_bytes().decode("latin-1")
-    assert connection.vendor != "sqlite" or traffic.workspace.pk in held
-    everywhere = {
+    representations = [repr(row) + str(row) for row in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
+    database = database_bytes().decode("latin-1")
+    assert connection.vendor != "sqlite" or traffic.workspace.pk in database
+    texts = {
         **stored,
-        "bytes of the database": held,
-        "answers": traffic.answers.decode(),
+        "bytes of the database": database,
+        "responses": traffic.responses.decode(),
         "log": traffic.log,
-        "repr": " ".join(shown),
+        "repr": " ".join(representations),
     }
 
     leaks = [
         (location, trace)
-        for location, text in everywhere.items()
+        for location, text in texts.items()
         for secret in traffic.secrets
         for trace in traces(secret)
         if trace in text
@@ -159,12 +159,12 @@ def test_a_hash_is_in_its_column_only(traffic: RecordedTraffic) -> None:
     fingerprints = [bytes(value).hex() for value in ApiKey.objects.values_list("fingerprint", flat=True)]
     stored = tables()
     in_its_column = stored.pop("apikeys_apikey")
-    shown = [repr(row) + str(row) for row in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
-    elsewhere = [*stored.values(), traffic.answers.decode(), traffic.log, *shown]
+    representations = [repr(row) + str(row) for row in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
+    elsewhere = [*stored.values(), traffic.responses.decode(), traffic.log, *representations]
 
     assert all(digest in in_its_column for digest in digests)
     assert [part for part in (*digests, *fingerprints) for text in elsewhere if part in text] == []
-    assert not any("$argon2id$v=" in text for text in (traffic.answers.decode(), traffic.log, *shown))
+    assert not any("$argon2id$v=" in text for text in (traffic.responses.decode(), traffic.log, *representations))
 
 
 def test_the_repr_of_a_key_is_its_masked_form(workspace: Workspace) -> None:

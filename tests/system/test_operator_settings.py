@@ -1,4 +1,4 @@
-"""The admin's URL and environment name are settings; an invalid value stops the start with one sentence."""
+"""The admin's URL and environment name are settings; an invalid value is rejected with one sentence."""
 
 from secrets import token_urlsafe
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.processes import manage
 
-WHERE = """
+PRINT_SETTINGS = """
 from django.conf import settings
 from django.urls import reverse
 print(settings.ENVIRONMENT, reverse("admin:index"))
@@ -15,30 +15,30 @@ print(settings.ENVIRONMENT, reverse("admin:index"))
 pytestmark = pytest.mark.django_db
 
 
-def environment_of(**environment: str) -> str:
-    return manage("shell", "--verbosity", "0", "--command", WHERE, **environment).stdout.strip()
+def environment_and_url(**environment: str) -> str:
+    return manage("shell", "--verbosity", "0", "--command", PRINT_SETTINGS, **environment).stdout.strip()
 
 
 def test_the_default_environment_and_url() -> None:
-    assert environment_of(DEBUG="on") == "development /admin/"
+    assert environment_and_url(DEBUG="on") == "development /admin/"
 
 
 def test_the_environment_is_production_with_debug_off() -> None:
-    assert (
-        environment_of(DEBUG="off", SECRET_KEY=token_urlsafe(50), ALLOWED_HOSTS="example.com") == "production /admin/"
-    )
+    production = {"DEBUG": "off", "SECRET_KEY": token_urlsafe(50), "ALLOWED_HOSTS": "example.com"}
+
+    assert environment_and_url(**production) == "production /admin/"
 
 
 def test_the_environment_and_the_url_can_be_set() -> None:
-    assert environment_of(ENVIRONMENT="staging", ADMIN_URL="desk/night-shift/") == "staging /desk/night-shift/"
+    assert environment_and_url(ENVIRONMENT="staging", ADMIN_URL="desk/night-shift/") == "staging /desk/night-shift/"
 
 
 @pytest.mark.parametrize("url", ["", "/", "/admin/", "admin", "admin//", "a b/", "<x>/", "api/", "w/admin/", "docs/"])
 def test_an_invalid_admin_url_is_rejected(url: str) -> None:
-    checked = manage("check", ADMIN_URL=url)
+    result = manage("check", ADMIN_URL=url)
 
-    assert checked.returncode != 0
-    assert checked.stderr.startswith("onehorizon: ADMIN_URL must be an unused path that ends with a slash")
+    assert result.returncode != 0
+    assert result.stderr.startswith("onehorizon: ADMIN_URL must be an unused path that ends with a slash")
 
 
 def test_an_invalid_environment_is_rejected() -> None:

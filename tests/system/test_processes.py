@@ -16,7 +16,7 @@ from workspaces.models import Role, Workspace
 
 
 @pytest.fixture
-def nearly_full(transactional_db: None) -> Workspace:
+def workspace_with_19_keys(transactional_db: None) -> Workspace:
     workspace = make_workspace(make_user("owner"))
     for number in range(19):
         make_key(workspace, f"Service {number}")
@@ -36,14 +36,14 @@ def owned_by_two(transactional_db: None) -> Workspace:
 
 
 @commits
-def test_one_of_fifty_threads_in_five_processes_creates_the_twentieth_key(nearly_full: Workspace) -> None:
+def test_one_of_fifty_threads_in_five_processes_creates_the_twentieth_key(workspace_with_19_keys: Workspace) -> None:
     outputs = in_processes(
         5,
         f"""
         from tests.helpers import make_key
         from tests.processes import in_threads
         from workspaces.models import Workspace
-        workspace = Workspace.objects.get(pk={nearly_full.pk!r})
+        workspace = Workspace.objects.get(pk={workspace_with_19_keys.pk!r})
         for outcome in in_threads(*[lambda: make_key(workspace)] * 10):
             print(type(outcome).__name__)
         """,
@@ -51,7 +51,7 @@ def test_one_of_fifty_threads_in_five_processes_creates_the_twentieth_key(nearly
 
     outcomes = "".join(outputs).split()
     assert sorted(outcomes) == ["ActiveKeyLimitReached"] * 49 + ["tuple"]
-    assert nearly_full.api_keys.active().count() == 20
+    assert workspace_with_19_keys.api_keys.active().count() == 20
 
 
 @commits
@@ -76,17 +76,17 @@ def test_a_revocation_applies_in_every_process_from_the_next_request_on(
     committed_key: tuple[ApiKey, str], tmp_path: Path
 ) -> None:
     api_key, secret = committed_key
-    with server(tmp_path / "server.log", workers=2) as address:
-        # Each request is a connection of its own, so all 30 in one worker have a chance of 1 in 2²⁹.
-        warm = [fetch(f"{address}/api/v1/me", secret)[0] for _ in range(30)]
+    with server(tmp_path / "server.log", workers=2) as site:
+        # Each request opens a connection. The probability that one worker gets all 30 is 1 in 2²⁹.
+        before = [fetch(f"{site}/api/v1/me", secret)[0] for _ in range(30)]
         api_key.revoke(by=BY_TEST)
-        after = [fetch(f"{address}/api/v1/me", secret)[0] for _ in range(30)]
+        after = [fetch(f"{site}/api/v1/me", secret)[0] for _ in range(30)]
 
-    assert (warm, after) == ([200] * 30, [401] * 30)
+    assert (before, after) == ([200] * 30, [401] * 30)
 
 
 @commits
-def test_one_of_two_owners_who_leave_in_two_processes_at_once_stays(owned_by_two: Workspace) -> None:
+def test_when_two_owners_leave_at_once_in_two_processes_one_stays(owned_by_two: Workspace) -> None:
     memberships = [membership.pk for membership in owned_by_two.memberships.all()]
     outputs = in_processes(
         2,
@@ -138,14 +138,14 @@ def test_a_server_with_two_workers_admits_exactly_forty_and_never_logs_a_locked_
     stretch_windows()
     log = tmp_path / "server.log"
     secrets = [secret for _, secret in keys_of_one_workspace] * 30
-    with server(log, workers=2) as address, ThreadPoolExecutor(8) as clients:
-        answers = list(clients.map(lambda secret: fetch(f"{address}/api/v1/me", secret), secrets))
+    with server(log, workers=2) as site, ThreadPoolExecutor(8) as clients:
+        responses = list(clients.map(lambda secret: fetch(f"{site}/api/v1/me", secret), secrets))
 
-    statuses = [status for status, _, _ in answers]
+    statuses = [status for status, _, _ in responses]
     assert (statuses.count(200), statuses.count(429)) == (40, 80)
     assert sorted(
         int(headers["ratelimit"].partition('"burst";r=')[2].partition(";")[0])
-        for status, headers, _ in answers
+        for status, headers, _ in responses
         if status == 200
     ) == list(range(40))
     assert "locked" not in log.read_text()

@@ -1,4 +1,4 @@
-"""With DEBUG off, unsafe settings stop every command and server; unwise ones are reported."""
+"""With DEBUG off, unsafe settings stop every command and server, and risky ones cause a warning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRODUCTION = {
 }
 
 WEAK = ["   ", "short", secrets.token_urlsafe(50)[:49], "ab" * 40, f"django-insecure-{secrets.token_urlsafe(50)}"]
-REFUSED = [
+REJECTED = [
     *[{"SECRET_KEY": key} for key in WEAK],
     *[{"SECRET_KEY_FALLBACKS": f"{secrets.token_urlsafe(50)},{key}"} for key in WEAK[1:]],
     {"ALLOWED_HOSTS": "*"},
@@ -33,10 +33,10 @@ REFUSED = [
 
 
 def serve(*options: str, **overrides: str) -> str:
-    """What granian says that stops at once."""
-    granian = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
-    stopped = subprocess.run(
-        [*granian, "--port", str(free_port()), *options, "onehorizon.wsgi:application"],
+    """Run granian with settings that stop it, and return its output."""
+    command = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
+    result = subprocess.run(
+        [*command, "--port", str(free_port()), *options, "onehorizon.wsgi:application"],
         cwd=ROOT,
         env=environment(**overrides),
         stdout=subprocess.PIPE,
@@ -45,13 +45,13 @@ def serve(*options: str, **overrides: str) -> str:
         timeout=TIMEOUT,
         check=False,
     )
-    assert stopped.returncode != 0
-    assert "Traceback" not in stopped.stdout
-    return stopped.stdout
+    assert result.returncode != 0
+    assert "Traceback" not in result.stdout
+    return result.stdout
 
 
 def load(**overrides: str) -> subprocess.CompletedProcess[str]:
-    """A process of a server that loads the application."""
+    """Import the application in a process, as a server does."""
     return subprocess.run(
         [sys.executable, "-c", "import onehorizon.wsgi"],
         cwd=ROOT,
@@ -64,36 +64,36 @@ def load(**overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_production_passes_djangos_deployment_checks_and_our_own() -> None:
-    checked = manage("check", "--deploy", "--fail-level", "WARNING", **PRODUCTION)
+    result = manage("check", "--deploy", "--fail-level", "WARNING", **PRODUCTION)
 
-    assert checked.returncode == 0, checked.stderr
-    assert "System check identified no issues" in checked.stdout + checked.stderr
+    assert result.returncode == 0, result.stderr
+    assert "System check identified no issues" in result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("unsafe", REFUSED, ids=lambda unsafe: "-".join(unsafe))
+@pytest.mark.parametrize("unsafe", REJECTED, ids=lambda unsafe: "-".join(unsafe))
 def test_unsafe_settings_are_rejected_with_one_sentence_without_secrets(
     unsafe: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ImproperlyConfigured, match=rf"\A{next(iter(unsafe))} must [^\n]*\Z") as refused:
+    with pytest.raises(ImproperlyConfigured, match=rf"\A{next(iter(unsafe))} must [^\n]*\Z") as error:
         read_settings(monkeypatch, **PRODUCTION | unsafe)
 
-    assert not [key for key in WEAK if key in str(refused.value)]
+    assert not [key for key in WEAK if key in str(error.value)]
 
 
 def test_unsafe_settings_stop_a_command() -> None:
-    stopped = manage("migrate", **PRODUCTION | {"ALLOWED_HOSTS": "*"})
+    result = manage("migrate", **PRODUCTION | {"ALLOWED_HOSTS": "*"})
 
-    assert (stopped.returncode, stopped.stdout) == (1, "")
-    assert stopped.stderr == (
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
         "onehorizon: ALLOWED_HOSTS must list this site's hosts when DEBUG is off; * allows every host.\n"
     )
 
 
-def test_unsafe_settings_stop_a_server_process_too() -> None:
-    stopped = load(SECRET_KEY="short")
+def test_unsafe_settings_stop_a_server_process() -> None:
+    result = load(SECRET_KEY="short")
 
-    assert stopped.returncode == 1
-    assert stopped.stderr == "onehorizon: SECRET_KEY must be 50 random characters or more when DEBUG is off.\n"
+    assert result.returncode == 1
+    assert result.stderr == "onehorizon: SECRET_KEY must be 50 random characters or more when DEBUG is off.\n"
 
 
 @pytest.mark.parametrize("options", [["--workers", "2"], ["--workers=2"]])
@@ -103,17 +103,17 @@ def test_granian_with_several_workers_rejects_sqlite(options: list[str], tmp_pat
     assert "onehorizon: DATABASE_URL must be a postgres:// URL for several workers; SQLite supports one." in output
 
 
-def test_granian_with_a_weak_key_stops() -> None:
+def test_granian_does_not_start_with_a_weak_key() -> None:
     assert "onehorizon: SECRET_KEY must be 50 random characters" in serve(**PRODUCTION | {"SECRET_KEY": "short"})
 
 
 @pytest.mark.parametrize("workers", [{}, {"GRANIAN_WORKERS": "1"}])
 def test_one_worker_accepts_sqlite(workers: dict[str, str], tmp_path: Path) -> None:
-    loaded = load(DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3", **workers)
+    result = load(DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3", **workers)
 
     # Python's warning about an absent directory of static files names the module that loads WhiteNoise.
-    stderr = loaded.stderr.replace(f"{ROOT}/onehorizon/middleware.py", "").replace(str(ROOT), "")
-    assert (loaded.returncode, "onehorizon" in stderr) == (0, False)
+    stderr = result.stderr.replace(f"{ROOT}/onehorizon/middleware.py", "").replace(str(ROOT), "")
+    assert (result.returncode, "onehorizon" in stderr) == (0, False)
 
 
 def test_several_workers_accept_postgresql() -> None:
@@ -121,7 +121,7 @@ def test_several_workers_accept_postgresql() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "locmem://", "dummy://"])
-def test_a_cache_per_process_is_reported_by_the_check_and_by_the_server(url: str) -> None:
+def test_a_cache_per_process_causes_a_warning_from_the_check_and_the_server(url: str) -> None:
     checked, loaded = manage("check", "--deploy", **PRODUCTION | {"CACHE_URL": url}), load(CACHE_URL=url)
 
     assert "(onehorizon.W001) CACHE_URL is not a shared cache" in checked.stderr
@@ -129,7 +129,7 @@ def test_a_cache_per_process_is_reported_by_the_check_and_by_the_server(url: str
     assert "CACHE_URL is not a shared cache" in loaded.stderr
 
 
-def test_with_debug_on_none_of_this_is_required(tmp_path: Path) -> None:
-    working = {"DEBUG": "on", "SECRET_KEY": "short", "ALLOWED_HOSTS": "*", "GRANIAN_WORKERS": "2", "CACHE_URL": ""}
+def test_with_debug_on_unsafe_settings_are_accepted(tmp_path: Path) -> None:
+    unsafe = {"DEBUG": "on", "SECRET_KEY": "short", "ALLOWED_HOSTS": "*", "GRANIAN_WORKERS": "2", "CACHE_URL": ""}
 
-    assert manage("check", **working, DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3").returncode == 0
+    assert manage("check", **unsafe, DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3").returncode == 0

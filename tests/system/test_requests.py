@@ -27,16 +27,16 @@ class Sender:
         self.site, self.secret = urlsplit(site).netloc, secret
 
     def send(self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, **headers: str) -> Any:
-        """The answer, read, its body as JSON where it is."""
+        """Send a request and return the response, with its body as `text` and, if it is JSON, as `json`."""
         connection = http.client.HTTPConnection(self.site, timeout=TIMEOUT)
-        sent = {"Authorization": f"Bearer {self.secret}"} | {n.replace("_", "-"): v for n, v in headers.items()}
-        connection.request(method, path, body, sent, encode_chunked=not isinstance(body, bytes | None))
-        answer: Any = connection.getresponse()
-        answer.text = answer.read().decode()
-        is_json = answer.headers["Content-Type"] == "application/json"
-        answer.json = json.loads(answer.text) if is_json and answer.text else None
+        all_headers = {"Authorization": f"Bearer {self.secret}"} | {n.replace("_", "-"): v for n, v in headers.items()}
+        connection.request(method, path, body, all_headers, encode_chunked=not isinstance(body, bytes | None))
+        response: Any = connection.getresponse()
+        response.text = response.read().decode()
+        is_json = response.headers["Content-Type"] == "application/json"
+        response.json = json.loads(response.text) if is_json and response.text else None
         connection.close()
-        return answer
+        return response
 
 
 @pytest.fixture
@@ -51,26 +51,26 @@ def sender(site: str, secret: str, workspace: Workspace) -> Sender:
 @pytest.mark.parametrize("content_type", [*UNREADABLE, "text/plain; charset=hex", "text/plain; charset=undefined"])
 @pytest.mark.parametrize("path", ["/api/v1/me", f"{TASKS}?kind=bug", "/sign-in/?next=/", "/healthz"])
 def test_an_unusual_content_type_causes_no_error(content_type: str, path: str, sender: Sender) -> None:
-    answer = sender.send("GET", path, Content_Type=content_type)
+    response = sender.send("GET", path, Content_Type=content_type)
 
-    assert answer.status == 200
-    assert "X-Request-Id" in answer.headers or path == "/healthz"
+    assert response.status == 200
+    assert "X-Request-Id" in response.headers or path == "/healthz"
 
 
 @pytest.mark.parametrize("content_type", UNREADABLE)
 def test_a_body_of_an_unsupported_type_is_rejected(content_type: str, sender: Sender) -> None:
-    answer = sender.send("POST", TASKS, b'{"title": "Ship"}', Content_Type=content_type)
+    response = sender.send("POST", TASKS, b'{"title": "Ship"}', Content_Type=content_type)
 
-    assert (answer.status, answer.json["code"]) == (415, 415)
+    assert (response.status, response.json["code"]) == (415, 415)
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "hex", "unicode_escape", "punycode", "nonesuch"])
-def test_text_is_utf_8_whatever_the_charset_parameter(charset: str, sender: Sender) -> None:
+def test_a_body_is_read_as_utf_8_whatever_the_charset_parameter(charset: str, sender: Sender) -> None:
     body = '{"title": "Größe"}'.encode()
 
-    answer = sender.send("POST", TASKS, body, Content_Type=f"application/json; charset={charset}")
+    response = sender.send("POST", TASKS, body, Content_Type=f"application/json; charset={charset}")
 
-    assert (answer.status, answer.json["title"]) == (201, "Größe")
+    assert (response.status, response.json["title"]) == (201, "Größe")
 
 
 def test_a_key_in_the_content_type_is_in_no_log(sender: Sender, secret: str) -> None:
@@ -83,8 +83,8 @@ def test_a_key_in_the_content_type_is_in_no_log(sender: Sender, secret: str) -> 
 
 def test_a_chunked_body_is_read(sender: Sender, workspace: Workspace) -> None:
     created = sender.send("POST", TASKS, iter([b'{"title": ', b'"Ship"}']), **JSON, Transfer_Encoding="chunked")
-    address = f"{TASKS}/{created.json['taskId']}"
-    changed = sender.send("PATCH", address, iter([b'{"status": "review"}']), **JSON, Transfer_Encoding="chunked")
+    path = f"{TASKS}/{created.json['taskId']}"
+    changed = sender.send("PATCH", path, iter([b'{"status": "review"}']), **JSON, Transfer_Encoding="chunked")
 
     assert (created.status, changed.status) == (201, 200)
     assert workspace.tasks.get().status == "review"
@@ -94,9 +94,9 @@ def test_a_chunked_body_is_read(sender: Sender, workspace: Workspace) -> None:
 def test_a_chunked_body_over_the_limit_is_rejected(mebibytes: int, sender: Sender) -> None:
     chunks = iter([b'{"title": "', *[b"x" * 65536] * 16 * mebibytes, b'"}'])
 
-    answer = sender.send("POST", TASKS, chunks, **JSON, Transfer_Encoding="chunked")
+    response = sender.send("POST", TASKS, chunks, **JSON, Transfer_Encoding="chunked")
 
-    assert (answer.status, answer.json["code"]) == (413, 413)
+    assert (response.status, response.json["code"]) == (413, 413)
     assert not Task.objects.exists()
 
 
@@ -115,20 +115,20 @@ def multipart(headers: str) -> bytes:
         "Content-Disposition: form-data; name*=bogus''%41",
         "Content-Disposition: form-data; name*=hex''%41",
     ],
-    ids=["a file", "no such charset", "no charset of text"],
+    ids=["a file", "unknown charset", "charset that encodes no text"],
 )
 def test_a_form_with_a_file_or_a_malformed_form_is_rejected(headers: str, path: str, sender: Sender) -> None:
-    answer = sender.send("POST", path, multipart(headers), Content_Type="multipart/form-data; boundary=limit")
+    response = sender.send("POST", path, multipart(headers), Content_Type="multipart/form-data; boundary=limit")
 
-    assert answer.status in (400, 403)  # the latter for want of the form's token
+    assert response.status in (400, 403)  # 403: no CSRF token
 
 
 @pytest.mark.parametrize("charset", ["hex", "punycode", "unicode_escape"])
-def test_a_form_is_utf_8_whatever_the_charset_parameter(charset: str, sender: Sender, api_key: ApiKey) -> None:
+def test_a_form_is_read_as_utf_8_whatever_the_charset_parameter(charset: str, sender: Sender, api_key: ApiKey) -> None:
     body = multipart('Content-Disposition: form-data; name="grant_type"')
 
-    answer = sender.send(
+    response = sender.send(
         "POST", "/app/auth/token", body, Content_Type=f"multipart/form-data; charset={charset}; boundary=limit"
     )
 
-    assert (answer.status, answer.json) == (400, {"error": "unsupported_grant_type"})
+    assert (response.status, response.json) == (400, {"error": "unsupported_grant_type"})

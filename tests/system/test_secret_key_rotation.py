@@ -1,4 +1,4 @@
-"""SECRET_KEY is rotated: real servers run one after the other on one database."""
+"""Rotation of SECRET_KEY: servers with different keys run one after another on one database."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
 
 
 class Customer:
-    """A person's browser and clients, which stay while the servers behind the address come and go."""
+    """A user's browsers and OAuth client, which use one server after another."""
 
     def __init__(self, owner: User, workspace: Workspace) -> None:
         self.owner, self.workspace = owner, workspace
         self.application = make_application("Dashboards")
 
-    def at(self, site: str) -> Customer:
-        """Now served from there."""
+    def use(self, site: str) -> Customer:
+        """Send the following requests to this server. Returns the customer itself."""
         self.site = site
         return self
 
@@ -55,9 +55,9 @@ class Customer:
 
     def token(self, client_id: str | None = None, **fields: str) -> dict[str, Any]:
         form = {"client_id": client_id or self.application.client_id, **fields}
-        answer = requests.post(f"{self.site}/app/auth/token", form, timeout=TIMEOUT)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
+        response = requests.post(f"{self.site}/app/auth/token", form, timeout=TIMEOUT)
+        assert response.status_code == 200, response.text
+        return dict(response.json())
 
     def token_for(self, code: str) -> dict[str, Any]:
         return self.token(grant_type="authorization_code", code=code, redirect_uri=CALLBACK, code_verifier=VERIFIER)
@@ -76,7 +76,7 @@ def customer(owner: User, workspace: Workspace) -> Customer:
 
 def test_with_the_old_key_as_a_fallback_nothing_is_invalidated(customer: Customer, secret: str, tmp_path: Path) -> None:
     with server(tmp_path / "old", SECRET_KEY=OLD) as site:
-        browser = customer.at(site).sign_in()
+        browser = customer.use(site).sign_in()
         form = browser.open(f"{customer.keys_url}add/")
         consent = browser.open(customer.consent_url)
         token = customer.token_for(code_in(browser.allow(customer.consent_url)))
@@ -85,7 +85,7 @@ def test_with_the_old_key_as_a_fallback_nothing_is_invalidated(customer: Custome
         assert customer.reaches_api(secret)
 
     with server(tmp_path / "new", SECRET_KEY=NEW, SECRET_KEY_FALLBACKS=OLD) as site:
-        customer.at(site)
+        customer.use(site)
         browser.site = site
         assert customer.reaches_api(secret)
         assert customer.reaches_api(token["access_token"])
@@ -95,30 +95,30 @@ def test_with_the_old_key_as_a_fallback_nothing_is_invalidated(customer: Custome
         created = browser.send(form, f"{customer.keys_url}add/", description="Sent after the exchange", expiry="never")
         assert created.status_code == 200
         assert "Sent after the exchange" in browser.open(customer.keys_url).text
-        allowed = browser.send(consent, customer.consent_url, allow="yes").headers["Location"]
-        assert customer.reaches_api(customer.token_for(code_in(allowed))["access_token"])
+        location = browser.send(consent, customer.consent_url, allow="yes").headers["Location"]
+        assert customer.reaches_api(customer.token_for(code_in(location))["access_token"])
 
         assert "Your terminal is connected" in browser.decide_device(terminal["user_code"], allow="yes").text
-        given = customer.token("terminal", grant_type=DEVICE_CODE, device_code=terminal["device_code"])
-        assert customer.reaches_api(given["access_token"])
+        terminal_token = customer.token("terminal", grant_type=DEVICE_CODE, device_code=terminal["device_code"])
+        assert customer.reaches_api(terminal_token["access_token"])
 
 
 def test_without_a_fallback_keys_and_tokens_keep_working_and_people_sign_in_again(
     customer: Customer, secret: str, tmp_path: Path
 ) -> None:
     with server(tmp_path / "old", SECRET_KEY=OLD) as site:
-        browser, away = customer.at(site).sign_in(), customer.sign_in()
+        browser, unused_browser = customer.use(site).sign_in(), customer.sign_in()
         token = customer.token_for(code_in(browser.allow(customer.consent_url)))
 
     with server(tmp_path / "between", SECRET_KEY=NEW, SECRET_KEY_FALLBACKS=OLD) as site:
-        assert customer.at(site).is_signed_in(browser)
+        assert customer.use(site).is_signed_in(browser)
 
     with server(tmp_path / "new", SECRET_KEY=NEW) as site:
-        customer.at(site)
+        customer.use(site)
         assert customer.reaches_api(secret)
         assert customer.reaches_api(token["access_token"])
         assert customer.reaches_api(customer.refresh(token)["access_token"])
 
-        assert customer.is_signed_in(browser), "who came by during the rotation has moved to the new key"
-        assert not customer.is_signed_in(away)
+        assert customer.is_signed_in(browser), "a session that was used during the rotation has moved to the new key"
+        assert not customer.is_signed_in(unused_browser)
         assert customer.is_signed_in(customer.sign_in())

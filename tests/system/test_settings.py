@@ -1,4 +1,4 @@
-"""Commands and servers that start with bad settings, and the key that development generates."""
+"""Commands and servers with invalid settings, and the SECRET_KEY that is generated for development."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.processes import ROOT, TIMEOUT, environment, free_port, manage
 
 @pytest.mark.parametrize(("name", "value"), [("DEBUG", "maybe"), ("APIKEYS_MAX_ACTIVE", "0"), ("DATABASE_URL", "x")])
 def test_a_command_with_an_invalid_setting_prints_one_sentence(name: str, value: str) -> None:
-    stopped = manage("migrate", **{name: value})
+    result = manage("migrate", **{name: value})
 
-    assert (stopped.returncode, stopped.stdout) == (1, "")
-    assert stopped.stderr.startswith(f'onehorizon: Environment variable "{name}" invalid: ')
-    assert stopped.stderr.count("\n") == 1
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f'onehorizon: Environment variable "{name}" invalid: ')
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_server_with_an_invalid_setting_prints_one_sentence() -> None:
     granian = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
-    stopped = subprocess.run(
+    result = subprocess.run(
         [*granian, "--port", str(free_port()), "--workers", "2", "onehorizon.wsgi:application"],
         cwd=ROOT,
         env=environment(APIKEYS_MAX_ACTIVE="0"),
@@ -36,23 +36,23 @@ def test_a_server_with_an_invalid_setting_prints_one_sentence() -> None:
         timeout=TIMEOUT,
     )
 
-    lines = [line for line in stopped.stdout.splitlines() if line.startswith("onehorizon: ")]
-    assert stopped.returncode != 0
+    lines = [line for line in result.stdout.splitlines() if line.startswith("onehorizon: ")]
+    assert result.returncode != 0
     assert lines
     assert all("APIKEYS_MAX_ACTIVE" in line for line in lines)
-    assert "Traceback" not in stopped.stdout
+    assert "Traceback" not in result.stdout
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The settings in a fresh checkout of their own, with no var/ yet."""
+    """A copy of the settings, as in a fresh checkout without var/."""
     shutil.copytree(ROOT / "onehorizon", tmp_path / "onehorizon", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
 def secret_key(checkout: Path) -> str:
     variables = {name: value for name, value in os.environ.items() if name not in ("SECRET_KEY", "DATABASE_URL")}
-    read = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", "from onehorizon import settings; print(settings.SECRET_KEY)"],
         cwd=checkout,
         env=variables | {"DEBUG": "on"},
@@ -60,8 +60,8 @@ def secret_key(checkout: Path) -> str:
         text=True,
         timeout=TIMEOUT,
     )
-    assert read.returncode == 0, read.stderr
-    return read.stdout.strip()
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
 
 
 def test_processes_that_start_at_once_share_one_development_key(checkout: Path) -> None:
@@ -73,16 +73,16 @@ def test_processes_that_start_at_once_share_one_development_key(checkout: Path) 
     assert [file.name for file in (checkout / "var").iterdir()] == ["secret_key"]
 
 
-def test_the_development_key_is_stored_and_readable_by_its_owner_only(checkout: Path) -> None:
-    before = os.umask(0)
+def test_the_development_key_is_stored_in_a_file_that_only_its_owner_can_read(checkout: Path) -> None:
+    umask = os.umask(0)
     try:
         first = secret_key(checkout)
     finally:
-        os.umask(before)
+        os.umask(umask)
 
-    kept = checkout / "var" / "secret_key"
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert (kept.read_text(), secret_key(checkout)) == (first, first)
+    stored = checkout / "var" / "secret_key"
+    assert stat.S_IMODE(stored.stat().st_mode) == 0o600
+    assert (stored.read_text(), secret_key(checkout)) == (first, first)
 
 
 def test_two_checkouts_have_two_keys(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

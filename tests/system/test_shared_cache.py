@@ -1,4 +1,4 @@
-"""The cache that several hosts share for rate limits of forms, also while it is unavailable."""
+"""Rate limits of forms with a cache that several hosts share, also while the cache is unavailable."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests.processes import free_port, manage, process, program, wait_until_list
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("_frozen_clock")]
 
-TIMEOUT = 0.5  # seconds for an answer of the cache
+TIMEOUT = 0.5  # seconds to wait for a response of the cache
 WRONG = {"username": "owner@example.com", "password": "wrong"}
 
 
 @pytest.fixture
-def silent() -> Iterator[int]:
-    """A port where connections are taken and nothing is ever said."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as taken:
-        yield int(taken.getsockname()[1])
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and never responds."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield int(listener.getsockname()[1])
 
 
-def use(settings: Any, port: int) -> None:
+def use_cache(settings: Any, port: int) -> None:
     settings.CACHES = {
         "default": {
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
@@ -41,19 +41,19 @@ def use(settings: Any, port: int) -> None:
     caches["forms"].clear()
 
 
-@pytest.mark.parametrize("is_silent", [False, True], ids=["refuses", "is silent"])
+@pytest.mark.parametrize("is_silent", [False, True], ids=["no connection", "no response"])
 def test_forms_and_their_limits_work_while_the_cache_is_unavailable(
-    is_silent: bool, silent: int, settings: Any, client: Client, caplog: pytest.LogCaptureFixture
+    is_silent: bool, silent_port: int, settings: Any, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    use(settings, silent if is_silent else free_port())
+    use_cache(settings, silent_port if is_silent else free_port())
     first = client.post("/sign-in/", WRONG)
-    waits = caplog.text.count("shared cache unavailable, this process counts for itself")
+    failures = caplog.text.count("shared cache unavailable, this process counts for itself")
     if not is_silent:
         statuses = [client.post("/sign-in/", WRONG).status_code for _ in range(10)]
         assert statuses == [200] * 9 + [429]
 
     assert first.status_code == 200
-    assert 0 < waits * TIMEOUT < 5
+    assert 0 < failures * TIMEOUT < 5
 
 
 def test_all_processes_share_the_counts_of_the_cache(settings: Any, client: Client, tmp_path: Path) -> None:
@@ -62,14 +62,14 @@ def test_all_processes_share_the_counts_of_the_cache(settings: Any, client: Clie
     log = tmp_path / "log"
     with process([redis, "--port", str(port), "--save", "", "--dir", str(tmp_path)], log) as started:
         wait_until_listening(port, started, log)
-        use(settings, port)
+        use_cache(settings, port)
         statuses = [client.post("/sign-in/", WRONG).status_code for _ in range(11)]
         caches["default"].close()
 
     assert statuses == [200] * 10 + [429]
 
 
-def test_the_cache_is_set_by_the_environment(tmp_path: Path) -> None:
+def test_the_environment_sets_the_cache(tmp_path: Path) -> None:
     result = manage(
         "shell",
         "-c",

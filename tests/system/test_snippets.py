@@ -34,7 +34,7 @@ class Block:
     language: str
     text: str
     line: int
-    answer: Block | None  # what the document shows as its output
+    output: Block | None  # as the document shows it
 
     @property
     def needs_node(self) -> bool:
@@ -42,11 +42,12 @@ class Block:
 
     @property
     def waits(self) -> bool:
-        """Whether it waits when it is over the quota."""
+        """Whether the script waits when it is over the quota."""
         return self.language != "sh" and "Imported task" in self.text
 
 
 def blocks(name: str) -> list[Block]:
+    """Return the commands and scripts of a document, each with the output that follows it, if any."""
     fences = [token for token in MarkdownIt().parse((ROOT / f"docs/{name}.md").read_text()) if token.type == "fence"]
     runnable: list[Block] = []
     following: Block | None = None
@@ -59,7 +60,7 @@ def blocks(name: str) -> list[Block]:
 
 
 class Reader:
-    """Someone who copies one block after the other, in one shell."""
+    """Runs one block after another. Shell variables carry over, as for a reader who copies all into one shell."""
 
     def __init__(self, directory: Path, replacements: dict[str, str], **variables: str) -> None:
         self.directory = directory
@@ -68,8 +69,8 @@ class Reader:
         self.environment = {
             "PATH": f"{bin_directory}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(directory),
-            "PIP_NO_INDEX": "1",  # what is to be installed is there
-            "npm_config_registry": "http://127.0.0.1:9/",  # or comes from the site
+            "PIP_NO_INDEX": "1",  # the packages are installed already
+            "npm_config_registry": "http://127.0.0.1:9/",  # unreachable: the SDK comes from the site
             **variables,
         }
 
@@ -83,7 +84,7 @@ class Reader:
             "python": ["python3", "-W", "error", "-c", text],
             "js": ["node", "--input-type=module", "-e", text],
         }[block.language]
-        done = subprocess.run(
+        result = subprocess.run(
             arguments,
             cwd=self.directory,
             env=self.environment,
@@ -92,15 +93,15 @@ class Reader:
             timeout=TIMEOUT,
             check=False,
         )
-        assert done.returncode == 0, f"line {block.line}: {done.stderr}"
+        assert result.returncode == 0, f"line {block.line}: {result.stderr}"
         if block.language == "sh":
             pairs = variables.read_text().split("\0")
             self.environment = dict(pair.split("=", 1) for pair in pairs if pair)
-        return done.stdout
+        return result.stdout
 
 
-def parsed(language: str, text: str) -> Any:
-    """A JSON body; or an HTTP answer as its status line, its headers and its body."""
+def parse(language: str, text: str) -> Any:
+    """Return the value of a JSON body, or the status line, headers and body of an HTTP response."""
     if language == "json":
         return json.loads(text)
     head, _, body = text.replace("\r\n", "\n").partition("\n\n")
@@ -111,7 +112,10 @@ def parsed(language: str, text: str) -> Any:
 
 
 def shape(value: Any, name: str = "") -> Any:
-    """Names, types, what kind of id or time a text is, and the wording of messages, whose numbers don't matter."""
+    """Replace each value by its type, or by the kind of id or time that it is.
+
+    Messages keep their words without the numbers, and `errors` stay as they are.
+    """
     match value:
         case dict():
             return {key: item if key == "errors" else shape(item, key) for key, item in value.items()}
@@ -122,31 +126,31 @@ def shape(value: Any, name: str = "") -> Any:
         case str() if match := ID.fullmatch(value):
             return match[1]
         case str() if name == "message":
-            return re.sub(r"\d+", "0", re.sub(r"https?://[^/]+", "", value))  # the host is the server's own
+            return re.sub(r"\d+", "0", re.sub(r"https?://[^/]+", "", value))  # without the host, which differs
     return type(value)
 
 
-def assert_alike(shown: Any, answered: Any) -> None:
-    """The same names and kinds of values. A null can stand for anything, one item of a list for all of its kind."""
-    if isinstance(shown, dict) and isinstance(answered, dict):
-        assert shown.keys() == answered.keys()
-        for name in shown:
-            assert_alike(shown[name], answered[name])
-    elif isinstance(shown, list) and isinstance(answered, list):
-        for one, other in zip(shown, answered, strict=False):
-            assert_alike(one, other)
-    elif type(None) not in (shown, answered):
-        assert shown == answered
+def assert_same_shape(expected: Any, actual: Any) -> None:
+    """Assert that the shapes match. A null matches anything; a list is compared up to the length of the shorter one."""
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        assert expected.keys() == actual.keys()
+        for name in expected:
+            assert_same_shape(expected[name], actual[name])
+    elif isinstance(expected, list) and isinstance(actual, list):
+        for expected_item, item in zip(expected, actual, strict=False):
+            assert_same_shape(expected_item, item)
+    elif type(None) not in (expected, actual):
+        assert expected == actual
 
 
-def assert_answers(block: Block, output: str) -> None:
-    assert block.answer is not None
-    shown, answered = (parsed(block.answer.language, text) for text in (block.answer.text, output))
-    if block.answer.language == "http":
-        assert answered[0] == shown[0]
-        assert {name: answered[1].get(name) for name in shown[1]} == shown[1]
-        shown, answered = shown[2], answered[2]
-    assert_alike(shape(shown), shape(answered))
+def assert_matches_document(block: Block, output: str) -> None:
+    assert block.output is not None
+    expected, actual = (parse(block.output.language, text) for text in (block.output.text, output))
+    if block.output.language == "http":
+        assert actual[0] == expected[0]
+        assert {name: actual[1].get(name) for name in expected[1]} == expected[1]
+        expected, actual = expected[2], actual[2]
+    assert_same_shape(shape(expected), shape(actual))
 
 
 @pytest.fixture
@@ -182,27 +186,27 @@ def reader(
 def test_every_block_of_the_document_runs_and_gets_the_response_shown(
     name: str, reader: Reader, workspace: Workspace, log: Path
 ) -> None:
-    installing = [block for block in blocks("api-keys") if block.text.startswith("npm install")]
-    node = shutil.which("npm") is not None
-    for block in installing + blocks(name):
-        if block.needs_node and not node:
+    installation = [block for block in blocks("api-keys") if block.text.startswith("npm install")]
+    has_npm = shutil.which("npm") is not None
+    for block in installation + blocks(name):
+        if block.needs_node and not has_npm:
             continue
-        if block.answer is not None and "429 Too Many" in block.answer.text:
+        if block.output is not None and "429 Too Many" in block.output.text:
             while quota.admit(workspace.pk, workspace.tier).admitted:
                 pass
         if block.waits:
             run_over_quota(workspace, log, partial(run_import, reader, block, workspace))
         else:
             output = reader.run(block)
-            if block.answer is not None:
-                assert_answers(block, output)
+            if block.output is not None:
+                assert_matches_document(block, output)
         Workspace.objects.filter(pk=workspace.pk).update(tier="standard")
         advance_quota_clock(workspace.pk, 900)
-    program("npm", install="apt-get install nodejs npm (or your system's like)")
+    program("npm", install="apt-get install nodejs npm (or your system's equivalent)")
 
 
 def run_import(reader: Reader, block: Block, workspace: Workspace) -> None:
-    assert block.answer is None
+    assert block.output is None
     reader.run(block)
     imported = workspace.tasks.filter(title__startswith="Imported task")
     assert imported.count() == 45
@@ -214,7 +218,7 @@ def test_the_document_has_blocks_in_each_language() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shown", "answered"),
+    ("expected", "actual"),
     [
         ('{"title": "Ship"}', '{"name": "Ship"}'),
         ('{"taskId": "tsk_01m83r0e42nd03a51x3ajy7v5y"}', '{"taskId": "key_01m83r0e42nd03a51x3ajy7v5y"}'),
@@ -225,9 +229,9 @@ def test_the_document_has_blocks_in_each_language() -> None:
         ('{"activeCount": 1}', '{"activeCount": "1"}'),
     ],
 )
-def test_a_wrong_response_in_a_document_is_found(shown: str, answered: str) -> None:
-    block = Block("sh", "", 1, Block("json", shown, 1, None))
+def test_a_wrong_response_in_a_document_is_detected(expected: str, actual: str) -> None:
+    block = Block("sh", "", 1, Block("json", expected, 1, None))
 
-    assert_answers(block, shown)
+    assert_matches_document(block, expected)
     with pytest.raises(AssertionError):
-        assert_answers(block, answered)
+        assert_matches_document(block, actual)

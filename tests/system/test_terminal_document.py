@@ -20,11 +20,11 @@ def test_every_command_in_the_document_works(site: str, owner: User, workspace: 
     with shell, browser.session:
         assert shell.stdin
         assert shell.stdout
-        asking = next(number for number, block in enumerate(blocks) if "Open this" in block)
-        print(*blocks[: asking + 1], sep="\n", file=shell.stdin, flush=True)
+        prompt = next(number for number, block in enumerate(blocks) if "Open this" in block)
+        print(*blocks[: prompt + 1], sep="\n", file=shell.stdin, flush=True)
         user_code = shell.stdout.readline().strip().partition("user_code=")[2]
         browser.decide_device(user_code, allow="yes")
-        print(*blocks[asking + 1 :], sep="\n", file=shell.stdin, flush=True)
+        print(*blocks[prompt + 1 :], sep="\n", file=shell.stdin, flush=True)
         shell.stdin.close()
         output = shell.stdout.read()
 

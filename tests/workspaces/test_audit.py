@@ -42,7 +42,7 @@ CHANGES: dict[str, Change] = {
     "leave": lambda workspace, by: membership(workspace, "Member").leave(by=by),
     "create_with_owner": create_second_workspace,
 }
-# Action, name of the person it is about, and details.
+# For each event: its action, the name of the person it is about, and its details.
 EVENTS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     "suspend": [("workspace.suspended", "", {"reason": "Unpaid"})],
     "resume": [("workspace.resumed", "", {"reason": "Paid"})],
@@ -58,7 +58,7 @@ EVENTS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
 
 
 def prepare(workspace: Workspace, name: str) -> None:
-    """Bring the workspace into a state in which the change has something to do, without events."""
+    """Prepare the workspace so that the change has an effect, and delete all events."""
     if name == "resume":
         CHANGES["suspend"](workspace, Actor(Via.COMMAND))
     tier("large")
@@ -66,7 +66,7 @@ def prepare(workspace: Workspace, name: str) -> None:
 
 
 def state() -> list[Any]:
-    """Everything that these methods can change."""
+    """Return everything that these methods can change."""
     return [list(model._default_manager.order_by("pk").values()) for model in (Workspace, Membership)]
 
 
@@ -143,7 +143,7 @@ def test_repeating_a_change_writes_no_event(workspace: Workspace, outsider: User
 
 
 @pytest.mark.parametrize("method", ["change_role", "leave"])
-def test_the_last_owner_stays_without_an_event(workspace: Workspace, actor: Actor, method: str) -> None:
+def test_an_attempt_to_remove_the_last_owner_writes_no_event(workspace: Workspace, actor: Actor, method: str) -> None:
     prepare(workspace, method)
     owner = membership(workspace, "Owner")
 
@@ -153,8 +153,8 @@ def test_the_last_owner_stays_without_an_event(workspace: Workspace, actor: Acto
     assert not AuditEvent.objects.exists()
 
 
-def test_someone_who_has_left_already_leaves_no_second_event(workspace: Workspace, actor: Actor) -> None:
-    """Two requests have read the membership before either deletes it. The event has the role that was stored last."""
+def test_leaving_twice_writes_one_event(workspace: Workspace, actor: Actor) -> None:
+    """Two requests read the membership before either deletes it. The event contains the role in the database."""
     first, second = membership(workspace, "Member"), membership(workspace, "Member")
     membership(workspace, "Member").change_role(Role.ADMIN, by=actor)
     AuditEvent.objects.all().delete()

@@ -1,4 +1,4 @@
-"""Password guessing is limited per client IP and account, and locks nobody out of a known browser."""
+"""Password guessing is limited per client IP and per account, and does not lock people out of known browsers."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ OWNER = "owner@example.com"
 WRONG = "a wrong guess"
 
 
-def attempt(client: Client, email: str = OWNER, password: str = WRONG, address: str = "203.0.113.7") -> int:
+def attempt(client: Client, email: str = OWNER, password: str = WRONG, client_ip: str = "203.0.113.7") -> int:
     fields = {"username": email, "password": password}
-    status: int = client.post("/sign-in/", fields, REMOTE_ADDR=address).status_code
+    status: int = client.post("/sign-in/", fields, REMOTE_ADDR=client_ip).status_code
     return status
 
 
-def right(client: Client, address: str = "203.0.113.7") -> int:
-    return attempt(client, password="owner-password", address=address)
+def attempt_with_correct_password(client: Client, client_ip: str = "203.0.113.7") -> int:
+    return attempt(client, password="owner-password", client_ip=client_ip)
 
 
 @pytest.fixture
 def browser(owner: User, workspace: Workspace) -> Client:
-    """The owner has signed in here before."""
+    """A browser in which the owner has signed in before."""
     client = Client()
-    assert right(client, "192.0.2.1") == 302
+    assert attempt_with_correct_password(client, "192.0.2.1") == 302
     client.post("/sign-out/")
     return client
 
 
-def guess_at_the_account(times: int = 10) -> list[int]:
-    """From ever other addresses."""
-    return [attempt(Client(), address=f"198.51.100.{number}") for number in range(times)]
+def guess_passwords(times: int = 10) -> list[int]:
+    """Send wrong passwords, each from a different client IP, and return the statuses."""
+    return [attempt(Client(), client_ip=f"198.51.100.{number}") for number in range(times)]
 
 
-# ---- what slows a guesser ----
+# ---- limits ----
 
 
 def test_an_account_allows_ten_attempts_in_five_minutes(owner: User) -> None:
-    assert guess_at_the_account(12) == [200] * 10 + [429] * 2
-    assert right(Client()) == 429
+    assert guess_passwords(12) == [200] * 10 + [429] * 2
+    assert attempt_with_correct_password(Client()) == 429
 
 
 def test_a_client_ip_has_sixty_attempts_in_five_minutes(db: None) -> None:
-    tried = [attempt(Client(), f"person-{number}@example.com") for number in range(62)]
+    statuses = [attempt(Client(), f"person-{number}@example.com") for number in range(62)]
 
-    assert tried == [200] * 60 + [429] * 2
+    assert statuses == [200] * 60 + [429] * 2
 
 
 def test_ipv6_clients_of_one_64_network_share_a_limit(db: None) -> None:
-    tried = [attempt(Client(), f"person-{n}@example.com", address=f"2001:db8::{n:x}") for n in range(61)]
+    statuses = [attempt(Client(), f"person-{n}@example.com", client_ip=f"2001:db8::{n:x}") for n in range(61)]
 
-    assert tried[-1] == 429
-    assert attempt(Client(), "another@example.com", address="2001:db8:0:1::1") == 200
+    assert statuses[-1] == 429
+    assert attempt(Client(), "another@example.com", client_ip="2001:db8:0:1::1") == 200
 
 
 FULLWIDTH = "".join(chr(ord(letter) + 0xFEE0) for letter in "owner@example.com")
@@ -66,52 +66,52 @@ SPELLINGS = ["OWNER@example.com", "  owner@example.com ", "owner@example.com\u00
 @pytest.mark.parametrize("spelling", [*SPELLINGS, FULLWIDTH, f"{FULLWIDTH[:5]}@example.com", "\u00bawner@example.com"])
 def test_another_spelling_of_the_email_is_the_same_account(spelling: str, owner: User, workspace: Workspace) -> None:
     assert attempt(Client(), spelling, "owner-password") == 302
-    guess_at_the_account(9)
+    guess_passwords(9)
 
     assert attempt(Client(), spelling) == 429
 
 
-def test_an_email_that_is_too_long_is_rejected_without_hashing(db: None) -> None:
-    """Normalizing this takes minutes."""
+def test_an_email_that_is_too_long_is_rejected_without_normalization(db: None) -> None:
+    """Unicode normalization of this email would take minutes."""
     assert attempt(Client(), "a" + "\u0300" * 100_000 + "\u0327" * 100_000) == 200
 
 
 def test_other_counts_do_not_evict_the_count_of_an_account(owner: User) -> None:
-    assert guess_at_the_account(11)[-1] == 429
+    assert guess_passwords(11)[-1] == 429
 
     for number in range(400):
         Client().post("/app/auth/device", {"client_id": "x"}, REMOTE_ADDR=f"2001:db8:{number:x}::1")
 
-    assert right(Client()) == 429
+    assert attempt_with_correct_password(Client()) == 429
 
 
-# ---- what a guesser can't do to the person ----
+# ---- known browsers ----
 
 
 def test_guessing_does_not_lock_a_person_out_of_a_known_browser(browser: Client) -> None:
-    assert guess_at_the_account(12)[-1] == 429
+    assert guess_passwords(12)[-1] == 429
 
-    assert right(browser) == 302
-
-
-def test_guessing_from_the_same_client_ip_does_not_either(browser: Client) -> None:
-    tried = [attempt(Client(), f"person-{n}@example.com", address="192.0.2.1") for n in range(61)]
-    assert tried[-1] == 429
-
-    assert right(browser, "192.0.2.1") == 302
+    assert attempt_with_correct_password(browser) == 302
 
 
-def test_a_known_browser_has_no_more_attempts(browser: Client) -> None:
+def test_guessing_from_the_same_client_ip_does_not_lock_a_person_out_of_a_known_browser(browser: Client) -> None:
+    statuses = [attempt(Client(), f"person-{n}@example.com", client_ip="192.0.2.1") for n in range(61)]
+    assert statuses[-1] == 429
+
+    assert attempt_with_correct_password(browser, "192.0.2.1") == 302
+
+
+def test_a_known_browser_has_ten_attempts_of_its_own(browser: Client) -> None:
     assert [attempt(browser) for _ in range(12)] == [200] * 10 + [429] * 2
-    assert right(browser) == 429
-    assert right(Client()) == 302
+    assert attempt_with_correct_password(browser) == 429
+    assert attempt_with_correct_password(Client()) == 302
 
 
-def test_a_known_browser_belongs_to_one_person(browser: Client, owner: User) -> None:
+def test_a_browser_is_known_for_one_person_only(browser: Client, owner: User) -> None:
     make_user("another")
 
     assert [attempt(browser, "another@example.com") for _ in range(11)] == [200] * 10 + [429]
-    assert right(browser) == 302
+    assert attempt_with_correct_password(browser) == 302
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_a_known_browser_belongs_to_one_person(browser: Client, owner: User) -> 
 )
 def test_a_changed_cookie_is_ignored(change, browser: Client) -> None:  # type: ignore[no-untyped-def]
     browser.cookies["device"] = change(browser.cookies["device"].value)
-    guess_at_the_account()
+    guess_passwords()
 
-    assert right(browser) == 429
+    assert attempt_with_correct_password(browser) == 429
 
 
 def test_the_cookie_is_http_only_and_sent_to_the_sign_in_page_only(browser: Client) -> None:
@@ -135,11 +135,11 @@ def test_the_cookie_is_http_only_and_sent_to_the_sign_in_page_only(browser: Clie
 def test_each_sign_in_sets_a_new_cookie(browser: Client) -> None:
     before = browser.cookies["device"].value
 
-    right(browser)
+    attempt_with_correct_password(browser)
 
     assert browser.cookies["device"].value != before
 
 
-def test_a_server_without_client_ips_limits_all_the_same(owner: User) -> None:
-    """Behind a Unix socket."""
-    assert attempt(Client(), address="") == 200
+def test_an_attempt_without_a_client_ip_causes_no_error(owner: User) -> None:
+    """A server behind a Unix socket has no client IP."""
+    assert attempt(Client(), client_ip="") == 200

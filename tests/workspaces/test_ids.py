@@ -1,4 +1,4 @@
-"""Ids name their kind and sort by creation."""
+"""Ids start with a prefix for their kind, and sort by creation time."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def test_each_id_is_greater_than_the_one_before() -> None:
 
 
 def test_ids_keep_their_order_when_the_clock_stands_still_or_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids, "_last", 0)  # and what it was again afterwards: no other test's ids are from the future
+    monkeypatch.setattr(ids, "_last", 0)  # restored after the test: other ids must not be from the future
     with time_machine.travel(2_000_000_000, tick=False):
-        standing = [new_id("tsk") for _ in range(100)]
+        stopped = [new_id("tsk") for _ in range(100)]
     with time_machine.travel(1_000_000_000, tick=False):
-        back = [new_id("tsk") for _ in range(100)]
+        stepped_back = [new_id("tsk") for _ in range(100)]
 
-    assert standing + back == sorted({*standing, *back})
+    assert stopped + stepped_back == sorted({*stopped, *stepped_back})
 
 
 def test_ids_of_different_milliseconds_sort_by_their_time() -> None:
-    first = new_id("tsk")
+    earlier = new_id("tsk")
     time.sleep(0.002)
 
-    assert first[: len("tsk_") + 10] < new_id("tsk")[: len("tsk_") + 10]
+    assert earlier[: len("tsk_") + 10] < new_id("tsk")[: len("tsk_") + 10]
 
 
 def test_threads_never_create_the_same_id_and_their_ids_increase() -> None:
     outcomes = in_threads(*[lambda: [new_id("tsk") for _ in range(2_000)]] * 8)
 
-    created = [new for outcome in outcomes if isinstance(outcome, list) for new in outcome]
+    created = [value for outcome in outcomes if isinstance(outcome, list) for value in outcome]
     assert len(set(created)) == 16_000
     assert all(outcome == sorted(outcome) for outcome in outcomes if isinstance(outcome, list))
 
@@ -71,7 +71,7 @@ def test_threads_never_create_the_same_id_and_their_ids_increase() -> None:
         "current",
     ],
 )
-def test_anything_else_is_not_an_id(text: str) -> None:
+def test_text_in_another_format_is_not_an_id(text: str) -> None:
     assert not is_id("w", text)
 
 
@@ -83,7 +83,7 @@ def test_a_new_id_is_valid_for_its_prefix_only() -> None:
 
 
 @pytest.mark.django_db
-def test_the_database_sorts_by_creation_too() -> None:
+def test_the_database_sorts_ids_by_creation_too() -> None:
     workspace = Workspace.objects.create_with_owner(make_user("owner"), name="Acme", slug="acme", by=BY_TEST)
     created = [Task.objects.create_task(workspace, title=f"Task {number}").pk for number in range(50)]
 

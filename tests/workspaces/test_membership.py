@@ -1,4 +1,4 @@
-"""A workspace is never without an owner."""
+"""A workspace always has an owner."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_owners_and_admins_manage_keys(role: Role, manages: bool) -> None:
 
 
 @pytest.mark.django_db
-def test_a_member_can_not_be_deleted_until_they_left(workspace: Workspace, owner: User, member: User) -> None:
+def test_a_member_can_not_be_deleted_before_leaving(workspace: Workspace, owner: User, member: User) -> None:
     for user in (owner, member):
         with pytest.raises(ProtectedError):
             user.delete()
@@ -108,7 +108,7 @@ def owned_by_two(transactional_db: None) -> Workspace:
 
 @commits
 @pytest.mark.parametrize("attempt", range(3))
-def test_one_of_two_owners_who_leave_at_once_stays(owned_by_two: Workspace, attempt: int) -> None:
+def test_one_of_two_owners_stays_when_both_leave_at_once(owned_by_two: Workspace, attempt: int) -> None:
     outcomes = in_threads(*[partial(owner.leave, by=BY_TEST) for owner in owned_by_two.memberships.all()])
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["LastOwner", "NoneType"]

@@ -1,4 +1,4 @@
-"""Paging by cursor: every task that stays appears exactly once, whatever is created and deleted meanwhile."""
+"""Paging by cursor: each task is listed exactly once, even while other tasks are created and deleted."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.django_db
 TASKS = "/workspaces/current/tasks"
 
 
-def make(workspace: Workspace, count: int) -> list[str]:
-    """The ids of new tasks, newest first."""
+def create_tasks(workspace: Workspace, count: int) -> list[str]:
+    """Create tasks, and return their ids, newest first."""
     return [Task.objects.create_task(workspace, title=f"Task {number}").pk for number in range(count)][::-1]
 
 
-def page(api: Api, cursor: str | None, limit: int, more: str = "") -> tuple[list[str], str | None]:
-    query = f"?limit={limit}{more}" + (f"&cursor={cursor}" if cursor else "")
+def page(api: Api, cursor: str | None, limit: int, filters: str = "") -> tuple[list[str], str | None]:
+    query = f"?limit={limit}{filters}" + (f"&cursor={cursor}" if cursor else "")
     body = api.get(TASKS + query).json()
     return [task["taskId"] for task in body["tasks"]], body["nextCursor"]
 
@@ -33,17 +33,17 @@ def page(api: Api, cursor: str | None, limit: int, more: str = "") -> tuple[list
 def test_the_last_page_has_no_next_cursor(
     count: int, limit: int, lengths: list[int], api: Api, workspace: Workspace
 ) -> None:
-    expected = make(workspace, count)
-    met: list[str] = []
+    expected = create_tasks(workspace, count)
+    seen: list[str] = []
     cursor: str | None = None
 
     for length in lengths:
         tasks, cursor = page(api, cursor, limit)
         assert len(tasks) == length
-        met += tasks
+        seen += tasks
 
     assert cursor is None
-    assert met == expected
+    assert seen == expected
 
 
 def test_filters_apply_to_every_page(api: Api, workspace: Workspace) -> None:
@@ -60,7 +60,7 @@ def test_filters_apply_to_every_page(api: Api, workspace: Workspace) -> None:
 
 
 def test_the_page_size_can_change_between_pages(api: Api, workspace: Workspace) -> None:
-    expected = make(workspace, 9)
+    expected = create_tasks(workspace, 9)
 
     first, cursor = page(api, None, 2)
     second, end = page(api, cursor, 200)
@@ -70,7 +70,7 @@ def test_the_page_size_can_change_between_pages(api: Api, workspace: Workspace) 
 
 
 def test_a_cursor_works_after_its_task_was_deleted(api: Api, workspace: Workspace) -> None:
-    expected = make(workspace, 6)
+    expected = create_tasks(workspace, 6)
     _, cursor = page(api, None, 3)
 
     Task.objects.filter(pk=expected[2]).delete()
@@ -79,14 +79,14 @@ def test_a_cursor_works_after_its_task_was_deleted(api: Api, workspace: Workspac
 
 
 def test_a_cursor_can_be_used_again(api: Api, workspace: Workspace) -> None:
-    make(workspace, 6)
+    create_tasks(workspace, 6)
     _, cursor = page(api, None, 2)
 
     assert page(api, cursor, 2) == page(api, cursor, 2)
 
 
 def test_a_cursor_past_the_oldest_task_gives_an_empty_last_page(api: Api, workspace: Workspace) -> None:
-    oldest = make(workspace, 3)[-1]
+    oldest = create_tasks(workspace, 3)[-1]
 
     assert page(api, oldest, 3) == ([], None)
 
@@ -94,42 +94,42 @@ def test_a_cursor_past_the_oldest_task_gives_an_empty_last_page(api: Api, worksp
 def test_a_cursor_of_another_workspace_shows_none_of_its_tasks(
     api: Api, workspace: Workspace, elsewhere: Workspace
 ) -> None:
-    ours, theirs = make(workspace, 2), make(elsewhere, 2)
+    ours, theirs = create_tasks(workspace, 2), create_tasks(elsewhere, 2)
 
     assert page(api, theirs[0], 5) == (ours, None)
 
 
-changes = st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 40), max_size=4)), max_size=8)
+changes_per_page = st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 40), max_size=4)), max_size=8)
 
 
-@given(start=st.integers(0, 14), limit=st.integers(1, 5), between=changes)
+@given(start=st.integers(0, 14), limit=st.integers(1, 5), changes=changes_per_page)
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_pages_repeat_and_skip_nothing_while_tasks_are_created_and_deleted(
-    start: int, limit: int, between: list[tuple[int, list[int]]], api: Api, workspace: Workspace
+def test_no_task_is_repeated_or_skipped_while_others_are_created_and_deleted(
+    start: int, limit: int, changes: list[tuple[int, list[int]]], api: Api, workspace: Workspace
 ) -> None:
-    """After each page some tasks are made and some deleted: (how many are made, which places are deleted)."""
+    """`changes` has, for each page, how many tasks to create after it, and the positions of the tasks to delete."""
     Task.objects.all().delete()
     quota.clear(workspace.pk)
-    at_first = make(workspace, start)
-    script = iter(between)
+    initial = create_tasks(workspace, start)
+    remaining_changes = iter(changes)
     deleted: set[str] = set()
-    met: list[str] = []
+    seen: list[str] = []
     cursor: str | None = None
 
     while True:
         tasks, cursor = page(api, cursor, limit)
         assert not deleted & set(tasks)
-        met += tasks
+        seen += tasks
         if cursor is None:
             break
-        count, positions = next(script, (0, []))
-        make(workspace, count)
-        doomed = {at_first[position] for position in positions if position < len(at_first)}
-        deleted |= doomed
-        Task.objects.filter(pk__in=doomed).delete()
+        count, positions = next(remaining_changes, (0, []))
+        create_tasks(workspace, count)
+        to_delete = {initial[position] for position in positions if position < len(initial)}
+        deleted |= to_delete
+        Task.objects.filter(pk__in=to_delete).delete()
 
-    assert met == sorted(set(met), reverse=True)
-    assert set(at_first) - deleted <= set(met) <= set(at_first)
+    assert seen == sorted(set(seen), reverse=True)
+    assert set(initial) - deleted <= set(seen) <= set(initial)
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_pages_repeat_and_skip_nothing_while_tasks_are_created_and_deleted(
         "2",
         "null",
         "tsk_",
-        "tsk_0000000000000000000000000",  # a character short
-        "tsk_000000000000000000000000000",  # one too many
+        "tsk_0000000000000000000000000",  # one character too short
+        "tsk_000000000000000000000000000",  # one character too long
         "TSK_00000000000000000000000000",
         "tsk_0000000000000000000000000U",
         "tsk_0000000000000000000000000%00",
@@ -160,8 +160,8 @@ def test_an_invalid_cursor_is_rejected(cursor: str, api: Api) -> None:
 
 
 def test_a_well_formed_cursor_that_was_never_issued_works(api: Api, workspace: Workspace) -> None:
-    """A cursor is a place in the order, so there is nothing in it that could be wrong."""
-    expected = make(workspace, 2)
+    """A cursor is a position in the sort order. No task with this id needs to exist."""
+    expected = create_tasks(workspace, 2)
 
     assert page(api, new_id("tsk"), 5) == (expected, None)
     assert page(api, "tsk_" + "0" * 26, 5) == ([], None)

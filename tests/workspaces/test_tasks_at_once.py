@@ -17,11 +17,11 @@ def test_concurrent_updates_never_leave_a_private_task_without_an_owner(
     for _ in range(10):
         Task.objects.filter(pk=task.pk).update(visibility="team", user=member)
 
-        answers = in_threads(
+        outcomes = in_threads(
             partial(Api(secret).patch, path, {"visibility": "private"}),
             partial(Api(secret).patch, path, {"userId": None}),
         )
 
         task.refresh_from_db()
         assert task.visibility == "team" or task.user_id == member.pk
-        assert 200 in [getattr(answer, "status_code", None) for answer in answers]
+        assert 200 in [getattr(outcome, "status_code", None) for outcome in outcomes]

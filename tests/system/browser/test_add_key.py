@@ -20,7 +20,7 @@ pytestmark = commits
 
 
 def add_key(page: Page, keys_url: str, description: str = "CI, production") -> str:
-    """Fills the form in and sends it; the secret that the page then shows."""
+    """Fill in and submit the form, and return the secret that the page shows."""
     page.goto(f"{keys_url}add/")
     page.get_by_label("Description").fill(description)
     page.get_by_role("button", name="Create key").click()
@@ -43,10 +43,12 @@ def test_the_curl_command_on_the_page_uses_the_new_key(
     page = visit(owner, java_script_enabled=javascript)
     add_key(page, keys_url)
 
-    shown = page.locator("#curl").text_content() or ""
-    answer = subprocess.run(["bash", "-ec", f"{shown} -s"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    command = page.locator("#curl").text_content() or ""
+    result = subprocess.run(
+        ["bash", "-ec", f"{command} -s"], capture_output=True, text=True, timeout=TIMEOUT, check=True
+    )
 
-    assert answer.stdout == '{"tasks":[],"nextCursor":null}'
+    assert result.stdout == '{"tasks":[],"nextCursor":null}'
     expect(page.locator("#js")).to_contain_text(f"{{ accessToken: process.env.ONE_API_KEY, basePath: '{site}' }}")
     expect(page.get_by_role("link", name="guide")).to_have_attribute("href", "/docs/api-keys/#javascript")
 
@@ -70,11 +72,11 @@ def test_the_dialog_closes_only_when_the_user_confirms_that_the_key_is_saved(
     assert_shown_nowhere(page, secret)
 
 
-def test_copying_says_copied_to_eyes_and_to_screen_readers(visit: Visit, owner: User, keys_url: str) -> None:
+def test_copying_is_confirmed_visibly_and_for_screen_readers(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner, permissions=["clipboard-read", "clipboard-write"])
     page.clock.install()
     secret = add_key(page, keys_url)
-    page.clock.pause_at(timezone.now() + timedelta(hours=1))  # the button's label comes back after some seconds
+    page.clock.pause_at(timezone.now() + timedelta(hours=1))  # so that the label stays "Copied"
 
     page.get_by_role("button", name="Copy").first.click()
 
@@ -102,7 +104,7 @@ def test_reload_back_and_forward_create_no_second_key_and_show_no_secret(
     assert workspace.api_keys.count() == 1
 
 
-def test_coming_back_from_elsewhere_shows_no_secret(
+def test_going_back_from_another_page_shows_no_secret(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     page = visit(owner)
@@ -115,7 +117,7 @@ def test_coming_back_from_elsewhere_shows_no_secret(
     assert workspace.api_keys.count() == 1
 
 
-def test_a_reload_without_javascript_says_that_the_key_was_created(
+def test_a_reload_without_javascript_shows_that_one_key_was_created(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     page = visit(owner, java_script_enabled=False)
@@ -147,10 +149,10 @@ def test_the_same_form_in_two_tabs_creates_one_key(
     page.goto(f"{keys_url}add/")
     form = page.locator("form[data-submit-once]").evaluate("form => [...new FormData(form)]")
     fields = dict(form) | {"description": "CI, production"}
-    address = f"{page.url}"
-    first = page.context.request.post(address, form=fields, headers={"Referer": address})
+    url = page.url
+    first = page.context.request.post(url, form=fields, headers={"Referer": url})
 
-    second = page.context.request.post(address, form=fields, headers={"Referer": address})
+    second = page.context.request.post(url, form=fields, headers={"Referer": url})
 
     assert "Save your API key" in first.text()
     assert "only one key was created" in second.text()
@@ -159,7 +161,7 @@ def test_the_same_form_in_two_tabs_creates_one_key(
 
 def test_the_secret_is_in_no_cookie_session_log_or_cache(visit: Visit, owner: User, keys_url: str, log: Path) -> None:
     page = visit(owner)
-    with page.expect_response(lambda answer: answer.request.method == "POST") as created:
+    with page.expect_response(lambda response: response.request.method == "POST") as created:
         secret = add_key(page, keys_url)
 
     assert created.value.headers["cache-control"] == "no-store"
@@ -196,10 +198,10 @@ def test_a_preset_expires_on_the_date_that_it_shows(
     page = visit(owner)
     opened = timezone.now()
     page.goto(f"{keys_url}add/")
-    shown = page.get_by_text(re.compile(rf"^{choice}, until ")).inner_text()
+    label = page.get_by_text(re.compile(rf"^{choice}, until ")).inner_text()
     page.get_by_label("Description").fill("CI, production")
 
-    page.get_by_label(shown).check()
+    page.get_by_label(label).check()
     sent = timezone.now()
     page.get_by_role("button", name="Create key").click()
     expect(page.locator("#secret")).to_be_visible()
@@ -207,7 +209,7 @@ def test_a_preset_expires_on_the_date_that_it_shows(
     expires_at = ApiKey.objects.get().expires_at
     assert expires_at is not None
     assert sent <= expires_at - timedelta(days=days) <= timezone.now()
-    assert shown in {f"{choice}, until {ends:%-d %B %Y}" for ends in (opened + timedelta(days=days), expires_at)}
+    assert label in {f"{choice}, until {ends:%-d %B %Y}" for ends in (opened + timedelta(days=days), expires_at)}
 
 
 def test_a_custom_date_lasts_to_the_end_of_that_day(visit: Visit, owner: User, keys_url: str) -> None:
@@ -227,44 +229,44 @@ def test_a_custom_date_lasts_to_the_end_of_that_day(visit: Visit, owner: User, k
 
 
 @pytest.mark.parametrize(
-    ("typed", "sentence"), [("", "Choose the last day"), ("2020-01-01", "Choose a day after today.")]
+    ("typed", "message"), [("", "Choose the last day"), ("2020-01-01", "Choose a day after today.")]
 )
-def test_an_invalid_date_is_shown_at_its_field(
-    visit: Visit, owner: User, workspace: Workspace, keys_url: str, typed: str, sentence: str
+def test_an_invalid_date_gets_an_error_next_to_its_field(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str, typed: str, message: str
 ) -> None:
     page = visit(owner, java_script_enabled=False)
     page.goto(f"{keys_url}add/")
     page.get_by_label("Description").fill("CI, production")
     page.get_by_label("Custom date").check()
-    address = page.url
+    url = page.url
     fields: dict[str, str | float | bool] = {"description": "CI, production", "expiry": "date", "expires_on": typed}
     fields["idempotency_key"] = page.locator("input[name=idempotency_key]").input_value()
     fields["csrfmiddlewaretoken"] = page.locator("form[data-submit-once] input[name=csrfmiddlewaretoken]").input_value()
 
-    answer = page.context.request.post(address, form=fields, headers={"Referer": address}).text()
+    html = page.context.request.post(url, form=fields, headers={"Referer": url}).text()
 
-    assert sentence in answer
-    assert 'value="CI, production"' in answer
+    assert message in html
+    assert 'value="CI, production"' in html
     assert workspace.api_keys.count() == 0
 
 
-def test_at_twenty_the_button_is_disabled_and_says_what_to_do(
+def test_with_twenty_active_keys_the_button_is_disabled_and_the_page_explains_why(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     for number in range(19):
         make_key(workspace, f"Key {number}")
-    page, late = visit(owner), visit(owner)
-    late.goto(f"{keys_url}add/")
+    page, other_tab = visit(owner), visit(owner)
+    other_tab.goto(f"{keys_url}add/")
     make_key(workspace, "The last")
 
     page.goto(keys_url)
     expect(page.get_by_role("button", name="Add key")).to_be_disabled()
     expect(page.get_by_text("revoke one that is no longer needed")).to_be_visible()
-    late.get_by_label("Description").fill("One too many")
-    late.get_by_role("button", name="Create key").click()
+    other_tab.get_by_label("Description").fill("One too many")
+    other_tab.get_by_role("button", name="Create key").click()
 
-    expect(late.get_by_role("alert")).to_contain_text("revoke one first")
-    expect(late.get_by_label("Description")).to_have_value("One too many")
+    expect(other_tab.get_by_role("alert")).to_contain_text("revoke one first")
+    expect(other_tab.get_by_label("Description")).to_have_value("One too many")
     assert workspace.api_keys.count() == 20
 
 

@@ -21,7 +21,7 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 def axe_violations(page: Page) -> list[str]:
-    page.wait_for_load_state()  # a page that a click led to may still be without its style sheet
+    page.wait_for_load_state()  # after a click, the style sheet may still be loading
     page.evaluate(AXE)
     results: dict[str, Any] = page.evaluate("tags => axe.run({ runOnly: tags })", TAGS)
     return [
@@ -31,91 +31,91 @@ def axe_violations(page: Page) -> list[str]:
     ]
 
 
-def a_key_list(page: Page, at: str, workspace: Workspace) -> None:
+def a_key_list(page: Page, keys_url: str, workspace: Workspace) -> None:
     make_key(workspace, "Leaked")[0].revoke(by=BY_TEST, reason="Leaked in a log")
     make_key(workspace, "CI, production")
-    page.goto(f"{at}?status=all")
+    page.goto(f"{keys_url}?status=all")
 
 
-def a_full_list(page: Page, at: str, workspace: Workspace) -> None:
+def a_full_list(page: Page, keys_url: str, workspace: Workspace) -> None:
     for number in range(20):
         make_key(workspace, f"Key {number}")
-    page.goto(at)
+    page.goto(keys_url)
 
 
-def an_open_menu(page: Page, at: str, workspace: Workspace) -> None:
-    page.goto(at)
+def an_open_menu(page: Page, keys_url: str, workspace: Workspace) -> None:
+    page.goto(keys_url)
     page.locator("details.person summary").click()
 
 
-def a_found_secret(page: Page, at: str, workspace: Workspace) -> None:
+def a_found_secret(page: Page, keys_url: str, workspace: Workspace) -> None:
     _, secret = make_key(workspace)
-    page.goto(at)
+    page.goto(keys_url)
     page.get_by_role("searchbox").fill(secret)
     page.get_by_role("button", name="Find").click()
 
 
-def a_form_with_errors(page: Page, at: str, workspace: Workspace) -> None:
-    page.goto(f"{at}add/")
+def a_form_with_errors(page: Page, keys_url: str, workspace: Workspace) -> None:
+    page.goto(f"{keys_url}add/")
     page.get_by_label("Description").fill(" ")
     page.get_by_role("button", name="Create key").click()
     expect(page.get_by_role("alert")).to_be_visible()
 
 
-def a_shown_secret(page: Page, at: str, workspace: Workspace) -> None:
-    page.goto(f"{at}add/")
+def a_shown_secret(page: Page, keys_url: str, workspace: Workspace) -> None:
+    page.goto(f"{keys_url}add/")
     page.get_by_label("Description").fill("CI, production")
     page.get_by_role("button", name="Create key").click()
     expect(page.locator("#secret")).to_be_visible()
 
 
-def a_key_page(page: Page, at: str, workspace: Workspace) -> None:
-    page.goto(f"{at}{make_key(workspace)[0].pk}/")
+def a_key_page(page: Page, keys_url: str, workspace: Workspace) -> None:
+    page.goto(f"{keys_url}{make_key(workspace)[0].pk}/")
 
 
-def a_revocation_dialog(page: Page, at: str, workspace: Workspace) -> None:
-    a_key_page(page, at, workspace)
+def a_revocation_dialog(page: Page, keys_url: str, workspace: Workspace) -> None:
+    a_key_page(page, keys_url, workspace)
     page.get_by_role("link", name="Revoke", exact=True).click()
 
 
-def a_revoked_key(page: Page, at: str, workspace: Workspace) -> None:
+def a_revoked_key(page: Page, keys_url: str, workspace: Workspace) -> None:
     api_key, _ = make_key(workspace)
     api_key.revoke(by=BY_TEST)
-    page.goto(f"{at}{api_key.pk}/")
+    page.goto(f"{keys_url}{api_key.pk}/")
 
 
-def opening(path: str) -> Callable[[Page, str, Workspace], None]:
-    def state(page: Page, at: str, workspace: Workspace) -> None:
-        page.goto(path.format(at=at))
+def page_at(path: str) -> Callable[[Page, str, Workspace], None]:
+    def state(page: Page, keys_url: str, workspace: Workspace) -> None:
+        page.goto(path.format(keys_url=keys_url))
 
-    state.__name__ = path.replace("{at}", "keys/").strip("/") or "home"
+    state.__name__ = path.replace("{keys_url}", "keys/").strip("/") or "home"
     return state
 
 
 STATES = [
-    opening("{at}"),
+    page_at("{keys_url}"),
     a_key_list,
     a_full_list,
     an_open_menu,
     a_found_secret,
-    opening("{at}add/"),
+    page_at("{keys_url}add/"),
     a_form_with_errors,
     a_shown_secret,
     a_key_page,
     a_revocation_dialog,
     a_revoked_key,
-    opening("/settings/password/"),
-    opening("/workspaces/"),
-    opening("/docs/api-keys/"),
-    opening("/docs/api/"),
-    opening("/docs/terminal/"),
-    opening("/w/w_00000000000000000000000000/settings/developer/api-keys/"),
+    page_at("/settings/password/"),
+    page_at("/workspaces/"),
+    page_at("/docs/api-keys/"),
+    page_at("/docs/api/"),
+    page_at("/docs/terminal/"),
+    page_at("/w/w_00000000000000000000000000/settings/developer/api-keys/"),
 ]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
-def test_axe_finds_nothing_and_nothing_overflows(
+def test_pages_pass_axe_and_do_not_overflow(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str, state: Any, width: int, scheme: str
 ) -> None:
     page = visit(owner, viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce")
@@ -127,28 +127,30 @@ def test_axe_finds_nothing_and_nothing_overflows(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_signed_out_or_as_a_member(visit: Visit, member: User, keys_url: str, scheme: str) -> None:
-    nobody, someone = visit(color_scheme=scheme), visit(member, color_scheme=scheme)
-    someone.goto(keys_url)
+def test_pages_pass_axe_when_signed_out_and_for_a_member(
+    visit: Visit, member: User, keys_url: str, scheme: str
+) -> None:
+    signed_out, signed_in = visit(color_scheme=scheme), visit(member, color_scheme=scheme)
+    signed_in.goto(keys_url)
 
-    assert axe_violations(someone) == []
+    assert axe_violations(signed_in) == []
     for path in ("/sign-in/", "/docs/api-keys/"):
-        nobody.goto(path)
-        assert axe_violations(nobody) == []
+        signed_out.goto(path)
+        assert axe_violations(signed_out) == []
 
 
 def test_a_key_can_be_created_and_revoked_by_keyboard(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner, permissions=["clipboard-read", "clipboard-write"])
     page.clock.install()
     page.goto(keys_url)
-    page.clock.pause_at(timezone.now() + timedelta(hours=1))  # "Copied" stays, however long the test takes to look
+    page.clock.pause_at(timezone.now() + timedelta(hours=1))  # so that "Copied" stays
 
     def tab_to(text: str) -> None:
         for _ in range(30):
             page.keyboard.press("Tab")
             if text in page.evaluate("document.activeElement.textContent.trim() || document.activeElement.name"):
                 return
-        raise AssertionError(f"no way to {text}")
+        raise AssertionError(f"Tab does not reach {text}")
 
     tab_to("Add your first key")
     page.keyboard.press("Enter")
@@ -183,7 +185,7 @@ def test_the_first_load_is_under_sixty_kilobytes(
         make_key(workspace, f"Key {number}")
     page = visit(owner)
     sizes = []
-    page.on("response", lambda answer: sizes.append(len(answer.body())))
+    page.on("response", lambda response: sizes.append(len(response.body())))
 
     page.goto(keys_url, wait_until="networkidle")
 
@@ -193,9 +195,9 @@ def test_the_first_load_is_under_sixty_kilobytes(
 def test_every_page_has_the_security_and_cache_headers(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner)
     for path in (keys_url, f"{keys_url}add/", "/settings/password/", "/docs/api-keys/"):
-        answer = page.goto(path)
-        assert answer is not None
-        headers = answer.headers
+        response = page.goto(path)
+        assert response is not None
+        headers = response.headers
         assert headers["cache-control"] == "no-store"
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"

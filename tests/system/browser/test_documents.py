@@ -47,7 +47,7 @@ def test_without_javascript_the_guide_is_complete_and_has_no_copy_buttons(visit:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_heading_shows_the_link_to_it(visit: Visit, width: int) -> None:
+def test_a_heading_has_a_link_to_itself(visit: Visit, width: int) -> None:
     page = visit(viewport={"width": width, "height": 844})
     page.goto("/docs/api-keys/#rate-limits")
     expect(page.get_by_role("heading", name="Rate limits")).to_be_in_viewport()

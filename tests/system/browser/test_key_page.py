@@ -12,7 +12,7 @@ pytestmark = commits
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_revoking_says_what_breaks_and_applies_from_the_next_request(
+def test_revoking_shows_the_consequences_and_applies_from_the_next_request(
     visit: Visit, owner: User, api_key: ApiKey, secret: str, site: str, keys_url: str, javascript: bool
 ) -> None:
     assert fetch(f"{site}/api/v1/me", secret)[0] == 200
@@ -70,7 +70,7 @@ def test_renaming_is_in_the_history_with_the_user_and_the_client_ip(
     assert AuditEvent.objects.filter(subject=api_key.pk, action="api_key.renamed", actor=admin).count() == 1
 
 
-def test_an_invalid_name_is_shown_at_its_field_and_kept(
+def test_an_invalid_description_gets_an_error_next_to_its_field_and_is_kept(
     visit: Visit, owner: User, api_key: ApiKey, keys_url: str
 ) -> None:
     page = visit(owner)
@@ -85,7 +85,7 @@ def test_an_invalid_name_is_shown_at_its_field_and_kept(
     assert api_key.description == "CI, production"
 
 
-def test_revoking_twice_in_two_tabs_is_one_revocation(
+def test_revoking_twice_in_two_tabs_records_one_revocation(
     visit: Visit, owner: User, admin: User, api_key: ApiKey, keys_url: str
 ) -> None:
     pages = [visit(owner), visit(admin)]
@@ -103,11 +103,11 @@ def test_revoking_twice_in_two_tabs_is_one_revocation(
 def test_a_key_of_another_workspace_is_not_found(
     visit: Visit, owner: User, elsewhere: Workspace, workspace: Workspace, keys_url: str, path: str
 ) -> None:
-    theirs, _ = make_key(elsewhere)
+    other_key, _ = make_key(elsewhere)
     page = visit(owner)
 
-    for address in (f"{keys_url}{theirs.pk}/{path}", f"{keys_url}key_{'0' * 26}/{path}", f"{keys_url}nonsense/{path}"):
-        answer = page.goto(address)
-        assert answer is not None
-        assert answer.status == 404
+    for url in (f"{keys_url}{other_key.pk}/{path}", f"{keys_url}key_{'0' * 26}/{path}", f"{keys_url}nonsense/{path}"):
+        response = page.goto(url)
+        assert response is not None
+        assert response.status == 404
         expect(page.get_by_role("heading", name="Not found")).to_be_visible()

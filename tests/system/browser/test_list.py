@@ -18,9 +18,7 @@ from workspaces.models import Actor, User, Via, Workspace
 pytestmark = commits
 
 
-def test_the_empty_list_explains_what_a_key_is_for_and_offers_the_first(
-    visit: Visit, owner: User, keys_url: str
-) -> None:
+def test_the_empty_list_links_to_the_form_for_the_first_key(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner)
     page.goto(keys_url)
 
@@ -44,8 +42,8 @@ def test_rows_show_each_keys_details_newest_first(
     expect(rows).to_have_count(2)
     expect(rows.nth(0)).to_contain_text("Billing worker, staging")
     expect(rows.nth(0)).to_contain_text(newer.masked)
-    for words in ("CI, production", "by Admin", "just now", "from 127.0.0.1", "in 1 month", "Active"):
-        expect(rows.nth(1)).to_contain_text(words)
+    for text in ("CI, production", "by Admin", "just now", "from 127.0.0.1", "in 1 month", "Active"):
+        expect(rows.nth(1)).to_contain_text(text)
     assert secret not in page.content()
 
 
@@ -71,9 +69,9 @@ def test_revoked_and_expired_keys_are_shown_by_the_filter(
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-@pytest.mark.parametrize("requested", ["billing", "BILLING w", "id", "key id", "masked"])
+@pytest.mark.parametrize("query", ["billing", "BILLING w", "id", "key id", "masked"])
 def test_search_finds_keys_by_description_key_id_and_masked_form(
-    visit: Visit, owner: User, workspace: Workspace, keys_url: str, requested: str, javascript: bool
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str, query: str, javascript: bool
 ) -> None:
     wanted, _ = make_key(workspace, "Billing worker, staging")
     make_key(workspace, "CI, production")
@@ -81,14 +79,14 @@ def test_search_finds_keys_by_description_key_id_and_masked_form(
     page.goto(keys_url)
 
     page.get_by_role("searchbox").fill(
-        {"id": wanted.pk, "key id": wanted.key_id, "masked": wanted.masked}.get(requested, requested)
+        {"id": wanted.pk, "key id": wanted.key_id, "masked": wanted.masked}.get(query, query)
     )
     page.get_by_role("button", name="Find").click()
 
     expect(page.locator("tbody tr")).to_contain_text(["Billing worker, staging"])
 
 
-def test_a_search_without_results_says_so_and_is_escaped(
+def test_a_search_without_results_shows_a_message_and_escapes_the_query(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     make_key(workspace)
@@ -110,10 +108,10 @@ def test_a_pasted_secret_is_recognised_and_not_stored(
     _, theirs = make_key(elsewhere, "Not ours")
     page = visit(owner)
     page.goto(keys_url)
-    requested = []
-    page.on("request", lambda request: requested.append(request.url))
+    urls = []
+    page.on("request", lambda request: urls.append(request.url))
 
-    for secret, sentence in [
+    for secret, message in [
         (ours, "This is the secret of CI, production"),
         (leaked, "This is the secret of Leaked"),
         (theirs, "No key in this workspace has this secret."),
@@ -122,13 +120,11 @@ def test_a_pasted_secret_is_recognised_and_not_stored(
     ]:
         page.get_by_role("searchbox").fill(secret)
         page.get_by_role("button", name="Find").click()
-        expect(page.get_by_role("status").first).to_contain_text(sentence)
+        expect(page.get_by_role("status").first).to_contain_text(message)
         expect(page.get_by_role("searchbox")).to_have_value("")
 
-    kept = (
-        "".join(requested) + log.read_text() + "".join(str(session.get_decoded()) for session in Session.objects.all())
-    )
-    assert not [secret for secret in (ours, leaked, theirs) if secret[17:40] in kept]
+    stored = "".join(urls) + log.read_text() + "".join(str(session.get_decoded()) for session in Session.objects.all())
+    assert not [secret for secret in (ours, leaked, theirs) if secret[17:40] in stored]
 
 
 def test_the_quota_is_shown_and_refreshed(
@@ -153,16 +149,16 @@ def test_times_are_relative_with_the_exact_time_in_the_readers_time_zone(
     api_key, _ = make_key(workspace)
     ApiKey.objects.filter(pk=api_key.pk).update(created_at="2026-01-02T23:30:00Z")
     with_script = visit(owner, timezone_id="Asia/Tokyo")
-    without = visit(owner, java_script_enabled=False)
+    without_script = visit(owner, java_script_enabled=False)
 
-    for page, exact in ((with_script, "3 Jan 2026, 08:30 GMT+9"), (without, "2 Jan 2026, 23:30 UTC")):
+    for page, title in ((with_script, "3 Jan 2026, 08:30 GMT+9"), (without_script, "2 Jan 2026, 23:30 UTC")):
         page.goto(keys_url)
         created = page.locator("td[data-label=Created] time")
         expect(created).to_have_text(re.compile(r"^\d+ (months?|years?) ago$"))
-        assert (created.get_attribute("title") or "").replace(" at ", ", ") == exact
+        assert (created.get_attribute("title") or "").replace(" at ", ", ") == title
 
 
-def test_a_long_list_has_pages(visit: Visit, owner: User, workspace: Workspace, keys_url: str) -> None:
+def test_a_long_list_is_paginated(visit: Visit, owner: User, workspace: Workspace, keys_url: str) -> None:
     for number in range(51):
         make_key(workspace, f"Key {number}")[0].revoke(by=BY_TEST)
     page = visit(owner)

@@ -19,7 +19,7 @@ def sign_in(page: Page, email: str, password: str) -> None:
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_a_person_signs_in_by_email_whatever_its_case_and_lands_on_the_keys(
+def test_a_user_signs_in_by_email_in_any_case_and_is_redirected_to_the_keys(
     visit: Visit, workspace: Workspace, keys_url: str, javascript: bool
 ) -> None:
     page = visit(java_script_enabled=javascript)
@@ -31,7 +31,7 @@ def test_a_person_signs_in_by_email_whatever_its_case_and_lands_on_the_keys(
     expect(page.get_by_role("heading", name="API Keys", exact=True)).to_be_visible()
 
 
-def test_a_wrong_password_shows_one_sentence_and_keeps_the_email(visit: Visit, workspace: Workspace) -> None:
+def test_a_wrong_password_shows_an_error_and_keeps_the_email(visit: Visit, workspace: Workspace) -> None:
     page = visit()
     page.goto("/sign-in/")
 
@@ -51,7 +51,7 @@ def test_signing_in_redirects_to_the_requested_page(visit: Visit, workspace: Wor
 
 
 @pytest.mark.parametrize(
-    ("who", "elsewhere"),
+    ("name", "next_url"),
     [
         ("first", "https://evil.example/"),
         ("second", "//evil.example"),
@@ -59,12 +59,12 @@ def test_signing_in_redirects_to_the_requested_page(visit: Visit, workspace: Wor
         ("fourth", "javascript:alert(1)"),
     ],
 )
-def test_next_only_redirects_within_this_site(visit: Visit, db: None, site: str, who: str, elsewhere: str) -> None:
-    make_workspace(make_user(who))
+def test_next_only_redirects_within_this_site(visit: Visit, db: None, site: str, name: str, next_url: str) -> None:
+    make_workspace(make_user(name))
     page = visit()
-    page.goto(f"/sign-in/?next={elsewhere}")
+    page.goto(f"/sign-in/?next={next_url}")
 
-    sign_in(page, f"{who}@example.com", f"{who}-password")
+    sign_in(page, f"{name}@example.com", f"{name}-password")
 
     expect(page.get_by_role("heading", name="API Keys", exact=True)).to_be_visible()
     assert page.url.startswith(site)
@@ -84,7 +84,7 @@ def test_signing_in_starts_a_new_session(visit: Visit, workspace: Workspace) -> 
     assert cookies["sessionid"]["httpOnly"]
 
 
-def test_signing_out_ends_the_session_and_back_shows_nothing(
+def test_signing_out_ends_the_session_and_the_back_button_shows_nothing(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     page = visit(owner)

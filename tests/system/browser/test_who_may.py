@@ -13,10 +13,10 @@ pytestmark = commits
 def test_a_member_sees_who_can_help(visit: Visit, member: User, api_key: ApiKey, keys_url: str) -> None:
     page = visit(member)
     for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", "quota/"):
-        answer = page.goto(keys_url + path)
+        response = page.goto(keys_url + path)
 
-        assert answer is not None
-        assert answer.status == 403
+        assert response is not None
+        assert response.status == 403
         expect(page.get_by_role("main")).to_contain_text("owner@example.com")
         expect(page.get_by_role("main")).to_contain_text("admin@example.com")
         assert api_key.description not in page.content()
@@ -27,16 +27,16 @@ def test_an_outsider_sees_not_found(
 ) -> None:
     page = visit(outsider)
     for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", "quota/"):
-        answer = page.goto(keys_url + path)
+        response = page.goto(keys_url + path)
 
-        assert answer is not None
-        assert answer.status == 404
+        assert response is not None
+        assert response.status == 404
         assert workspace.name not in page.content()
 
 
-@pytest.mark.parametrize("fate", ["demoted", "removed"])
-def test_an_admin_who_is_demoted_while_the_page_is_open_changes_nothing(
-    visit: Visit, admin: User, api_key: ApiKey, workspace: Workspace, keys_url: str, fate: str
+@pytest.mark.parametrize("change", ["demoted", "removed"])
+def test_an_admin_demoted_or_removed_while_the_page_is_open_can_change_nothing(
+    visit: Visit, admin: User, api_key: ApiKey, workspace: Workspace, keys_url: str, change: str
 ) -> None:
     adding, revoking = visit(admin), visit(admin)
     adding.goto(f"{keys_url}add/")
@@ -44,7 +44,7 @@ def test_an_admin_who_is_demoted_while_the_page_is_open_changes_nothing(
     revoking.goto(f"{keys_url}{api_key.pk}/revoke/")
 
     membership = Membership.objects.get(user=admin)
-    if fate == "demoted":
+    if change == "demoted":
         membership.change_role(Role.MEMBER, by=BY_TEST)
     else:
         membership.leave(by=BY_TEST)
@@ -53,7 +53,7 @@ def test_an_admin_who_is_demoted_while_the_page_is_open_changes_nothing(
     with revoking.expect_navigation() as revoked:
         revoking.get_by_role("button", name="Revoke key").click()
 
-    expected = 403 if fate == "demoted" else 404
+    expected = 403 if change == "demoted" else 404
     assert [navigation.value and navigation.value.status for navigation in (added, revoked)] == [expected, expected]
     assert list(workspace.api_keys.active()) == [api_key]
 

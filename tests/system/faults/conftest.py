@@ -23,10 +23,10 @@ from bench.cluster import NEEDS, Cluster, children, find_programs, postgresql
 from tests.processes import TIMEOUT, free_port, manage, process, wait_until, wait_until_responding
 
 TASKS = "/workspaces/current/tasks"
-# With two workers, all of these requests reach the same one once in a million times.
-ENOUGH_FOR_EVERY_WORKER = 20
-# Limits that no test here reaches.
-LIFTED = """
+# The probability that one of two workers gets all of these requests is 1 in 2¹⁹.
+REQUESTS_FOR_EVERY_WORKER = 20
+# Gives every workspace limits that no test here reaches.
+LIFT_LIMITS = """
     INSERT INTO workspaces_tier (name, requests, seconds, burst_requests, burst_seconds)
         VALUES ('lifted', 9999, 900, 9999, 60);
     UPDATE workspaces_workspace SET tier_id = 'lifted';
@@ -36,7 +36,7 @@ LIFTED = """
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     if connection.vendor != "postgresql":
-        pytest.skip("Faults of PostgreSQL are tried when the tests run on PostgreSQL.")
+        pytest.skip("Faults of PostgreSQL are tested only with PostgreSQL.")
     installed = find_programs()
     if installed is None:
         if os.environ.get("CI") == "true":
@@ -48,17 +48,17 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def _running(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Restart PostgreSQL after the test if necessary, and wait until the site is back."""
+    """Restart PostgreSQL after the test if necessary, and wait until the site responds again."""
     yield
     if "site" in request.fixturenames:
         cluster: Cluster = request.getfixturevalue("cluster")
         if not cluster.is_running:
             cluster.start()
-        request.getfixturevalue("site").wait_until_back()
+        request.getfixturevalue("site").wait_until_available()
 
 
 @dataclass
-class Answer:
+class Response:
     """A response with its timing. `status` is 0 if the connection broke."""
 
     status: int
@@ -74,21 +74,21 @@ class Answer:
 
 @dataclass
 class Site:
-    address: str
+    url: str
     secret: str
     log: Path
     process: subprocess.Popen[bytes]
 
-    def ask(self, path: str = "/me", body: Any = None, secret: str | None = None) -> Answer:
+    def request(self, path: str = "/me", body: Any = None, secret: str | None = None) -> Response:
         """Send a request to the REST API: a POST if there is a body, otherwise a GET."""
         headers = {"Authorization": f"Bearer {secret or self.secret}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
-        return self.send(urllib.request.Request(f"{self.address}/api/v1{path}", data, headers))
+        return self.send(urllib.request.Request(f"{self.url}/api/v1{path}", data, headers))
 
-    def get(self, path: str) -> Answer:
-        return self.send(urllib.request.Request(self.address + path))
+    def get(self, path: str) -> Response:
+        return self.send(urllib.request.Request(self.url + path))
 
-    def send(self, request: urllib.request.Request) -> Answer:
+    def send(self, request: urllib.request.Request) -> Response:
         began = time.monotonic()
         status, headers, content = 0, {}, b""
         try:
@@ -100,42 +100,42 @@ class Site:
         except OSError:
             pass
         headers = {name.lower(): value for name, value in headers.items()}
-        return Answer(status, headers, content, began, time.monotonic() - began)
+        return Response(status, headers, content, began, time.monotonic() - began)
 
-    def in_background(self, *arguments: Any, **options: Any) -> Callable[[], Answer]:
+    def in_background(self, *arguments: Any, **options: Any) -> Callable[[], Response]:
         """Send a request in a thread and return a function that waits for the response."""
-        answers: list[Answer] = []
-        thread = threading.Thread(target=lambda: answers.append(self.ask(*arguments, **options)), daemon=True)
+        responses: list[Response] = []
+        thread = threading.Thread(target=lambda: responses.append(self.request(*arguments, **options)), daemon=True)
         thread.start()
 
-        def answer() -> Answer:
+        def result() -> Response:
             thread.join(TIMEOUT)
-            return answers[0]
+            return responses[0]
 
-        return answer
+        return result
 
-    def wait_until_back(self) -> None:
-        self.wait_until_every_worker_answers(200)
+    def wait_until_available(self) -> None:
+        self.wait_until_every_worker_responds(200)
 
-    def wait_until_every_worker_answers(self, status: int) -> None:
-        """Wait until many requests in a row are answered with `status`. The kernel picks a worker at random."""
+    def wait_until_every_worker_responds(self, status: int) -> None:
+        """Wait until many requests in a row get `status`. The kernel picks a worker at random."""
 
-        def has_status() -> bool:
-            return all(self.ask().status == status for _ in range(ENOUGH_FOR_EVERY_WORKER))
+        def all_have_status() -> bool:
+            return all(self.request().status == status for _ in range(REQUESTS_FOR_EVERY_WORKER))
 
-        wait_until(has_status, self.log.read_text)
+        wait_until(all_have_status, self.log.read_text)
 
     def workers(self) -> list[int]:
         return children(self.process.pid)
 
 
-def seeded(url: str) -> str:
+def seed(url: str) -> str:
     """Migrate and seed a database, and return the secret of a key in it."""
-    migrated = manage("migrate", "--verbosity=0", DATABASE_URL=url)
-    assert migrated.returncode == 0, migrated.stderr
-    seeded = manage("seed_demo", "--json", DATABASE_URL=url)
-    assert seeded.returncode == 0, seeded.stderr
-    return str(json.loads(seeded.stdout)["apiKey"])
+    result = manage("migrate", "--verbosity=0", DATABASE_URL=url)
+    assert result.returncode == 0, result.stderr
+    result = manage("seed_demo", "--json", DATABASE_URL=url)
+    assert result.returncode == 0, result.stderr
+    return str(json.loads(result.stdout)["apiKey"])
 
 
 def granian(port: int, workers: int = 2) -> list[str]:
@@ -145,61 +145,61 @@ def granian(port: int, workers: int = 2) -> list[str]:
 
 
 @contextmanager
-def serving(url: str, secret: str, log: Path, *before: str, workers: int = 2) -> Iterator[Site]:
-    """Run granian as README does, wrapped in the command `before`."""
+def serving(url: str, secret: str, log: Path, *prefix: str, workers: int = 2) -> Iterator[Site]:
+    """Run granian as in the README, with the command `prefix` before it."""
     port = free_port()
     # No PGOPTIONS: these tests need durable commits, even if the machine sets synchronous_commit=off for speed.
     environment = {"DATABASE_URL": url, "PGOPTIONS": ""}
-    with process([*before, *granian(port, workers)], log, **environment) as started:
+    with process([*prefix, *granian(port, workers)], log, **environment) as started:
         wait_until_responding(f"http://127.0.0.1:{port}/healthz", started, log)
         yield Site(f"http://127.0.0.1:{port}", secret, log, started)
 
 
 @pytest.fixture(scope="session")
 def secret(cluster: Cluster) -> str:
-    secret = seeded(cluster.url)
-    cluster.query(LIFTED)
+    secret = seed(cluster.url)
+    cluster.query(LIFT_LIMITS)
     return secret
 
 
 @pytest.fixture(scope="session")
 def site(cluster: Cluster, secret: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The site on the PostgreSQL server of these tests, which each test leaves running."""
+    """The site on the PostgreSQL server of these tests. `_running` restores it after each test."""
     with serving(cluster.url, secret, tmp_path_factory.mktemp("site") / "log") as site:
-        site.wait_until_back()
+        site.wait_until_available()
         yield site
 
 
-def wait_for_a_lock(cluster: Cluster) -> None:
-    """Wait until a statement waits for a lock."""
+def wait_for_lock(cluster: Cluster) -> None:
+    """Return when a statement is waiting for a lock."""
     wait_until(lambda: cluster.query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
 
 
 @contextmanager
-def traffic(site: Site, clients: int = 6) -> Iterator[list[Answer]]:
+def traffic(site: Site, clients: int = 6) -> Iterator[list[Response]]:
     """Run clients that read and write during the block, and yield the list of their responses."""
-    answers: list[Answer] = []
-    over = threading.Event()
+    responses: list[Response] = []
+    stop = threading.Event()
 
     def client(number: int) -> None:
-        turn = 0
-        while not over.is_set():
-            turn += 1
-            if turn % 2:
-                answers.append(site.ask(f"{TASKS}?limit=5"))
+        sent = 0
+        while not stop.is_set():
+            sent += 1
+            if sent % 2:
+                responses.append(site.request(f"{TASKS}?limit=5"))
             else:
                 body = {"title": f"{time.monotonic_ns()} {number}"}
-                answer = site.ask(TASKS, body)
-                answer.headers["sent"] = body["title"]
-                answers.append(answer)
+                response = site.request(TASKS, body)
+                response.headers["sent"] = body["title"]
+                responses.append(response)
             time.sleep(0.01)
 
     threads = [threading.Thread(target=client, args=[number], daemon=True) for number in range(clients)]
     for thread in threads:
         thread.start()
     try:
-        yield answers
+        yield responses
     finally:
-        over.set()
+        stop.set()
         for thread in threads:
             thread.join(TIMEOUT)

@@ -1,4 +1,4 @@
-"""Our own checks of each answer, beside schemathesis's: its command finds this module by SCHEMATHESIS_HOOKS."""
+"""Our own checks of each response, besides schemathesis's. SCHEMATHESIS_HOOKS names this module."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from schemathesis import Case, CheckContext, HookContext, Response
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "onehorizon.settings")
 django.setup()
 
-from apikeys import keys  # noqa: E402, they need the settings
+from apikeys import keys  # noqa: E402, needs the settings
 from tests.described import validate_response  # noqa: E402
 from tests.system.fuzz.envelope import require_envelope  # noqa: E402
 
-TRIMMED = {"title": 200, "description": 100}
+MAX_LENGTHS = {"title": 200, "description": 100}  # after trimming
 BEARER = os.environ["FUZZ_AUTHORIZATION"].partition(" ")[2]
 
 
 @schemathesis.hook
 def filter_body(context: HookContext, body: Any) -> bool:
-    """Leaves out what is too long only until it is trimmed: the document can't say that lengths are of trimmed text."""
-    texts = [(body.get(name), most) for name, most in TRIMMED.items()] if isinstance(body, dict) else []
-    return not any(isinstance(text, str) and len(text.strip()) <= most < len(text) for text, most in texts)
+    """Skip bodies with a text that is valid only after trimming: the document can't say that limits apply after it."""
+    texts = [(body.get(name), limit) for name, limit in MAX_LENGTHS.items()] if isinstance(body, dict) else []
+    return not any(isinstance(text, str) and len(text.strip()) <= limit < len(text) for text, limit in texts)
 
 
-class Answer:
-    """A response as `validate_response` expects it: like one of Django's test client."""
+class ResponseAdapter:
+    """Gives a response the interface of Django's test client, which `validate_response` expects."""
 
     def __init__(self, response: Response) -> None:
         self.status_code, self.content, self.headers = response.status_code, response.content, response.headers
@@ -46,30 +46,30 @@ class Answer:
 
 
 @schemathesis.check
-def it_is_described_to_the_last_field(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    validate_response(str(response.request.method), urlsplit(str(response.request.url)).path, Answer(response))
+def response_matches_the_document_exactly(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    validate_response(str(response.request.method), urlsplit(str(response.request.url)).path, ResponseAdapter(response))
 
 
 @schemathesis.check
-def it_carries_what_every_answer_does(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    answer = Answer(response)
+def response_has_the_common_headers(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    adapted = ResponseAdapter(response)
     assert response.status_code < 500
-    assert response.status_code != 429  # limits are lifted, lest they answer in place of what is tried
-    assert answer["Cache-Control"] == "no-store"
-    assert answer["X-Request-Id"]
+    assert response.status_code != 429  # the limits are lifted, so that they hide no other response
+    assert adapted["Cache-Control"] == "no-store"
+    assert adapted["X-Request-Id"]
     if response.status_code != 204:
-        assert answer["Content-Type"] == "application/json"
+        assert adapted["Content-Type"] == "application/json"
 
 
 @schemathesis.check
-def a_refusal_is_the_envelope(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+def error_has_the_envelope(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
     if response.status_code >= 400 and response.request.method != "HEAD":
         require_envelope(response.status_code, json.loads(response.content))
 
 
 @schemathesis.check
-def it_gives_no_secret_away(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """But for the one in the answer that creates a key."""
+def response_contains_no_secret(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """Only the response of createApiKey contains a secret: the new one."""
     text = response.content.decode() + str(response.headers)
     assert not BEARER or BEARER not in text
     shown = [match[0] for match in keys.PATTERN.finditer(text) if keys.parse(match[0])]

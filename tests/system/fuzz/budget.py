@@ -1,4 +1,4 @@
-"""How much is tried: a little, the same each time, with the rest of the tests; much, and new, by `make fuzz`."""
+"""The number of cases: few, always the same, in the test suite; many, different each time, with `make fuzz`."""
 
 import os
 import random
@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, settings
 LONG = os.environ.get("FUZZ") == "long"
 SEED = int(os.environ.get("FUZZ_SEED") or (random.randrange(2**32) if LONG else 1))  # noqa: S311, not a secret
 
-# The database goes on from example to example: what is asked for depends on none of what was there before.
-tried = settings(
+# Examples of a test share one database. No request depends on rows of earlier examples.
+fuzz_settings = settings(
     max_examples=1_000 if LONG else 60,
     derandomize=not LONG,
     database=None,

@@ -1,4 +1,4 @@
-"""What comes over the network, and what of it is most awkward."""
+"""Hypothesis strategies for input from the network, with many awkward values."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from workspaces.ids import new_id
 
 AWKWARD = "\0\x1f\x7f\x85\xa0\u200b\u202e\u2028\ufeff\U0010ffff%/?#;,.:_-+'\"\\\r\n\t "
 letters = st.characters(exclude_categories=["Cs"]) | st.sampled_from(AWKWARD)
-sendable = st.text(letters, max_size=80)  # as UTF-8, which has no lone surrogates
+sendable = st.text(letters, max_size=80)  # encodable as UTF-8: without lone surrogates
 texts = st.text(letters | st.sampled_from("\ud800\udfff"), max_size=80)
 
-# What a header may hold: servers refuse the rest. Django has it as ISO 8859-1.
+# Servers reject all other characters in headers. Django decodes headers as ISO 8859-1.
 header_values = st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"]) | st.just("\t"), max_size=200)
 
 OFFSETS = ["", "Z", "z", "+00:00", "-00:00", "+24:00", "-24:00", "+23:59", "-23:59", "+99:99", "+0000", "+1", " Z"]
-moments = (
+datetimes = (
     st.datetimes()
     | st.datetimes(datetime.fromisoformat("2026-01-01"), datetime.fromisoformat("2040-01-01"))
     | st.just(datetime.fromisoformat("9999-12-31T23:59:59.999999"))
 )
-SPELT_BADLY = [
+UNUSUAL_TIMESTAMPS = [
     "0000-01-01T00:00:00Z", "10000-01-01T00:00:00Z", "+12026-01-01T00:00:00Z", "-0001-01-01T00:00:00Z",
     "2028-12-31T23:59:60Z", "2028-06-30T23:59:60+00:00", "2028-02-30T00:00:00Z", "2028-13-01T00:00:00Z",
     "2028-01-01T24:00:00Z", "2028-01-01T25:00:00Z", "2028-01-01", "20280101T000000Z", "2028-W01-1", "2028-001",
@@ -33,12 +33,12 @@ SPELT_BADLY = [
 ]  # fmt: skip
 timestamps = st.one_of(
     st.builds(
-        lambda moment, between, offset: moment.isoformat(between) + offset,
-        moments,
+        lambda time, separator, offset: time.isoformat(separator) + offset,
+        datetimes,
         st.sampled_from("Tt _"),
         st.sampled_from(OFFSETS),
     ),
-    st.sampled_from(SPELT_BADLY),
+    st.sampled_from(UNUSUAL_TIMESTAMPS),
     sendable,
 )
 numbers = st.integers() | st.sampled_from([2**31, 2**63, 2**64, -(2**63) - 1, 10**18, 1e308, 0.1, -0.0])
@@ -61,53 +61,54 @@ json_texts = st.one_of(
 
 
 def bodies(required: str, *names: str) -> st.SearchStrategy[bytes]:
-    """JSON and what is nearly JSON: anything; or objects with a field that is required and others, of which some come
-    twice; or such an object, damaged.
+    """Return a strategy for request bodies: any JSON, and text that is almost JSON.
+
+    Many are objects with the field `required` and others, some of them twice. Some of these objects are damaged.
     """
-    right = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=60).map(json.dumps)
+    title = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=60).map(json.dumps)
     field = st.builds(member, st.sampled_from([required, *names]), json_texts)
     others = st.lists(field, max_size=2)
     objects = st.builds(
-        lambda before, title, after: b"{" + b",".join([*before, member(required, title.encode()), *after]) + b"}",
+        lambda before, value, after: b"{" + b",".join([*before, member(required, value.encode()), *after]) + b"}",
         others,
-        right,
+        title,
         others,
     )
-    return objects | json_texts | st.builds(damaged, objects, st.integers(0, 200), st.binary(max_size=3))
+    return objects | json_texts | st.builds(damage, objects, st.integers(0, 200), st.binary(max_size=3))
 
 
 def member(name: str, value: bytes) -> bytes:
     return json.dumps(name).encode() + b":" + value
 
 
-def damaged(whole: bytes, position: int, by: bytes) -> bytes:
-    return whole[:position] + by + whole[position + 1 :]
+def damage(body: bytes, position: int, replacement: bytes) -> bytes:
+    return body[:position] + replacement + body[position + 1 :]
 
 
-def like(good: str) -> st.SearchStrategy[str]:
-    """Near misses of `good`: a few edits, anywhere."""
+def near_misses(text: str) -> st.SearchStrategy[str]:
+    """Return a strategy for strings that differ from `text` by a few edits."""
     position, piece = (
-        st.integers(0, len(good)),
-        st.text(letters, max_size=3) | st.sampled_from(["_", "0", "one_", good]),
+        st.integers(0, len(text)),
+        st.text(letters, max_size=3) | st.sampled_from(["_", "0", "one_", text]),
     )
     edit = st.tuples(position, st.integers(0, 3), piece)
-    return st.lists(edit, min_size=1, max_size=3).map(lambda edits: edited(good, edits)) | st.sampled_from(
-        [good.lower(), good.upper(), good.swapcase(), good[::-1], good * 2, f" {good}", f"{good}\0", f"{good}\n"]
+    return st.lists(edit, min_size=1, max_size=3).map(lambda edits: apply_edits(text, edits)) | st.sampled_from(
+        [text.lower(), text.upper(), text.swapcase(), text[::-1], text * 2, f" {text}", f"{text}\0", f"{text}\n"]
     )
 
 
-def edited(text: str, edits: list[tuple[int, int, str]]) -> str:
-    for position, dropped, piece in edits:
-        text = text[:position] + piece + text[position + dropped :]
+def apply_edits(text: str, edits: list[tuple[int, int, str]]) -> str:
+    for position, deleted, piece in edits:
+        text = text[:position] + piece + text[position + deleted :]
     return text
 
 
 def ids(prefix: str) -> st.SearchStrategy[str]:
-    """Of nothing that is there: of the right shape, nearly, or not at all."""
+    """Return a strategy for ids of objects that don't exist: well-formed, almost well-formed and malformed."""
     new = st.builds(lambda: new_id(prefix))
     return (
         new
-        | new.flatmap(like)
+        | new.flatmap(near_misses)
         | sendable
         | st.sampled_from(["current", "null", "..", f"{prefix}_", f"{prefix}_{'0' * 26}"])
     )

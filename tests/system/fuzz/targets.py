@@ -1,6 +1,7 @@
 """Targets for atheris, which is guided by coverage: `python -m tests.system.fuzz.targets bearer -max_total_time=60`.
 
-It mutates the files in a directory that is named too. What it can't get past by chance, such as a checksum, is helped.
+atheris mutates the files of the corpus directory, which is another argument. Targets add what mutations can't find by
+chance, such as a checksum.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ with atheris.instrument_imports(
     from core.client_ip import client_ip, network_of
     from core.formats import BodyTooLarge, OrjsonParser
     from onehorizon.errors import envelope, flatten
-    from onehorizon.wsgi import application  # noqa: F401, all that a request comes by
+    from onehorizon.wsgi import application  # noqa: F401, all code that handles a request
     from tests.system.fuzz.envelope import require_envelope
     from workspaces.ids import is_id, new_id
     from workspaces.serializers import task_query
@@ -49,9 +50,9 @@ def bearer(data: bytes) -> None:
 
 
 def header(data: bytes) -> None:
-    """Who asked, as proxies tell."""
+    """The client IP, from X-Forwarded-For and the IP of the peer."""
     forwarded, _, peer = data.decode("latin-1").partition("\n")
-    client = client_ip(requests.get("/", REMOTE_ADDR=peer or "127.0.0.1", HTTP_X_FORWARDED_FOR=forwarded))
+    client = client_ip(factory.get("/", REMOTE_ADDR=peer or "127.0.0.1", HTTP_X_FORWARDED_FOR=forwarded))
     assert client is None or str(ipaddress.ip_address(client)) == client
     assert network_of(client) == "" if client is None else ipaddress.ip_network(network_of(client))
 
@@ -65,23 +66,23 @@ def identifier(data: bytes) -> None:
 
 
 def query(data: bytes) -> None:
-    """Cursors among the rest of what a list takes."""
+    """The cursor and the other query parameters of a list."""
     try:
         params = task_query.__wrapped__(data.decode("latin-1"))
-    except ValidationError as refused:
-        require_envelope(400, envelope(400, "Refused.", flatten(refused.detail)))
+    except ValidationError as error:
+        require_envelope(400, envelope(400, "Refused.", flatten(error.detail)))
     else:
         assert 1 <= params["limit"] <= 200
         assert is_id("tsk", params.get("cursor", new_id("tsk")))
 
 
 def body(data: bytes) -> None:
-    """JSON, and in it the time when a key expires."""
+    """A JSON body, and the expiry of a key in it."""
     try:
-        sent = OrjsonParser().parse(io.BytesIO(data))
+        parsed = OrjsonParser().parse(io.BytesIO(data))
     except (ParseError, BodyTooLarge):
         return
-    serializer = NewApiKeySerializer(data=sent)
+    serializer = NewApiKeySerializer(data=parsed)
     if serializer.is_valid():
         assert len(serializer.digest) == 64
     else:
@@ -89,34 +90,36 @@ def body(data: bytes) -> None:
 
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-PLACES = ["me", "workspaces", "workspaces/current", "workspaces/current/members", "workspaces/current/tasks"]
-PLACES += ["workspaces/current/api-keys", "workspaces/current/tasks/", "workspaces/current/api-keys/", "workspaces/"]
+PATHS = ["me", "workspaces", "workspaces/current", "workspaces/current/members", "workspaces/current/tasks"]
+PATHS += ["workspaces/current/api-keys", "workspaces/current/tasks/", "workspaces/current/api-keys/", "workspaces/"]
 
 
 def request(data: bytes) -> None:
-    """The whole way, as the person of FUZZ_AUTHORIZATION or as whoever the input says."""
-    given = atheris.FuzzedDataProvider(data)
-    method, path = given.PickValueInList(METHODS), given.PickValueInList(PLACES)
+    """A whole request, with the credential in FUZZ_AUTHORIZATION or with one from the input."""
+    provider = atheris.FuzzedDataProvider(data)
+    method, path = provider.PickValueInList(METHODS), provider.PickValueInList(PATHS)
     if path.endswith("/"):
-        path += quote_from_bytes(given.ConsumeBytes(given.ConsumeIntInRange(0, 40)), safe="")
-    known = given.ConsumeBool()
-    query = given.ConsumeBytes(given.ConsumeIntInRange(0, 60))
-    who = os.environ["FUZZ_AUTHORIZATION"] if known else given.ConsumeBytes(80).decode("latin-1")
-    answer = client.generic(
+        path += quote_from_bytes(provider.ConsumeBytes(provider.ConsumeIntInRange(0, 40)), safe="")
+    is_authenticated = provider.ConsumeBool()
+    query = provider.ConsumeBytes(provider.ConsumeIntInRange(0, 60))
+    authorization = (
+        os.environ["FUZZ_AUTHORIZATION"] if is_authenticated else provider.ConsumeBytes(80).decode("latin-1")
+    )
+    response = client.generic(
         method,
         f"/api/v1/{path}",
-        given.ConsumeBytes(given.remaining_bytes()),
+        provider.ConsumeBytes(provider.remaining_bytes()),
         "application/json",
         QUERY_STRING=quote_from_bytes(query, safe="&=;+%"),
-        HTTP_AUTHORIZATION=who,
+        HTTP_AUTHORIZATION=authorization,
     )
-    assert answer.status_code < 500
-    assert answer["Cache-Control"] == "no-store"
-    if answer.status_code >= 400 and method != "HEAD":
-        require_envelope(answer.status_code, answer.json())
+    assert response.status_code < 500
+    assert response["Cache-Control"] == "no-store"
+    if response.status_code >= 400 and method != "HEAD":
+        require_envelope(response.status_code, response.json())
 
 
-requests, client = RequestFactory(), APIClient()
+factory, client = RequestFactory(), APIClient()
 TARGETS: list[Callable[[bytes], None]] = [bearer, header, identifier, query, body, request]
 
 if __name__ == "__main__":

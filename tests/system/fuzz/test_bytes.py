@@ -1,6 +1,6 @@
-"""What parses bytes, given any: through the whole API, and each parser alone.
+"""Arbitrary bytes, sent through the whole API and to each parser.
 
-Whatever comes, the answer is none of 5xx, a refusal is the envelope, and what is refused leaves nothing behind.
+No input causes a 5xx. Each error has the envelope, and a rejected request writes nothing.
 """
 
 from __future__ import annotations
@@ -27,99 +27,111 @@ from apikeys.models import ApiKey
 from core.client_ip import client_ip, network_of
 from core.formats import BodyTooLarge, OrjsonParser
 from tests.helpers import Api, make_token
-from tests.system.fuzz.budget import tried
+from tests.system.fuzz.budget import fuzz_settings
 from tests.system.fuzz.envelope import require_envelope
-from tests.system.fuzz.strategies import bodies, header_values, ids, json_texts, like, sendable, texts, timestamps
+from tests.system.fuzz.strategies import (
+    bodies,
+    header_values,
+    ids,
+    json_texts,
+    near_misses,
+    sendable,
+    texts,
+    timestamps,
+)
 from workspaces.ids import is_id, new_id
 from workspaces.models import AuditEvent, Task, TaskContributor, Tier, User, Workspace
 from workspaces.serializers import task_query
 
 TASKS = "/workspaces/current/tasks"
 KEYS = "/workspaces/current/api-keys"
-REFUSED = b'{"code":401,"message":"The API key or access token is not valid."}'
-GOOD = "one_8kJ2mQ4xZt7c_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg1w5fNb"  # well-formed, and nobody's
+UNAUTHORIZED = b'{"code":401,"message":"The API key or access token is not valid."}'
+WELL_FORMED = "one_8kJ2mQ4xZt7c_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg1w5fNb"  # but not issued
 
 
 @pytest.fixture(autouse=True)
-def _roomy(settings: Any) -> None:
+def _high_limits(settings: Any) -> None:
     settings.APIKEYS_FAILURES_PER_MINUTE = 100_000
     settings.APIKEYS_MAX_ACTIVE = 10_000
 
 
 @pytest.fixture
-def person(owner: User, workspace: Workspace) -> Api:
-    """The REST API as the owner uses it, on a quota that is never used up."""
+def owner_api(owner: User, workspace: Workspace) -> Api:
+    """The REST API with the owner's token, and a quota that no test uses up."""
     Tier.objects.update(requests=10_000, seconds=1, burst_requests=10_000, burst_seconds=1)
     return Api(make_token(owner))
 
 
-def written() -> list[Any]:
-    """Changes with all that the API writes but the bookkeeping of uses: a change of a key has an event."""
+def written_state() -> list[Any]:
+    """Return a value that changes with every write of the API, except updates of the last use.
+
+    A changed key has a new audit event.
+    """
     tasks = Task.objects.aggregate(Count("pk"), Max("updated_at"))
     return [tasks, TaskContributor.objects.count(), ApiKey.objects.count(), AuditEvent.objects.count()]
 
 
-def ask(api: Api, method: str, path: str, **options: Any) -> Any:
-    """An answer that is none of 5xx; a refusal of it is the envelope, and wrote nothing."""
-    before = written()
+def send(api: Api, method: str, path: str, **options: Any) -> Any:
+    """Send a request, and return the response. Fail on a 5xx, and on an error without envelope or with a write."""
+    before = written_state()
     response = api.request(method, path, **options)
     assert response.status_code < 500
     assert response["Cache-Control"] == "no-store"
     if response.status_code >= 400:
         require_envelope(response.status_code, response.json())
-        assert written() == before
+        assert written_state() == before
     return response
 
 
-def sent(body: bytes, **headers: str) -> dict[str, Any]:
+def json_options(body: bytes, **headers: str) -> dict[str, Any]:
     return {"data": body, "content_type": "application/json", "headers": headers}
 
 
-# ---- the header and the bearer string ----
+# ---- headers and credentials ----
 
 
 @pytest.mark.django_db
-@tried
+@fuzz_settings
 @given(header=st.binary(max_size=300))
 @example(header=b"\0")
 @example(header=b"Bearer \xff")
 @example(header=b"Bearer " * 10_000)
 def test_no_bytes_in_the_authorization_header_authenticate(header: bytes) -> None:
-    """As WSGI hands them over: one character a byte."""
-    response = ask(Api(), "GET", "/me", HTTP_AUTHORIZATION=header.decode("latin-1"))
+    """WSGI decodes each byte of a header to one character."""
+    response = send(Api(), "GET", "/me", HTTP_AUTHORIZATION=header.decode("latin-1"))
 
     assert response.status_code == 401
 
 
 @pytest.mark.django_db
-@tried
+@fuzz_settings
 @given(
     bearer=texts
-    | like(GOOD)
+    | near_misses(WELL_FORMED)
     | st.from_regex(keys.PATTERN, fullmatch=True)
     | st.from_regex(r"[0-9A-Za-z]{30}", fullmatch=True)
 )
 def test_no_invented_bearer_string_authenticates(bearer: str) -> None:
-    response = ask(Api(), "GET", "/me", HTTP_AUTHORIZATION=f"Bearer {bearer}")
+    response = send(Api(), "GET", "/me", HTTP_AUTHORIZATION=f"Bearer {bearer}")
 
-    assert (response.status_code, response.content) == (401, REFUSED)
+    assert (response.status_code, response.content) == (401, UNAUTHORIZED)
 
 
 @pytest.mark.django_db
-@tried
+@fuzz_settings
 @given(data=st.data())
 def test_no_mutation_of_a_valid_key_authenticates(data: st.DataObject, secret: str) -> None:
-    mutated = data.draw(like(secret))
-    assume(mutated.strip(" \t") != secret)  # white space around the header is no part of it
+    mutated = data.draw(near_misses(secret))
+    assume(mutated.strip(" \t") != secret)  # whitespace around a header is ignored
 
-    response = ask(Api(), "GET", "/me", HTTP_AUTHORIZATION=f"Bearer {mutated}")
+    response = send(Api(), "GET", "/me", HTTP_AUTHORIZATION=f"Bearer {mutated}")
 
-    assert (response.status_code, response.content) == (401, REFUSED)
+    assert (response.status_code, response.content) == (401, UNAUTHORIZED)
 
 
 @pytest.mark.django_db
-@tried
-@given(text=texts | like(GOOD))
+@fuzz_settings
+@given(text=texts | near_misses(WELL_FORMED))
 def test_no_invented_key_is_looked_up(text: str) -> None:
     with pytest.raises(ApiKey.DoesNotExist):
         ApiKey.objects.look_up(text)
@@ -127,13 +139,13 @@ def test_no_invented_key_is_looked_up(text: str) -> None:
     assert ApiKey.objects.authenticate(text) is None
 
 
-@tried
-@given(text=texts | like(GOOD) | st.from_regex(keys.PATTERN, fullmatch=True))
-@example(text=GOOD)
+@fuzz_settings
+@given(text=texts | near_misses(WELL_FORMED) | st.from_regex(keys.PATTERN, fullmatch=True))
+@example(text=WELL_FORMED)
 def test_only_strings_with_the_form_and_the_checksum_parse(text: str) -> None:
     key_id = keys.parse(text)
 
-    well_formed = len(text) == len(GOOD) and text.isascii() and text[-6:] == keys.checksum(text[:-6])
+    well_formed = len(text) == len(WELL_FORMED) and text.isascii() and text[-6:] == keys.checksum(text[:-6])
     assert (key_id is not None) <= well_formed
     if key_id is not None:
         assert text.startswith(f"one_{key_id}_")
@@ -142,13 +154,13 @@ def test_only_strings_with_the_form_and_the_checksum_parse(text: str) -> None:
 
 
 media_types = st.from_regex(r"[a-z*]{1,5}/[a-z*]{1,5}(;[a-z]{1,7}=[ -~]{0,9})*", fullmatch=True)
-NAMES = ["Accept", "Content-Type", "Idempotency-Key", "X-Request-Id", "X-Forwarded-For", "Host", "Cookie", "If-Match"]
+HEADERS = ["Accept", "Content-Type", "Idempotency-Key", "X-Request-Id", "X-Forwarded-For", "Host", "Cookie", "If-Match"]
 
 
 @pytest.mark.django_db
-@tried
-@given(name=st.sampled_from(NAMES), value=header_values | media_types)
-def test_no_other_header_breaks_anything(name: str, value: str, person: Api, settings: Any) -> None:
+@fuzz_settings
+@given(name=st.sampled_from(HEADERS), value=header_values | media_types)
+def test_no_other_header_causes_an_unexpected_status(name: str, value: str, owner_api: Api, settings: Any) -> None:
     settings.TRUSTED_PROXIES = [ipaddress.ip_network("127.0.0.1")]
     options: dict[str, Any] = {"data": b'{"description":"CI"}', "content_type": "application/json"}
     if name == "Content-Type":
@@ -156,14 +168,14 @@ def test_no_other_header_breaks_anything(name: str, value: str, person: Api, set
     else:
         options["HTTP_" + name.upper().replace("-", "_")] = value
 
-    assert ask(person, "POST", KEYS, **options).status_code in (200, 201, 400, 406, 415, 422)
+    assert send(owner_api, "POST", KEYS, **options).status_code in (200, 201, 400, 406, 415, 422)
 
 
-addresses = st.ip_addresses().map(str)
+ips = st.ip_addresses().map(str)
 
 
-@tried
-@given(peer=addresses | texts, forwarded=st.lists(addresses | texts, max_size=5).map(",".join), trusted=st.booleans())
+@fuzz_settings
+@given(peer=ips | texts, forwarded=st.lists(ips | texts, max_size=5).map(",".join), trusted=st.booleans())
 def test_a_client_ip_is_valid_or_none_whatever_was_forwarded(
     peer: str, forwarded: str, trusted: bool, settings: Any
 ) -> None:
@@ -174,45 +186,46 @@ def test_a_client_ip_is_valid_or_none_whatever_was_forwarded(
     assert client is None or str(ipaddress.ip_address(client)) == client
     assert network_of(client) == "" if client is None else ipaddress.ip_network(network_of(client))
     if client is not None and not trusted:
-        address = ipaddress.ip_address(peer.strip())
-        assert ipaddress.ip_address(client) in (address, getattr(address, "ipv4_mapped", None))
+        peer_ip = ipaddress.ip_address(peer.strip())
+        assert ipaddress.ip_address(client) in (peer_ip, getattr(peer_ip, "ipv4_mapped", None))
 
 
 # ---- ids, cursors and queries ----
 
 
-@tried
+@fuzz_settings
 @given(prefix=st.sampled_from(["w", "u", "tsk", "key"]), text=ids("tsk") | texts)
 def test_an_id_has_one_form(prefix: str, text: str) -> None:
-    shape = string.digits + "abcdefghjkmnpqrstvwxyz"
+    alphabet = string.digits + "abcdefghjkmnpqrstvwxyz"
     body = text.removeprefix(f"{prefix}_")
 
-    assert is_id(prefix, text) == (text.startswith(f"{prefix}_") and len(body) == 26 and set(body) <= set(shape))
+    assert is_id(prefix, text) == (text.startswith(f"{prefix}_") and len(body) == 26 and set(body) <= set(alphabet))
     assert is_id(prefix, new_id(prefix))
 
 
 @pytest.mark.django_db
-@tried
+@fuzz_settings
 @given(workspace=ids("w"), task=ids("tsk"), api_key=ids("key"))
-def test_an_invented_id_is_404(workspace: str, task: str, api_key: str, person: Api) -> None:
+def test_an_invented_id_gets_404(workspace: str, task: str, api_key: str, owner_api: Api) -> None:
     workspace, task, api_key = (quote(text, safe="") for text in (workspace, task, api_key))
-    addresses = [
+    paths = [
         f"/workspaces/{workspace}/tasks/{task}",
         f"/workspaces/{workspace}/api-keys/{api_key}",
         f"/workspaces/current/tasks/{task}",
         f"/workspaces/current/api-keys/{api_key}",
     ]
-    for address in addresses:
+    for path in paths:
         for method in ("GET", "DELETE"):
-            assert ask(person, method, address).status_code in (404, 405)  # an empty id is an address above
-        assert ask(person, "PATCH", address, **sent(b"{}")).status_code in (404, 405)
+            # 405: with an empty id, the path can belong to another resource.
+            assert send(owner_api, method, path).status_code in (404, 405)
+        assert send(owner_api, "PATCH", path, **json_options(b"{}")).status_code in (404, 405)
 
 
 @pytest.mark.django_db
-@tried
+@fuzz_settings
 @given(cursor=ids("tsk") | texts.map(lambda text: text.encode("utf-8", "surrogatepass").decode("latin-1")))
-def test_a_cursor_is_an_id_or_rejected(cursor: str, person: Api) -> None:
-    response = ask(person, "GET", TASKS, QUERY_STRING=f"cursor={quote(cursor, safe='')}")
+def test_a_cursor_is_an_id_or_rejected(cursor: str, owner_api: Api) -> None:
+    response = send(owner_api, "GET", TASKS, QUERY_STRING=f"cursor={quote(cursor, safe='')}")
 
     assert response.status_code == (200 if is_id("tsk", cursor.strip()) else 400)
 
@@ -230,15 +243,15 @@ query_strings = st.lists(parameters, max_size=6).map(
 
 
 @pytest.mark.django_db
-@tried
+@fuzz_settings
 @given(query=query_strings)
-def test_a_query_is_parsed_or_rejected(query: str, person: Api) -> None:
+def test_a_query_is_parsed_or_rejected(query: str, owner_api: Api) -> None:
     try:
         params = task_query(query)
     except ValidationError:
         params = None
 
-    assert ask(person, "GET", TASKS, QUERY_STRING=query).status_code == (400 if params is None else 200)
+    assert send(owner_api, "GET", TASKS, QUERY_STRING=query).status_code == (400 if params is None else 200)
     assert params is None or 1 <= params["limit"] <= 200
 
 
@@ -246,27 +259,28 @@ def test_a_query_is_parsed_or_rejected(query: str, person: Api) -> None:
 
 
 @pytest.mark.django_db
-@tried
+@fuzz_settings
 @given(body=bodies("title", "description", "status", "userId", "contributors", "taskId", "\ud800", ""))
 @example(body=b'{"title":"a","title":"b"}')
 @example(body=b'{"title":"\\u0000"}')
 @example(body=b'{"title":"\\ud800"}')
-def test_a_task_is_created_as_sent_or_not_at_all(body: bytes, person: Api) -> None:
-    response = ask(person, "POST", TASKS, **sent(body))
+def test_a_task_is_created_as_sent_or_not_at_all(body: bytes, owner_api: Api) -> None:
+    response = send(owner_api, "POST", TASKS, **json_options(body))
 
     assert response.status_code in (201, 400, 413)
     if response.status_code == 201:
         created = response.json()
         assert created["title"] == json.loads(body)["title"].strip()
         assert Task.objects.get(pk=created["taskId"]).title == created["title"]
-        assert ask(person, "PATCH", f"{TASKS}/{created['taskId']}", **sent(body)).json()["title"] == created["title"]
+        updated = send(owner_api, "PATCH", f"{TASKS}/{created['taskId']}", **json_options(body)).json()
+        assert updated["title"] == created["title"]
 
 
 @pytest.mark.django_db
-@tried
+@fuzz_settings
 @given(body=bodies("description", "expiresAt", "secret", "apiKeyId", "\udfff"))
-def test_a_key_is_created_as_sent_or_not_at_all(body: bytes, person: Api) -> None:
-    response = ask(person, "POST", KEYS, **sent(body))
+def test_a_key_is_created_as_sent_or_not_at_all(body: bytes, owner_api: Api) -> None:
+    response = send(owner_api, "POST", KEYS, **json_options(body))
 
     assert response.status_code in (201, 400, 413)
     if response.status_code == 201:
@@ -274,13 +288,15 @@ def test_a_key_is_created_as_sent_or_not_at_all(body: bytes, person: Api) -> Non
 
 
 @pytest.mark.django_db
-@tried
+@fuzz_settings
 @given(time=timestamps)
 @example(time="9999-12-31T23:59:59.999999-23:59")
 @example(time="2028-12-31T23:59:60Z")
 @example(time="2028-01-01T00:00:00")
-def test_a_key_gets_the_expiry_that_was_sent_or_is_not_created(time: str, person: Api) -> None:
-    response = ask(person, "POST", KEYS, **sent(json.dumps({"description": "CI", "expiresAt": time}).encode()))
+def test_a_key_gets_the_expiry_that_was_sent_or_is_not_created(time: str, owner_api: Api) -> None:
+    body = json.dumps({"description": "CI", "expiresAt": time}).encode()
+
+    response = send(owner_api, "POST", KEYS, **json_options(body))
 
     assert response.status_code in (201, 400)
     if response.status_code == 201 and response.json()["expiresAt"] is not None:
@@ -293,17 +309,17 @@ def test_a_key_gets_the_expiry_that_was_sent_or_is_not_created(time: str, person
         assert ApiKey.objects.get(pk=response.json()["apiKeyId"]).expires_at == expires
 
 
-@tried
+@fuzz_settings
 @given(body=json_texts)
-def test_a_body_is_json_as_in_the_rfc_or_rejected(body: bytes) -> None:
+def test_a_body_is_valid_json_or_rejected(body: bytes) -> None:
     try:
-        read = OrjsonParser().parse(io.BytesIO(body))
+        parsed = OrjsonParser().parse(io.BytesIO(body))
     except (ParseError, BodyTooLarge):
         return
-    json.dumps(read, allow_nan=False).encode()
-    assert read == json.loads(body.decode(), parse_int=integer)
+    json.dumps(parsed, allow_nan=False).encode()
+    assert parsed == json.loads(body.decode(), parse_int=integer)
 
 
 def integer(digits: str) -> int | float:
-    """What 64 bits don't hold is read as a float."""
+    """Parse an integer as orjson does: as a float if it doesn't fit into 64 bits."""
     return int(digits) if len(digits) < 25 and -(2**63) <= int(digits) < 2**64 else float(digits)

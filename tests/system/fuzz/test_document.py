@@ -1,4 +1,4 @@
-"""schemathesis tests every operation of the OpenAPI document and follows its links, as every kind of caller."""
+"""schemathesis tests every operation of the OpenAPI document and follows its links, with every kind of credential."""
 
 from __future__ import annotations
 
@@ -16,56 +16,58 @@ from tests.processes import ROOT, environment, server
 from tests.system.fuzz.budget import LONG, SEED
 from workspaces.models import Task, Tier
 
-EXAMPLES = 200 if LONG else 2  # of each operation in a round, at most; and as many walks
-CASES = 4_000 if LONG else 1  # as each, at least: 20,000 in all
-ONCE = ["examples", "coverage"] if LONG else ["examples"]  # what is the same with each seed; the second takes a minute
-EACH = ["fuzzing", "stateful"]
+EXAMPLES = 200 if LONG else 2  # at most, per operation and seed; also the number of link sequences
+CASES = 4_000 if LONG else 1  # at least, per credential: 20,000 in total
+# These phases have the same cases with every seed, so they run once. "coverage" takes a minute.
+DETERMINISTIC = ["examples", "coverage"] if LONG else ["examples"]
+RANDOM = ["fuzzing", "stateful"]
 
 
 @pytest.fixture(scope="module")
 def site(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server whose limits, which have tests of their own, don't answer nearly everything."""
-    roomy = {"APIKEYS_FAILURES_PER_MINUTE": "100000", "APIKEYS_MAX_ACTIVE": "200"}
-    with server(tmp_path_factory.mktemp("fuzz") / "log", workers=1, **roomy) as address:
-        yield address
+    """A server with high limits, so that few requests fail because of a limit."""
+    high_limits = {"APIKEYS_FAILURES_PER_MINUTE": "100000", "APIKEYS_MAX_ACTIVE": "200"}
+    with server(tmp_path_factory.mktemp("fuzz") / "log", workers=1, **high_limits) as url:
+        yield url
 
 
 @commits
-@pytest.mark.parametrize("who", ["owner", "member", "outsider", "API key", "nobody"])
+@pytest.mark.parametrize("credential", ["owner", "member", "outsider", "API key", "nobody"])
 def test_no_response_is_outside_the_document(
-    who: str, site: str, tmp_path: Path, record_property: Callable[[str, object], None]
+    credential: str, site: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    owner, member, outsider = people = [make_user(name) for name in ("owner", "member", "outsider")]
-    here, elsewhere = make_workspace(owner, member=member), make_workspace(outsider, slug="elsewhere")
-    for workspace in (here, elsewhere):
+    owner, member, outsider = users = [make_user(name) for name in ("owner", "member", "outsider")]
+    own, elsewhere = make_workspace(owner, member=member), make_workspace(outsider, slug="elsewhere")
+    for workspace in (own, elsewhere):
         Task.objects.create_task(workspace, title="Ship")
     Tier.objects.update(requests=1000, seconds=1, burst_requests=1000, burst_seconds=1)
-    bearers = dict(zip(("owner", "member", "outsider"), map(make_token, people), strict=True))
-    bearers["API key"] = make_key(here)[1]
-    ids = {"workspaces": ["current", here.pk, elsewhere.pk], "people": [person.pk for person in people]}
+    bearers = dict(zip(("owner", "member", "outsider"), map(make_token, users), strict=True))
+    bearers["API key"] = make_key(own)[1]
+    ids = {"workspaces": ["current", own.pk, elsewhere.pk], "people": [user.pk for user in users]}
 
-    cases, seed, phases = 0, SEED, ONCE + EACH
+    authorization = f"Bearer {bearers[credential]}" if credential in bearers else ""
+    cases, seed, phases = 0, SEED, DETERMINISTIC + RANDOM
     while cases < CASES:
-        tried = try_document(site, f"Bearer {bearers[who]}" if who in bearers else "", ids, tmp_path, seed, phases)
-        assert tried["operations"]["tested"] == tried["operations"]["total"]
-        cases += tried["test_cases"]["generated"]
-        seed, phases = seed + 1, EACH
+        report = run_schemathesis(site, authorization, ids, tmp_path, seed, phases)
+        assert report["operations"]["tested"] == report["operations"]["total"]
+        cases += report["test_cases"]["generated"]
+        seed, phases = seed + 1, RANDOM
 
-    record_property("cases", (who, cases))
+    record_property("cases", (credential, cases))
 
 
-def try_document(
+def run_schemathesis(
     site: str, authorization: str, ids: dict[str, list[str]], directory: Path, seed: int, phases: list[str]
 ) -> dict[str, Any]:
-    """What schemathesis reports of a run in which nothing failed."""
-    config, report = directory / "schemathesis.toml", directory / "report.json"
+    """Run schemathesis, fail if a check fails, and return its report."""
+    config, report_file = directory / "schemathesis.toml", directory / "report.json"
     dictionaries = "".join(f"\n[dictionaries.{name}]\nvalues = {json.dumps(values)}\n" for name, values in ids.items())
     config.write_text(Path(__file__).with_name("schemathesis.toml").read_text() + dictionaries)
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(config), "run"]
     command += [f"{site}/api/v1/openapi.json", "--url", site, "--max-examples", str(EXAMPLES)]
     command += ["--phases", ",".join(phases), "--seed", str(seed), "--no-color"]
-    command += ["--report", "json", "--report-json-path", str(report)]
-    ran = subprocess.run(
+    command += ["--report", "json", "--report-json-path", str(report_file)]
+    result = subprocess.run(
         command,
         cwd=ROOT,
         env=environment(SCHEMATHESIS_HOOKS="tests.system.fuzz.answers", FUZZ_AUTHORIZATION=authorization),
@@ -74,6 +76,6 @@ def try_document(
         timeout=3600,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    reported: dict[str, Any] = json.loads(report.read_text())
-    return reported
+    assert result.returncode == 0, result.stdout + result.stderr
+    report: dict[str, Any] = json.loads(report_file.read_text())
+    return report

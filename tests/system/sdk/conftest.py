@@ -17,7 +17,7 @@ Run = Callable[..., str]
 @pytest.fixture(scope="session")
 def project(site: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with the SDK installed from the site, as the guide shows, and with the SDK's tests."""
-    npm = program("npm", install="apt-get install nodejs npm (or your system's like)")
+    npm = program("npm", install="apt-get install nodejs npm (or your system's equivalent)")
     directory = tmp_path_factory.mktemp("project")
     (served,) = SERVED.glob("*.tgz")
     shutil.copytree(PACKAGE / "test", directory, dirs_exist_ok=True)
@@ -39,7 +39,7 @@ def run(project: Path, site: str) -> Run:
     def run(*arguments: str, **variables: str) -> str:
         name, *rest = arguments
         completed = subprocess.run(
-            [program(name, install="apt-get install nodejs (or your system's like)"), *rest],
+            [program(name, install="apt-get install nodejs (or your system's equivalent)"), *rest],
             cwd=project,
             env=os.environ | {"SITE": site} | variables,
             capture_output=True,

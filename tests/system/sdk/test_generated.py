@@ -24,7 +24,7 @@ def packed(file: Path) -> dict[str, bytes]:
 
 
 def test_the_generated_client_matches_the_api(tmp_path: Path) -> None:
-    program("java", install="apt-get install default-jre-headless (or your system's like)")
+    program("java", install="apt-get install default-jre-headless (or your system's equivalent)")
     program(str(Path(sys.executable).with_name("openapi-generator-cli")), install=TOOLS)
 
     generate(schema(), tmp_path / "generated")
@@ -32,12 +32,12 @@ def test_the_generated_client_matches_the_api(tmp_path: Path) -> None:
     assert contents(tmp_path / "generated") == contents(GENERATED), "make sdk"
 
 
-def test_generated_files_say_so() -> None:
+def test_generated_files_start_with_a_notice() -> None:
     assert all(text.startswith("// Generated from the API's OpenAPI document") for text in contents(GENERATED).values())
 
 
 def test_the_served_package_is_built_from_this_source(tmp_path: Path) -> None:
-    program("npm", install="apt-get install nodejs npm (or your system's like)")
+    program("npm", install="apt-get install nodejs npm (or your system's equivalent)")
     program(str(PACKAGE / "node_modules/.bin/tsc"), install=TOOLS)
     (served,) = SERVED.glob("*.tgz")
 
@@ -48,7 +48,7 @@ def test_the_served_package_is_built_from_this_source(tmp_path: Path) -> None:
     assert packed(served)["package/LICENSE"] == (ROOT / "LICENSE").read_bytes()
 
 
-def test_the_version_of_pyproject_is_the_only_one() -> None:
+def test_every_version_is_the_one_in_pyproject() -> None:
     package, lock = (json.loads((PACKAGE / name).read_text()) for name in ("package.json", "package-lock.json"))
     named = {
         "package.json": [package["version"]],
@@ -60,7 +60,7 @@ def test_the_version_of_pyproject_is_the_only_one() -> None:
     assert VERSION in named["README.md"]
 
 
-def test_it_needs_nothing_at_run_time_and_its_lock_names_no_registry() -> None:
+def test_the_package_has_no_dependencies_and_its_lock_names_no_registry() -> None:
     package, lock = (json.loads((PACKAGE / name).read_text()) for name in ("package.json", "package-lock.json"))
 
     assert not {"dependencies", "peerDependencies", "optionalDependencies"} & package.keys()

@@ -15,21 +15,21 @@ from workspaces.models import Task, User, Workspace
 
 pytestmark = commits
 
-# As the page has it that all this grew from.
+# As on the page about API keys on which this project is based.
 SNIPPET = """import { Configuration, TasksApi } from '@onehorizon/sdk-js'
 
 const config = new Configuration({ accessToken: process.env.ONE_API_KEY })
 const tasks = new TasksApi(config)
 """
-# The address that the SDK was generated for is the site under test.
-HERE = """const send = globalThis.fetch
+# Sends requests for the SDK's default host to the site under test.
+REDIRECT = """const send = globalThis.fetch
 globalThis.fetch = (url, init) => send(url.replace('https://onehorizon.ai/', process.env.SITE + '/'), init)
 """
 
 
 def test_the_snippet_runs_unchanged(run: Run, project: Path, workspace: Workspace, secret: str) -> None:
     Task.objects.create_task(workspace, title="Ship")
-    (project / "here.mjs").write_text(HERE)
+    (project / "here.mjs").write_text(REDIRECT)
     (project / "snippet.mjs").write_text(
         f"{SNIPPET}\nconsole.log(JSON.stringify(await tasks.listTasks({{ workspaceId: 'current' }})))"
     )
@@ -44,9 +44,9 @@ def test_the_guide_contains_the_snippet_unchanged() -> None:
     assert f"```js\n{SNIPPET}```" in (ROOT / "docs/api-keys.md").read_text()
 
 
-def test_the_example_in_its_readme_runs(run: Run, project: Path, workspace: Workspace, secret: str) -> None:
+def test_the_example_in_the_readme_runs(run: Run, project: Path, workspace: Workspace, secret: str) -> None:
     readme = (PACKAGE / "README.md").read_text()
-    (project / "here.mjs").write_text(HERE)
+    (project / "here.mjs").write_text(REDIRECT)
     (project / "readme.mjs").write_text(readme.partition("```js\n")[2].partition("```")[0])
 
     run("node", "--import", "./here.mjs", "readme.mjs", ONE_API_KEY=secret)
@@ -55,7 +55,7 @@ def test_the_example_in_its_readme_runs(run: Run, project: Path, workspace: Work
 
 
 @pytest.mark.parametrize("file", ["tasks.test.js", "errors.test.js", "waiting.test.js"])
-def test_its_own_tests_pass(file: str, run: Run, owner: User, secret: str) -> None:
+def test_the_tests_of_the_sdk_pass(file: str, run: Run, owner: User, secret: str) -> None:
     run("node", "--test", file, ONE_API_KEY=secret, ACCESS_TOKEN=make_token(owner))
 
 
@@ -75,7 +75,7 @@ def test_calls_over_the_quota_fail_without_waiting(run: Run, workspace: Workspac
     run("node", "--test", "--test-name-pattern=without waiting", "quota.test.js", ONE_API_KEY=secret)
 
 
-def test_its_types_work_for_both_kinds_of_modules(run: Run, project: Path) -> None:
+def test_the_types_work_for_both_kinds_of_modules(run: Run, project: Path) -> None:
     options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom"]
     (project / "node.d.ts").write_text("declare const process: { env: { [name: string]: string | undefined } };\n")
 

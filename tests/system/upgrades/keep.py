@@ -1,7 +1,7 @@
-"""Keeps the database of a release, with keys in use, for the tests of every later one: `make fixture RELEASE=1.2.0`.
+"""Store the database of a release, with keys in use, for the tests of later releases: `make fixture RELEASE=1.2.0`.
 
-One text file for each kind of database, whose first line tells what is in it in clear: secrets that were made up for
-this and open nothing else.
+There is one text file per kind of database. Its first line has the credentials in clear. They were generated for this
+file and are valid nowhere else.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import psycopg
 from psycopg import sql
 
 ROOT = Path(__file__).resolve().parents[3]
-KEPT = Path(__file__).parent / "releases"
+DIRECTORY = Path(__file__).parent / "releases"
 POSTGRES = "postgres://postgres@127.0.0.1:5432/postgres"
 
-# Speaks to the release's own models; where a later one renames something, this follows.
+# Runs with the code of the release that is stored. Adapt it when a release renames something.
 FILL = """
 import json
 from datetime import timedelta
@@ -39,20 +39,20 @@ from workspaces.models import Task
 
 by = Actor(via=Via.COMMAND)
 owner, outsider = make_user("owner"), make_user("outsider")
-acme, shut = make_workspace(owner), make_workspace(outsider, slug="shut")
-made = {
+acme, suspended = make_workspace(owner), make_workspace(outsider, slug="shut")
+created = {
     name: ApiKey.objects.create_key(workspace, description=name.capitalize(), by=by)
-    for name, workspace in {"active": acme, "revoked": acme, "expired": acme, "suspended": shut}.items()
+    for name, workspace in {"active": acme, "revoked": acme, "expired": acme, "suspended": suspended}.items()
 }
-made["revoked"][0].revoke(by=by, reason="Kept for the tests")
-ApiKey.objects.filter(pk=made["expired"][0].pk).update(expires_at=timezone.now() - timedelta(days=1))
-shut.suspend("Kept for the tests", by=by)
-made["active"][0].record_use("192.0.2.7")
+created["revoked"][0].revoke(by=by, reason="Kept for the tests")
+ApiKey.objects.filter(pk=created["expired"][0].pk).update(expires_at=timezone.now() - timedelta(days=1))
+suspended.suspend("Kept for the tests", by=by)
+created["active"][0].record_use("192.0.2.7")
 quota.admit(acme.pk, acme.tier)
 Task.objects.create_task(acme, title="Kept", user=owner, contributors=[(owner.pk, "assignee")])
 token = make_token(owner)
 owner.oauth2_provider_accesstoken.update(expires="2100-01-01T00:00:00Z")
-print(json.dumps({name: secret for name, (_, secret) in made.items()} | {"token": token}))
+print(json.dumps({name: secret for name, (_, secret) in created.items()} | {"token": token}))
 """
 
 
@@ -62,7 +62,7 @@ def run(*arguments: str, url: str) -> str:
 
 
 def fill(url: str) -> str:
-    """Migrates an empty database and puts keys in it; what is in clear on the first line."""
+    """Migrate an empty database, create keys in it, and return the credentials as JSON."""
     manage = (sys.executable, "manage.py")
     run(*manage, "migrate", "--verbosity", "0", url=url)
     return run(*manage, "shell", "--verbosity", "0", "--command", FILL, url=url).strip()
@@ -71,23 +71,23 @@ def fill(url: str) -> str:
 def dump_sqlite() -> str:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "db.sqlite3"
-        first = fill(f"sqlite:///{file}")
+        credentials = fill(f"sqlite:///{file}")
         with closing(sqlite3.connect(file)) as database:
-            return f"-- {first}\n" + "\n".join(database.iterdump()) + "\n"
+            return f"-- {credentials}\n" + "\n".join(database.iterdump()) + "\n"
 
 
 def dump_postgresql() -> str:
     with empty_postgresql(os.environ.get("POSTGRES", POSTGRES)) as url:
-        first = fill(url)
+        credentials = fill(url)
         dumped = run("pg_dump", "--no-owner", "--no-privileges", "--inserts", url, url=url)
-    # What is left out belongs to psql, or to the version of PostgreSQL that was asked.
+    # Leave out the lines for psql, and those that depend on the version of PostgreSQL.
     lines = [line for line in dumped.splitlines() if line and not re.match(r"--|\\|SET \w+_timeout", line)]
-    return f"-- {first}\n" + "\n".join(lines) + "\n"
+    return f"-- {credentials}\n" + "\n".join(lines) + "\n"
 
 
 @contextmanager
 def empty_postgresql(server: str) -> Iterator[str]:
-    """The address of a new database, dropped with the block."""
+    """Create a database, yield its URL, and drop it at the end of the block."""
     name = f"kept_{uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -98,7 +98,7 @@ def empty_postgresql(server: str) -> Iterator[str]:
 
 
 def load(file: Path, url: str) -> dict[str, str]:
-    """Restores a release's database into an empty one; what is in it in clear."""
+    """Restore the database of a release into an empty one, and return its credentials."""
     text = file.read_text()
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
@@ -106,14 +106,14 @@ def load(file: Path, url: str) -> dict[str, str]:
     else:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(text.encode())
-    clear: dict[str, str] = json.loads(text.partition("\n")[0].removeprefix("-- "))
-    return clear
+    credentials: dict[str, str] = json.loads(text.partition("\n")[0].removeprefix("-- "))
+    return credentials
 
 
 if __name__ == "__main__":
     release = sys.argv[1]
-    KEPT.mkdir(exist_ok=True)
+    DIRECTORY.mkdir(exist_ok=True)
     for vendor, dump in {"sqlite": dump_sqlite, "postgresql": dump_postgresql}.items():
-        kept = KEPT / f"{release}.{vendor}.sql"
-        kept.write_text(dump())
-        sys.stdout.write(f"{kept.relative_to(ROOT)}\n")
+        file = DIRECTORY / f"{release}.{vendor}.sql"
+        file.write_text(dump())
+        sys.stdout.write(f"{file.relative_to(ROOT)}\n")
