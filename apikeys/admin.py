@@ -15,9 +15,9 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from apikeys.forms import FindForm, KeylessInput, ReasonForm, looks_like_secret
 from apikeys.models import ApiKey, ApiKeyQuerySet, key_id_starts_with
 from core.admin import change_url, changelist_url, link
-from workspaces.admin import OperatorsAdmin, actor_of
+from workspaces.admin import OperatorsAdmin
 from workspaces.ids import is_id
-from workspaces.models import User, Workspace
+from workspaces.models import Actor, User, Via, Workspace
 
 MAX_REVOKED_AT_ONCE = 500  # keys per confirmation page
 
@@ -90,7 +90,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         return request.user.has_perm("apikeys.revoke_apikey")
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        ApiKey.objects.get(pk=obj.pk).rename(form.cleaned_data["description"], by=actor_of(request))
+        ApiKey.objects.get(pk=obj.pk).rename(form.cleaned_data["description"], by=Actor.of(request, Via.ADMIN))
 
     # ---- search ----
 
@@ -165,7 +165,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         form = ReasonForm(request.POST if is_post else None)
         if not form.is_valid():
             return self._confirm(request, chosen, form)
-        actor, reason = actor_of(request), form.cleaned_data["reason"]
+        actor, reason = Actor.of(request, Via.ADMIN), form.cleaned_data["reason"]
         outcomes = [(api_key, api_key.revoke(by=actor, reason=reason)) for api_key in chosen]
         return self.page(request, "revoked.html", title="Revocation results", outcomes=outcomes)
 

@@ -16,7 +16,6 @@ from django.views.generic import FormView, TemplateView
 
 from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, looks_like_secret
 from apikeys.models import ActiveKeyLimitReached, ApiKey, ApiKeyQuerySet, KeyAlreadyCreated
-from core.client_ip import client_ip
 from core.ratelimits import limit_form
 from core.sites import site_url
 from workspaces import quota
@@ -64,7 +63,7 @@ class ManagesKeysMixin(AccessMixin):
 
     @property
     def actor(self) -> Actor:
-        return Actor(Via.PAGE, cast(User, self.request.user), client_ip(self.request))
+        return Actor.of(self.request, Via.PAGE)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(  # type: ignore[misc, no-any-return]  # the view's

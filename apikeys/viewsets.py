@@ -21,7 +21,6 @@ from apikeys.serializers import (
     NewApiKeySerializer,
     RepeatedApiKeySerializer,
 )
-from core.client_ip import client_ip
 from workspaces.access import Scope, Scopes
 from workspaces.ids import get_by_id
 from workspaces.models import Actor, Via
@@ -101,7 +100,7 @@ class ApiKeyViewSet(InWorkspaceViewSet):
 
     @property
     def actor(self) -> Actor:
-        return Actor(Via.API, self.principal.user, client_ip(self.request))
+        return Actor.of(self.request, Via.API)
 
     def list(self, request: Request, workspace_id: str) -> Response:
         query = ApiKeyQuery(data=request.query_params)

@@ -20,7 +20,7 @@ from django.db import connection  # noqa: E402
 from apikeys import keys  # noqa: E402
 from apikeys.hashing import fingerprint, hash_secret  # noqa: E402
 from apikeys.models import ApiKey  # noqa: E402
-from workspaces.models import Actor, Role, Task, TaskContributionType, User, Via, Workspace  # noqa: E402
+from workspaces.models import COMMAND_ACTOR, Role, Task, TaskContributionType, User, Workspace  # noqa: E402
 
 TASKS = 20
 KEYS = 1_000_000
@@ -66,11 +66,10 @@ MANY_CONTRIBUTORS = """
 
 
 def one_workspace() -> Workspace:
-    by = Actor(via=Via.COMMAND)
     owner = User.objects.create_user("owner@bench.example", "Owner")
     member = User.objects.create_user("member@bench.example", "Member")
-    workspace = Workspace.objects.create_with_owner(owner, name="Bench", slug="bench", by=by)
-    workspace.add_member(member, Role.MEMBER, by=by)
+    workspace = Workspace.objects.create_with_owner(owner, name="Bench", slug="bench", by=COMMAND_ACTOR)
+    workspace.add_member(member, Role.MEMBER, by=COMMAND_ACTOR)
     for number in range(TASKS):
         Task.objects.create_task(
             workspace,
@@ -85,8 +84,7 @@ def one_workspace() -> Workspace:
 
 
 def few(workspace: Workspace) -> dict[str, list[str]]:
-    by = Actor(via=Via.COMMAND)
-    secrets = [ApiKey.objects.create_key(workspace, description=f"Key {n}", by=by)[1] for n in range(20)]
+    secrets = [ApiKey.objects.create_key(workspace, description=f"Key {n}", by=COMMAND_ACTOR)[1] for n in range(20)]
     return {"secrets": secrets, "workspaces": [workspace.pk]}
 
 

@@ -24,8 +24,8 @@ from apikeys.forms import ReasonForm
 from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url, link
 from workspaces import quota
-from workspaces.admin import AuditedAdmin, actor_of
-from workspaces.models import Action, AuditEvent, LastOwner, Membership, Role, Tier, User, Workspace
+from workspaces.admin import AuditedAdmin
+from workspaces.models import Action, Actor, AuditEvent, LastOwner, Membership, Role, Tier, User, Via, Workspace
 
 admin.site.unregister(Group)  # migrations define the groups
 
@@ -130,13 +130,13 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         """Save the tier through `change_tier`, which writes its own event, and the other fields as usual."""
         if change and "tier" in form.changed_data:
             form.changed_data.remove("tier")
-            obj.change_tier(form.cleaned_data["tier"], by=actor_of(request))
+            obj.change_tier(form.cleaned_data["tier"], by=Actor.of(request, Via.ADMIN))
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Save through the models' methods, new owners first, so that the workspace always has an owner."""
         formset.save(commit=False)
-        actor = actor_of(request)
+        actor = Actor.of(request, Via.ADMIN)
         for membership in formset.new_objects:
             membership.workspace.add_member(membership.user, Role(membership.role), by=actor)
         changed = [membership for membership, _ in formset.changed_objects]
@@ -163,7 +163,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
             message = "Requests with its keys will fail immediately. Its members see the reason on the API keys page."
             title = f"Suspend {workspace}?"
             return self._confirm(request, workspace, form, title=title, message=message, verb="Suspend")
-        workspace.suspend(form.cleaned_data["reason"], by=actor_of(request))
+        workspace.suspend(form.cleaned_data["reason"], by=Actor.of(request, Via.ADMIN))
         return self._redirect(request, workspace, f"{workspace} is suspended. Its keys are rejected.")
 
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -173,7 +173,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
             message = "Its keys will work again immediately."
             title = f"Resume {workspace}?"
             return self._confirm(request, workspace, form, title=title, message=message, verb="Resume")
-        workspace.resume(form.cleaned_data["reason"], by=actor_of(request))
+        workspace.resume(form.cleaned_data["reason"], by=Actor.of(request, Via.ADMIN))
         return self._redirect(request, workspace, f"{workspace} is resumed. Its keys work again.")
 
     def clear_quota_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -184,7 +184,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
             return self._confirm(request, workspace, None, title=title, message=message, verb="Clear quota")
         with transaction.atomic():
             quota.clear(workspace.pk)
-            workspace.record(Action.WORKSPACE_QUOTA_CLEARED, actor_of(request))
+            workspace.record(Action.WORKSPACE_QUOTA_CLEARED, Actor.of(request, Via.ADMIN))
         return self._redirect(request, workspace, f"The quota of {workspace} is cleared.")
 
     def _to_change(self, request: HttpRequest, object_id: str) -> Workspace:

@@ -6,10 +6,9 @@ from django.db import transaction
 from django.utils.crypto import salted_hmac
 
 from apikeys.models import ActiveKeyLimitReached, ApiKey
-from workspaces.models import Actor, Role, Task, TaskContributionType, User, Via, Workspace
+from workspaces.models import COMMAND_ACTOR, Role, Task, TaskContributionType, User, Workspace
 
 KEY_DESCRIPTION = "Demo: local development"
-COMMAND = Actor(via=Via.COMMAND)
 
 TASKS = [
     # title, status, kind, scope, owner, reviewer
@@ -43,7 +42,7 @@ def seed() -> Demo:
         _get_or_create_workspace("elsewhere", "Another workspace", users["outsider"])
         for role in (Role.ADMIN, Role.MEMBER):
             if not workspace.memberships.filter(user=users[role]).exists():
-                workspace.add_member(users[role], role, by=COMMAND)
+                workspace.add_member(users[role], role, by=COMMAND_ACTOR)
         if not workspace.tasks.exists():
             _create_tasks(workspace, users)
     credentials = [
@@ -70,7 +69,7 @@ def _password(email: str) -> str:
 
 def _get_or_create_workspace(slug: str, name: str, owner: User) -> Workspace:
     existing = Workspace.objects.filter(slug=slug).first()
-    return existing or Workspace.objects.create_with_owner(owner, name=name, slug=slug, by=COMMAND)
+    return existing or Workspace.objects.create_with_owner(owner, name=name, slug=slug, by=COMMAND_ACTOR)
 
 
 def _create_tasks(workspace: Workspace, users: dict[str, User]) -> None:
@@ -101,10 +100,10 @@ def _create_key(workspace: Workspace) -> str:
     """
     while True:
         try:
-            return ApiKey.objects.create_key(workspace, description=KEY_DESCRIPTION, by=COMMAND)[1]
+            return ApiKey.objects.create_key(workspace, description=KEY_DESCRIPTION, by=COMMAND_ACTOR)[1]
         except ActiveKeyLimitReached:
             demo_keys = workspace.api_keys.active().filter(description=KEY_DESCRIPTION)
             oldest = demo_keys.order_by("id").first()
             if oldest is None:
                 raise
-            oldest.revoke(by=COMMAND, reason="Replaced by a new demo key")
+            oldest.revoke(by=COMMAND_ACTOR, reason="Replaced by a new demo key")

@@ -27,10 +27,10 @@ from oauth.models import Application
 from tests.described import validate_response
 from workspaces import quota
 from workspaces.hashers import PasswordHasher
-from workspaces.models import Actor, Role, Tier, User, Via, Workspace
+from workspaces.models import COMMAND_ACTOR, Role, Tier, User, Workspace
 from workspaces.quota import SECOND
 
-BY_TEST = Actor(via=Via.COMMAND)
+BY_TEST = COMMAND_ACTOR
 
 Visit = Callable[..., Page]
 

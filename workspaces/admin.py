@@ -1,7 +1,7 @@
 """Audit events for operators, and the base class of admins that write them."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar
 
 from django import forms
 from django.apps import apps
@@ -13,16 +13,10 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
 from core.admin import BoundedPaginator, ReadOnlyMixin, change_url, changelist_url, link
-from core.client_ip import client_ip
 from workspaces.ids import IdField, is_id
 from workspaces.models import Action, Actor, AuditEvent, User, Via, Workspace
 
 M = TypeVar("M", bound=Model)
-
-
-def actor_of(request: HttpRequest) -> Actor:
-    """Return the signed-in operator as the actor of a change."""
-    return Actor(Via.ADMIN, cast(User, request.user), client_ip(request))
 
 
 class OperatorsAdmin(admin.ModelAdmin[M]):
@@ -105,7 +99,7 @@ class AuditedAdmin(OperatorsAdmin[M]):
 
     def record(self, request: HttpRequest, verb: str, obj: M, **details: Any) -> None:
         action = Action(f"{self.opts.model_name}.{verb}")
-        AuditEvent.objects.record(action, actor_of(request), **self.event_fields(obj), **details)
+        AuditEvent.objects.record(action, Actor.of(request, Via.ADMIN), **self.event_fields(obj), **details)
 
     def event_fields(self, obj: M) -> dict[str, Any]:
         """Return the fields of `AuditEvent` that identify the object."""

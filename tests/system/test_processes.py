@@ -91,9 +91,9 @@ def test_when_two_owners_leave_at_once_in_two_processes_one_stays(owned_by_two: 
     outputs = in_processes(
         2,
         f"""
-        from workspaces.models import Actor, LastOwner, Membership, Via
+        from workspaces.models import COMMAND_ACTOR, LastOwner, Membership
         try:
-            Membership.objects.get(pk={memberships!r}[number]).leave(by=Actor(Via.COMMAND))
+            Membership.objects.get(pk={memberships!r}[number]).leave(by=COMMAND_ACTOR)
             print("left")
         except LastOwner:
             print("stays")

@@ -10,6 +10,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.db.models.signals import pre_save
 
+from tests.helpers import BY_TEST
 from workspaces.models import Actor, AuditEvent, LastOwner, Membership, Role, Tier, User, Via, Workspace
 
 Change = Callable[[Workspace, Actor], object]
@@ -60,7 +61,7 @@ EVENTS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
 def prepare(workspace: Workspace, name: str) -> None:
     """Prepare the workspace so that the change has an effect, and delete all events."""
     if name == "resume":
-        CHANGES["suspend"](workspace, Actor(Via.COMMAND))
+        CHANGES["suspend"](workspace, BY_TEST)
     tier("large")
     AuditEvent.objects.all().delete()
 

@@ -1,4 +1,4 @@
-from workspaces.models.audit import Action, Actor, AuditEvent, Via
+from workspaces.models.audit import COMMAND_ACTOR, Action, Actor, AuditEvent, Via
 from workspaces.models.tasks import (
     Task,
     TaskContributionType,
@@ -21,6 +21,7 @@ from workspaces.models.workspaces import (
 )
 
 __all__ = [
+    "COMMAND_ACTOR",
     "KEY_MANAGERS",
     "Action",
     "Actor",

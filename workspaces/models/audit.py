@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.http import HttpRequest
 from django.utils import timezone
 
+from core.client_ip import client_ip
 from workspaces.ids import IdField
 
 if TYPE_CHECKING:
@@ -28,6 +30,14 @@ class Actor:
     via: Via
     user: User | None = None
     client_ip: str | None = None
+
+    @classmethod
+    def of(cls, request: HttpRequest, via: Via) -> Actor:
+        """Return the actor of a request: its user and client IP."""
+        return cls(via, request.user if request.user.is_authenticated else None, client_ip(request))
+
+
+COMMAND_ACTOR = Actor(Via.COMMAND)
 
 
 class Action(models.TextChoices):

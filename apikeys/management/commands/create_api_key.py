@@ -10,7 +10,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 from apikeys.models import ActiveKeyLimitReached, ApiKey
 from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import command_error, get_workspace
-from workspaces.models import Actor, Via, WorkspaceSuspended
+from workspaces.models import COMMAND_ACTOR, WorkspaceSuspended
 
 
 class Command(BaseCommand):
@@ -29,7 +29,7 @@ class Command(BaseCommand):
                 workspace,
                 description=options["description"],
                 expires_at=_time(options["expires_at"]),
-                by=Actor(via=Via.COMMAND),
+                by=COMMAND_ACTOR,
             )
         except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
             raise CommandError(str(error)) from None

@@ -9,7 +9,7 @@ from apikeys.forms import RevokeForm
 from apikeys.models import ApiKey
 from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import command_error
-from workspaces.models import Actor, Via
+from workspaces.models import COMMAND_ACTOR
 
 
 class Command(BaseCommand):
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         form = RevokeForm({"reason": options["reason"]})  # as on the page
         if not form.is_valid():
             raise command_error(ValidationError(form.errors.as_data()))
-        changed = api_key.revoke(by=Actor(via=Via.COMMAND), reason=form.cleaned_data["reason"])
+        changed = api_key.revoke(by=COMMAND_ACTOR, reason=form.cleaned_data["reason"])
         if options["json"]:
             self.stdout.write(json.dumps({**ApiKeySerializer(api_key).data, "changed": changed}))
             return

@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from workspaces.management.arguments import get_workspace
-from workspaces.models import Actor, Tier, Via
+from workspaces.models import COMMAND_ACTOR, Tier
 
 
 class Command(BaseCommand):
@@ -20,5 +20,5 @@ class Command(BaseCommand):
         except Tier.DoesNotExist:
             names = ", ".join(Tier.objects.values_list("name", flat=True))
             raise CommandError(f"No tier is named {options['tier']!r}. Available tiers: {names}.") from None
-        workspace.change_tier(tier, by=Actor(Via.COMMAND))
+        workspace.change_tier(tier, by=COMMAND_ACTOR)
         self.stdout.write(f"{workspace.name} uses tier {tier}.")
