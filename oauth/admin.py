@@ -7,16 +7,15 @@ from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.validators import MinLengthValidator
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from oauth2_provider.models import AccessToken, RefreshToken
 
 from core.admin import ReadOnlyMixin, changelist_url
-from oauth.models import Application
-from workspaces.admin import AuditedAdmin
-from workspaces.models import AuditEvent
+from oauth.models import Application, revoke_token
+from workspaces.admin import AuditedAdmin, OperatorsAdmin
+from workspaces.models import Action, Actor, AuditEvent, Via
 
 SECRET_MIN_LENGTH = 32  # of a client secret that an operator enters instead of the generated one
 
@@ -32,6 +31,8 @@ class ApplicationAdmin(AuditedAdmin[Application]):
     list_display = ("name", "client_id", "client_type", "authorization_grant_type", "created")
     search_fields = ("^name", "client_id__exact")
     search_help_text = "Search by the start of a name, or by client ID."
+    created_action = Action.APPLICATION_CREATED
+    changed_action = Action.APPLICATION_CHANGED
     COMMON_FIELDS = ("name", "client_type", "authorization_grant_type", "redirect_uris")
 
     def event_fields(self, obj: Application) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class ApplicationAdmin(AuditedAdmin[Application]):
         return False
 
 
-class TokenAdmin(ReadOnlyMixin, AuditedAdmin[Any]):
+class TokenAdmin(ReadOnlyMixin, OperatorsAdmin[Any]):
     """Tokens that users granted to applications. They can be revoked but not changed."""
 
     list_select_related = ("user", "application")
@@ -72,15 +73,9 @@ class TokenAdmin(ReadOnlyMixin, AuditedAdmin[Any]):
 
     @admin.action(description="Revoke selected tokens", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        tokens = [token for token in queryset if getattr(token, "revoked", None) is None]
-        for token in tokens:
-            with transaction.atomic():
-                self.record(request, "revoked", token, application=token.application.client_id)
-                token.revoke()
-        messages.success(request, f"{len(tokens)} token{'' if len(tokens) == 1 else 's'} revoked.")
-
-    def event_fields(self, obj: Any) -> dict[str, Any]:
-        return {"subject": obj.user_id}
+        actor = Actor.of(request, Via.ADMIN)
+        count = sum(revoke_token(token, by=actor) for token in queryset)
+        messages.success(request, f"{count} token{'' if count == 1 else 's'} revoked.")
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
-from oauth2_provider.models import AbstractApplication, AbstractDeviceGrant, AbstractGrant
+from oauth2_provider.models import AbstractApplication, AbstractDeviceGrant, AbstractGrant, AccessToken, RefreshToken
 
-from workspaces.models import User
+from workspaces.models import Action, Actor, AuditEvent, User
 
 # No vowels, so that no words appear, and no digits, which look like letters (RFC 8628, section 6.1).
 USER_CODE_ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
@@ -157,3 +157,15 @@ class DeviceGrant(AbstractDeviceGrant):
         grant.last_checked = now
         grant.save(update_fields=["interval", "last_checked"])
         return grant, too_early
+
+
+@transaction.atomic
+def revoke_token(token: AccessToken | RefreshToken, *, by: Actor) -> bool:
+    """Revoke the token. Return False if it is revoked already. The audit event is about the token's user."""
+    if isinstance(token, RefreshToken) and token.revoked is not None:
+        return False
+    action = Action.ACCESS_TOKEN_REVOKED if isinstance(token, AccessToken) else Action.REFRESH_TOKEN_REVOKED
+    client_id = token.application.client_id if token.application else None
+    AuditEvent.objects.record(action, by, subject=token.user_id, application=client_id)
+    token.revoke()  # type: ignore[no-untyped-call]
+    return True

@@ -88,6 +88,8 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
     readonly_fields = ("id", "created_at", "suspended_at", "suspend_reason", "active_keys", "links", "quota_now")
     inlines = (MembershipInline,)
     event_filter = "workspace"
+    created_action = Action.WORKSPACE_CREATED
+    changed_action = Action.WORKSPACE_CHANGED
 
     def event_fields(self, obj: Workspace) -> dict[str, Any]:
         return {"workspace_id": obj.pk}
@@ -182,9 +184,7 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
             title = f"Clear the quota of {workspace}?"
             message = "Its keys will have the full quota again immediately."
             return self._confirm(request, workspace, None, title=title, message=message, verb="Clear quota")
-        with transaction.atomic():
-            quota.clear(workspace.pk)
-            workspace.record(Action.WORKSPACE_QUOTA_CLEARED, Actor.of(request, Via.ADMIN))
+        quota.clear(workspace, by=Actor.of(request, Via.ADMIN))
         return self._redirect(request, workspace, f"The quota of {workspace} is cleared.")
 
     def _to_change(self, request: HttpRequest, object_id: str) -> Workspace:
@@ -220,6 +220,8 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
     list_filter = ("is_active", "is_staff")
     search_fields = ("^email", "^name", "id__exact")
     search_help_text = "Search by the start of the email or name, or by id."
+    created_action = Action.USER_CREATED
+    changed_action = Action.USER_CHANGED
     ordering = ("email",)
     form = forms.ModelForm[User]
     add_form = AddUserForm
@@ -259,7 +261,7 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         response = super().user_change_password(request, id, form_url)
         if request.method == "POST" and response.status_code == 302:
-            self.record(request, "password_set", User.objects.get(pk=unquote(id)))
+            self.record(request, Action.USER_PASSWORD_SET, User.objects.get(pk=unquote(id)))
         return response
 
 
@@ -270,6 +272,15 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
 class TierAdmin(AuditedAdmin[Tier]):
     list_display = ("name", "requests", "seconds", "burst_requests", "burst_seconds")
     ordering = ("name",)
+    changed_action = Action.TIER_CHANGED
+    deleted_action = Action.TIER_DELETED
+
+    def save_model(self, request: HttpRequest, obj: Tier, form: Any, change: bool) -> None:
+        """Create a tier through the manager, which writes the event."""
+        if change:
+            super().save_model(request, obj, form, change)
+        else:
+            Tier.objects.create_tier(**form.cleaned_data, by=Actor.of(request, Via.ADMIN))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Tier | None = None) -> tuple[str, ...]:
         return () if obj is None else ("name",)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import connection
+from django.db import IntegrityError, connection
+from django.db.models.signals import pre_save
 from django.test import Client
 from django.utils import timezone
 from django.utils.crypto import get_random_string
@@ -27,7 +29,7 @@ from oauth.models import Application
 from tests.described import validate_response
 from workspaces import quota
 from workspaces.hashers import PasswordHasher
-from workspaces.models import COMMAND_ACTOR, Role, Tier, User, Workspace
+from workspaces.models import COMMAND_ACTOR, AuditEvent, Role, Tier, User, Workspace
 from workspaces.quota import SECOND
 
 BY_TEST = COMMAND_ACTOR
@@ -100,6 +102,20 @@ def make_workspace(owner: User, slug: str = "acme", **members: User) -> Workspac
     return workspace
 
 
+@contextmanager
+def failing_events() -> Iterator[None]:
+    """Let every attempt to write an audit event fail."""
+
+    def fail(**_: Any) -> None:
+        raise IntegrityError("no event")
+
+    pre_save.connect(fail, AuditEvent)
+    try:
+        yield
+    finally:
+        pre_save.disconnect(fail, AuditEvent)
+
+
 def make_key(workspace: Workspace, description: str = "CI, production", **options: Any) -> tuple[ApiKey, str]:
     return ApiKey.objects.create_key(workspace, description=description, by=BY_TEST, **options)
 
@@ -150,7 +166,7 @@ def exhaust_quota(workspace: Workspace, seconds: float) -> None:
         name="small", defaults={"requests": 50, "seconds": 900, "burst_requests": 50, "burst_seconds": 900}
     )
     Workspace.objects.filter(pk=workspace.pk).update(tier=tier)
-    quota.clear(workspace.pk)
+    quota.clear(workspace, by=BY_TEST)
     while quota.admit(workspace.pk, tier).admitted:
         pass
     advance_quota_clock(workspace.pk, 900 - seconds)

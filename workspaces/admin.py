@@ -82,7 +82,14 @@ def _as_json(value: Any) -> Any:
 
 
 class AuditedAdmin(OperatorsAdmin[M]):
-    """Writes an audit event when an object is created, changed or deleted, in the transaction of Django's view."""
+    """Writes an audit event when one of Django's forms saves or deletes an object, in the transaction of the view.
+
+    For changes without a method of the model that writes the event.
+    """
+
+    created_action: Action
+    changed_action: Action
+    deleted_action: Action
 
     def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
         """Save only the fields that the form changed. Another request may have changed the others meanwhile."""
@@ -91,14 +98,13 @@ class AuditedAdmin(OperatorsAdmin[M]):
         elif columns := {field.name for field in self.opts.concrete_fields}.intersection(form.changed_data):
             obj.save(update_fields=columns)
         if form.changed_data:
-            self.record(request, "changed" if change else "created", obj, changes=changes_in(form))
+            self.record(request, self.changed_action if change else self.created_action, obj, changes=changes_in(form))
 
     def delete_model(self, request: HttpRequest, obj: M) -> None:
-        self.record(request, "deleted", obj)
+        self.record(request, self.deleted_action, obj)
         super().delete_model(request, obj)
 
-    def record(self, request: HttpRequest, verb: str, obj: M, **details: Any) -> None:
-        action = Action(f"{self.opts.model_name}.{verb}")
+    def record(self, request: HttpRequest, action: Action, obj: M, **details: Any) -> None:
         AuditEvent.objects.record(action, Actor.of(request, Via.ADMIN), **self.event_fields(obj), **details)
 
     def event_fields(self, obj: M) -> dict[str, Any]:

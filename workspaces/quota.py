@@ -10,10 +10,10 @@ from operator import neg
 from typing import Any, NamedTuple
 
 import orjson
-from django.db import connection
+from django.db import connection, transaction
 
 from core.db.statements import fetch
-from workspaces.models import Tier
+from workspaces.models import Action, Actor, Tier, Workspace
 
 SECOND = 1_000_000  # microseconds, the unit of admissions, `now` and `delay` in this module
 
@@ -219,10 +219,12 @@ def status(subject: str, tier: Tier) -> Status:
     return status_at(tier, *read(subject))
 
 
-def clear(subject: str) -> None:
-    """Delete the admissions of `subject`, so that its full quota is available."""
+@transaction.atomic
+def clear(workspace: Workspace, *, by: Actor) -> None:
+    """Delete the admissions of the workspace, so that its full quota is available."""
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM workspaces_quota WHERE subject = %s", [subject])
+        cursor.execute("DELETE FROM workspaces_quota WHERE subject = %s", [workspace.pk])
+    workspace.record(Action.WORKSPACE_QUOTA_CLEARED, by)
 
 
 def read(subject: str) -> tuple[Sequence[int], int]:

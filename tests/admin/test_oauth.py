@@ -1,14 +1,17 @@
 """Applications and tokens in the admin."""
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.hashers import check_password
+from django.db import IntegrityError
 from django.test import Client
-from oauth2_provider.models import AccessToken
+from oauth2_provider.models import AccessToken, RefreshToken
 
 from core.admin import change_url, changelist_url
-from oauth.models import Application
+from oauth.models import Application, revoke_token
 from tests.admin.pages import add_url
-from tests.helpers import Api, make_token
+from tests.helpers import BY_TEST, Api, failing_events, make_token
 from workspaces.models import AuditEvent, User, Workspace
 
 pytestmark = pytest.mark.django_db
@@ -59,6 +62,28 @@ def test_a_revoked_token_is_rejected_from_the_next_request_on(
     assert api.get("/me").status_code == 401
     event = AuditEvent.objects.get(action="accesstoken.revoked")
     assert (event.actor, event.subject) == (operator, owner.pk)
+
+
+@pytest.mark.parametrize("model", [AccessToken, RefreshToken])
+def test_a_token_is_revoked_once_and_with_its_event(owner: User, workspace: Workspace, model: Any) -> None:
+    make_token(owner)
+    access_token = AccessToken.objects.get()
+    RefreshToken.objects.create(
+        user=owner, token="refresh", application=Application.objects.get(client_id="tests"), access_token=access_token
+    )
+
+    with failing_events(), pytest.raises(IntegrityError, match="no event"):
+        revoke_token(model.objects.get(), by=BY_TEST)
+    assert AccessToken.objects.exists()
+    assert RefreshToken.objects.get().revoked is None
+
+    assert revoke_token(model.objects.get(), by=BY_TEST)
+    assert not AccessToken.objects.exists()
+    if model is RefreshToken:
+        assert not revoke_token(RefreshToken.objects.get(), by=BY_TEST)
+    event = AuditEvent.objects.get(action__endswith="token.revoked")
+    assert (event.action, event.subject) == (f"{model._meta.model_name}.revoked", owner.pk)
+    assert event.details == {"application": "tests"}
 
 
 def test_a_short_client_secret_is_rejected(admin_client: Client) -> None:

@@ -153,7 +153,7 @@ def test_a_request_that_waited_for_the_first_admission_gets_the_exact_delay(work
     Workspace.objects.filter(pk=workspace.pk).update(tier=tier)
     api = Api(make_key(workspace)[1])
     assert api.get("/me").status_code == 200
-    quota.clear(workspace.pk)
+    quota.clear(workspace, by=BY_TEST)
 
     with ThreadPoolExecutor(1) as threads:
         with transaction.atomic():

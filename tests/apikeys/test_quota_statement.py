@@ -11,7 +11,7 @@ from django.db import connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers import Api, advance_quota_clock, commits, remaining
+from tests.helpers import BY_TEST, Api, advance_quota_clock, commits, remaining
 from tests.processes import in_threads
 from workspaces import quota
 from workspaces.models import Tier, Workspace
@@ -251,16 +251,15 @@ def test_status_does_not_count_a_request() -> None:
 
 
 @pytest.mark.django_db
-def test_clear_resets_the_quota_of_one_subject_only() -> None:
-    subject, other = new_subject(), new_subject()
+def test_clear_resets_the_quota_of_one_workspace_only(workspace: Workspace, elsewhere: Workspace) -> None:
     for _ in range(40):
-        quota.admit(subject, STANDARD)
-        quota.admit(other, STANDARD)
+        quota.admit(workspace.pk, STANDARD)
+        quota.admit(elsewhere.pk, STANDARD)
 
-    quota.clear(subject)
+    quota.clear(workspace, by=BY_TEST)
 
-    assert quota.admit(subject, STANDARD).admitted
-    assert not quota.admit(other, STANDARD).admitted
+    assert quota.admit(workspace.pk, STANDARD).admitted
+    assert not quota.admit(elsewhere.pk, STANDARD).admitted
 
 
 # ---- concurrency ----

@@ -1,16 +1,16 @@
-"""Each change of a workspace or a membership writes its audit event in its own transaction."""
+"""Each change of a workspace, a membership or a tier writes its audit event in its own transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models.signals import pre_save
 
-from tests.helpers import BY_TEST
+from tests.helpers import BY_TEST, failing_events
+from workspaces import quota
 from workspaces.models import Actor, AuditEvent, LastOwner, Membership, Role, Tier, User, Via, Workspace
 
 Change = Callable[[Workspace, Actor], object]
@@ -34,6 +34,8 @@ def create_second_workspace(workspace: Workspace, by: Actor) -> Workspace:
     return Workspace.objects.create_with_owner(person("Outsider"), name="Second", slug="second", by=by)
 
 
+SMALL = {"name": "small", "requests": 20, "seconds": 900, "burst_requests": 4, "burst_seconds": 60}
+
 CHANGES: dict[str, Change] = {
     "suspend": lambda workspace, by: workspace.suspend("Unpaid", by=by),
     "resume": lambda workspace, by: workspace.resume("Paid", by=by),
@@ -42,6 +44,7 @@ CHANGES: dict[str, Change] = {
     "change_role": lambda workspace, by: membership(workspace, "Member").change_role(Role.OWNER, by=by),
     "leave": lambda workspace, by: membership(workspace, "Member").leave(by=by),
     "create_with_owner": create_second_workspace,
+    "create_tier": lambda workspace, by: Tier.objects.create_tier(**SMALL, by=by),
 }
 # For each event: its action, the name of the person it is about, and its details.
 EVENTS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
@@ -55,6 +58,7 @@ EVENTS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
         ("workspace.created", "", {"changes": {"name": [None, "Second"], "slug": [None, "second"]}}),
         ("membership.created", "Outsider", {"role": "owner"}),
     ],
+    "create_tier": [("tier.created", "", {"changes": {name: [None, value] for name, value in SMALL.items()}})],
 }
 
 
@@ -68,7 +72,7 @@ def prepare(workspace: Workspace, name: str) -> None:
 
 def state() -> list[Any]:
     """Return everything that these methods can change."""
-    return [list(model._default_manager.order_by("pk").values()) for model in (Workspace, Membership)]
+    return [list(model._default_manager.order_by("pk").values()) for model in (Workspace, Membership, Tier)]
 
 
 @pytest.fixture
@@ -89,21 +93,9 @@ def test_a_change_writes_its_event_with_the_actor(
     people = {user.pk: user.name for user in User.objects.all()}
     assert [(event.action, people.get(event.subject, ""), event.details) for event in events] == EVENTS[name]
     assert {(event.actor, event.via, event.client_ip) for event in events} == {(actor.user, "admin", "192.0.2.7")}
-    changed = Workspace.objects.get(slug="second") if name == "create_with_owner" else workspace
-    assert {event.workspace for event in events} == {changed}
+    changed = {"create_with_owner": Workspace.objects.filter(slug="second").first(), "create_tier": None}
+    assert {event.workspace for event in events} == {changed.get(name, workspace)}
     assert state() != before
-
-
-@contextmanager
-def failing_events() -> Iterator[None]:
-    def fail(**_: Any) -> None:
-        raise IntegrityError("no event")
-
-    pre_save.connect(fail, AuditEvent)
-    try:
-        yield
-    finally:
-        pre_save.disconnect(fail, AuditEvent)
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -120,10 +112,30 @@ def test_a_change_whose_event_cannot_be_written_is_rolled_back(
     assert not AuditEvent.objects.exists()
 
 
+def test_clearing_the_quota_writes_its_event(workspace: Workspace, actor: Actor) -> None:
+    AuditEvent.objects.all().delete()
+
+    quota.clear(workspace, by=actor)
+
+    event = AuditEvent.objects.get()
+    assert (event.action, event.workspace, event.subject) == ("workspace.quota_cleared", workspace, "")
+    assert (event.actor, event.via, event.client_ip) == (actor.user, "admin", "192.0.2.7")
+
+
+def test_the_quota_is_not_cleared_if_the_event_cannot_be_written(workspace: Workspace, actor: Actor) -> None:
+    quota.admit(workspace.pk, workspace.tier)
+
+    with failing_events(), pytest.raises(IntegrityError, match="no event"):
+        quota.clear(workspace, by=actor)
+
+    assert quota.status(workspace.pk, workspace.tier).windows[0].remaining == 199
+
+
 REJECTED_WHEN_REPEATED = {
     "add_member": IntegrityError,
     "leave": Membership.DoesNotExist,
     "create_with_owner": IntegrityError,
+    "create_tier": ValidationError,
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.helpers import Api
+from tests.helpers import BY_TEST, Api
 from workspaces import quota
 from workspaces.ids import new_id
 from workspaces.models import Task, Workspace
@@ -109,7 +109,7 @@ def test_no_task_is_repeated_or_skipped_while_others_are_created_and_deleted(
 ) -> None:
     """`changes` has, for each page, how many tasks to create after it, and the positions of the tasks to delete."""
     Task.objects.all().delete()
-    quota.clear(workspace.pk)
+    quota.clear(workspace, by=BY_TEST)
     initial = create_tasks(workspace, start)
     remaining_changes = iter(changes)
     deleted: set[str] = set()

@@ -14,6 +14,18 @@ from workspaces.models.users import User
 from workspaces.validators import single_line
 
 
+class TierManager(models.Manager["Tier"]):
+    @transaction.atomic
+    def create_tier(self, *, by: Actor, **fields: Any) -> Tier:
+        """Create a tier with these fields. Raise `ValidationError`."""
+        tier = self.model(**fields)
+        tier.full_clean()
+        tier.save(force_insert=True)
+        changes = {name: [None, value] for name, value in fields.items()}
+        AuditEvent.objects.record(Action.TIER_CREATED, by, subject=tier.pk, changes=changes)
+        return tier
+
+
 class Tier(models.Model):
     """A named quota: a limit of requests per window, and a burst limit for a shorter window. Windows are in seconds."""
 
@@ -31,6 +43,8 @@ class Tier(models.Model):
     seconds = models.PositiveIntegerField(validators=[MinValueValidator(1)])
     burst_requests = models.PositiveIntegerField(validators=[MinValueValidator(1), MaxValueValidator(MAX_REQUESTS)])
     burst_seconds = models.PositiveIntegerField(validators=[MinValueValidator(1)])
+
+    objects: ClassVar[TierManager] = TierManager()
 
     class Meta:
         ordering = ["name"]

@@ -3,12 +3,9 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
 
 from workspaces.management.arguments import command_error
-from workspaces.models import Action, Actor, AuditEvent, Tier, Via
-
-FIELDS = ("requests", "seconds", "burst_requests", "burst_seconds")
+from workspaces.models import COMMAND_ACTOR, Tier
 
 
 class Command(BaseCommand):
@@ -22,21 +19,17 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         requests, seconds = _parse_limit(options["main"])
         burst_requests, burst_seconds = _parse_limit(options["burst"])
-        tier = Tier(
-            name=options["name"],
-            requests=requests,
-            seconds=seconds,
-            burst_requests=burst_requests,
-            burst_seconds=burst_seconds,
-        )
         try:
-            tier.full_clean()
+            tier = Tier.objects.create_tier(
+                name=options["name"],
+                requests=requests,
+                seconds=seconds,
+                burst_requests=burst_requests,
+                burst_seconds=burst_seconds,
+                by=COMMAND_ACTOR,
+            )
         except ValidationError as error:
             raise command_error(error) from None
-        changes = {name: [None, getattr(tier, name)] for name in FIELDS}
-        with transaction.atomic():
-            tier.save(force_insert=True)
-            AuditEvent.objects.record(Action.TIER_CREATED, Actor(Via.COMMAND), subject=tier.name, changes=changes)
         self.stdout.write(f"Created tier {tier}.")
 
 
