@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import cast
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -20,6 +19,7 @@ from apikeys.validators import STORED_TEXT_VALIDATORS
 from core.db.statements import fetch
 from workspaces.ids import IdField, is_id
 from workspaces.models import Action, Actor, AuditEvent, User, Workspace, WorkspaceSuspended
+from workspaces.validators import clean_text
 
 logger = logging.getLogger("onehorizon.apikeys")
 
@@ -280,7 +280,8 @@ class ApiKey(models.Model):
 
         Raises `ValidationError` for an invalid reason.
         """
-        reason, revoked_at = _clean("revoke_reason", "reason", reason), timezone.now()
+        reason = clean_text(ApiKey._meta.get_field("revoke_reason"), reason, name="reason")
+        revoked_at = timezone.now()
         changed = ApiKey.objects.filter(pk=self.pk, revoked_at=None).update(
             revoked_at=revoked_at, revoked_by=by.user, revoke_reason=reason
         )
@@ -309,7 +310,7 @@ def _best_effort(what: str, api_key: ApiKey) -> Iterator[None]:
 
 def clean_description(description: str) -> str:
     """Return the description, stripped and validated. Raises `ValidationError`."""
-    return _clean("description", "description", description)
+    return clean_text(ApiKey._meta.get_field("description"), description)
 
 
 def clean_expiry(expires_at: datetime) -> datetime:
@@ -321,13 +322,3 @@ def clean_expiry(expires_at: datetime) -> datetime:
     if expires_at <= timezone.now():
         raise ValidationError({"expires_at": "This must be in the future."})
     return expires_at
-
-
-def _clean(field: str, name: str, text: str) -> str:
-    """Return `text` stripped and validated by the model's `field`. Raises `ValidationError` under `name`."""
-    column = cast("models.CharField[str, str]", ApiKey._meta.get_field(field))
-    try:
-        cleaned: str = column.clean(text.strip(), None)
-    except ValidationError as error:
-        raise ValidationError({name: error}) from None
-    return cleaned

@@ -1,6 +1,8 @@
 import unicodedata
+from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.db.models import Field
 
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _WHITESPACE = frozenset("\n\r\t")
@@ -29,3 +31,15 @@ def multiple_lines(value: str) -> None:
     """Raise `ValidationError` for control characters other than line breaks and tabs. For longer text."""
     if any(_is_control(character) and character not in _WHITESPACE for character in value):
         raise ValidationError("Control characters are not allowed.", code="control_characters")
+
+
+def clean_text(field: Field[Any, Any], text: str, *, name: str = "") -> str:
+    """Return `text` stripped and validated by the model's field. Raise `ValidationError` under `name` or the field's.
+
+    For methods that save with `update`, which validates nothing.
+    """
+    try:
+        cleaned: str = field.clean(text.strip(), None)
+    except ValidationError as error:
+        raise ValidationError({name or field.name: error}) from None
+    return cleaned

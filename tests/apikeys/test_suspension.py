@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.test import Client
 
 from apikeys.models import ApiKey
@@ -55,6 +56,27 @@ def test_authentication_takes_one_query(secret: str, django_assert_num_queries: 
 
 def test_resuming_an_active_workspace_changes_nothing(workspace: Workspace) -> None:
     assert workspace.resume(by=BY_TEST) is False
+
+
+INVALID_REASONS = {
+    "a" * 201: "at most 200 characters",
+    "Unpaid\nsince May": "Control characters are not allowed.",
+    "\u200b": "Enter at least one visible character.",
+}
+
+
+@pytest.mark.parametrize(("reason", "message"), INVALID_REASONS.items())
+def test_an_invalid_reason_is_rejected(workspace: Workspace, reason: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        workspace.suspend(reason, by=BY_TEST)
+    workspace.refresh_from_db()
+    assert workspace.suspended_at is None
+
+    workspace.suspend(f" {REASON} ", by=BY_TEST)
+    with pytest.raises(ValidationError, match=message):
+        workspace.resume(reason, by=BY_TEST)
+    workspace.refresh_from_db()
+    assert workspace.suspend_reason == REASON
 
 
 def test_no_key_can_be_created_in_a_suspended_workspace(suspended: Workspace) -> None:

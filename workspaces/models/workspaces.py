@@ -11,7 +11,7 @@ from django.utils import timezone
 from workspaces.ids import IdField
 from workspaces.models.audit import Action, Actor, AuditEvent
 from workspaces.models.users import User
-from workspaces.validators import single_line
+from workspaces.validators import clean_text, single_line
 
 
 class TierManager(models.Manager["Tier"]):
@@ -121,9 +121,10 @@ class Workspace(models.Model):
     def suspend(self, reason: str, *, by: Actor) -> bool:
         """Reject requests with the workspace's keys, from the next one until `resume`. Members see the reason.
 
-        Return False, and keep the first reason, if the workspace is suspended already.
+        Return False, and keep the first reason, if the workspace is suspended already. Raise `ValidationError` for an
+        invalid reason.
         """
-        now = timezone.now()
+        reason, now = _clean_reason(reason), timezone.now()
         changed = Workspace.objects.filter(pk=self.pk, suspended_at=None).update(
             suspended_at=now, suspend_reason=reason
         )
@@ -134,7 +135,11 @@ class Workspace(models.Model):
 
     @transaction.atomic
     def resume(self, reason: str = "", *, by: Actor) -> bool:
-        """Accept the workspace's keys again. Return False if the workspace is not suspended."""
+        """Accept the workspace's keys again. Return False if the workspace is not suspended.
+
+        Raise `ValidationError` for an invalid reason.
+        """
+        reason = _clean_reason(reason)
         suspended = Workspace.objects.filter(pk=self.pk, suspended_at__isnull=False)
         changed = suspended.update(suspended_at=None, suspend_reason="")
         if changed:
@@ -156,6 +161,11 @@ class Workspace(models.Model):
     def record(self, action: Action, by: Actor, **details: Any) -> None:
         """Write an audit event about this workspace. Call it in the transaction of the change."""
         AuditEvent.objects.record(action, by, workspace_id=self.pk, **details)
+
+
+def _clean_reason(reason: str) -> str:
+    """Return the reason, stripped and validated. Raise `ValidationError`."""
+    return clean_text(Workspace._meta.get_field("suspend_reason"), reason, name="reason")
 
 
 class Role(models.TextChoices):
