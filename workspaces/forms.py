@@ -1,21 +1,9 @@
-import unicodedata
 from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 
-from workspaces.models import User, Workspace
-
-EMAIL_MAX_LENGTH = 254
-
-
-def normalize_email(email: str) -> str:
-    """Return the email as sign-in looks it up: NFKC, like the value of Django's `UsernameField`, and lower-case.
-
-    Longer text than any email is only stripped, because normalization takes quadratic time in the worst case.
-    """
-    email = email.strip()
-    return unicodedata.normalize("NFKC", email).strip().lower() if len(email) <= EMAIL_MAX_LENGTH else email
+from workspaces.models import EMAIL_MAX_LENGTH, User, Workspace
 
 
 class SignInForm(AuthenticationForm):
@@ -31,7 +19,7 @@ class SignInForm(AuthenticationForm):
         )
 
     def clean_username(self) -> str:
-        return normalize_email(self.cleaned_data["username"])
+        return User.objects.normalize_email(self.cleaned_data["username"])
 
 
 class ChooseWorkspaceForm(forms.Form):

@@ -13,7 +13,7 @@ from django.views.generic import FormView, ListView
 
 from core.ratelimits import limit_form
 from workspaces import devices
-from workspaces.forms import ChooseWorkspaceForm, SignInForm, normalize_email
+from workspaces.forms import ChooseWorkspaceForm, SignInForm
 from workspaces.models import User, Workspace
 
 
@@ -30,7 +30,7 @@ class SignInView(LoginView):
 
     @method_decorator(sensitive_post_parameters())
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        account = normalize_email(request.POST.get("username", ""))
+        account = User.objects.normalize_email(request.POST.get("username", ""))
         if device_id := devices.get_device_id(request, account):
             limit_form(request, "sign-in-device", device_id, "10/5m")
         else:

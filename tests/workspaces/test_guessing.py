@@ -71,6 +71,13 @@ def test_another_spelling_of_the_email_is_the_same_account(spelling: str, owner:
     assert attempt(Client(), spelling) == 429
 
 
+@pytest.mark.parametrize("spelling", [*SPELLINGS, f"{FULLWIDTH[:5]}@example.com"])
+def test_a_user_who_was_created_with_another_spelling_can_sign_in(spelling: str, db: None) -> None:
+    User.objects.create_user(spelling, "Owner", "owner-password")
+
+    assert attempt(Client(), OWNER, "owner-password") == 302
+
+
 def test_an_email_that_is_too_long_is_rejected_without_normalization(db: None) -> None:
     """Unicode normalization of this email would take minutes."""
     assert attempt(Client(), "a" + "\u0300" * 100_000 + "\u0327" * 100_000) == 200

@@ -9,7 +9,7 @@ from workspaces.models.tasks import (
     TaskStatus,
     TaskVisibility,
 )
-from workspaces.models.users import NoWorkspaceChosen, User
+from workspaces.models.users import EMAIL_MAX_LENGTH, NoWorkspaceChosen, User
 from workspaces.models.workspaces import (
     KEY_MANAGERS,
     LastOwner,
@@ -22,6 +22,7 @@ from workspaces.models.workspaces import (
 
 __all__ = [
     "COMMAND_ACTOR",
+    "EMAIL_MAX_LENGTH",
     "KEY_MANAGERS",
     "Action",
     "Actor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from workspaces.models.workspaces import Workspace
 
 
+EMAIL_MAX_LENGTH = 254
+
+
 class NoWorkspaceChosen(Exception):
     """The person is in several workspaces and has not chosen a current one, or is in none."""
 
@@ -28,8 +32,17 @@ class NoWorkspaceChosen(Exception):
 
 
 class UserManager(BaseUserManager["User"]):
+    @classmethod
+    def normalize_email(cls, email: str | None) -> str:
+        """Return the email as it is stored and looked up: NFKC, like the value of Django's `UsernameField`, lower-case.
+
+        Longer text than any email is only stripped, because normalization takes quadratic time in the worst case.
+        """
+        email = (email or "").strip()
+        return unicodedata.normalize("NFKC", email).strip().lower() if len(email) <= EMAIL_MAX_LENGTH else email
+
     def create_user(self, email: str, name: str, password: str | None = None, **fields: Any) -> User:
-        user = self.model(email=email.strip().lower(), name=name, **fields)
+        user = self.model(email=self.normalize_email(email), name=name, **fields)
         user.set_password(password)
         user.save(using=self._db)
         return user
@@ -38,14 +51,16 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, name, password, is_staff=True, is_superuser=True, **fields)
 
     def get_by_natural_key(self, username: str | None) -> User:
-        return self.get(email=(username or "").lower())
+        return self.get(email=self.normalize_email(username))
 
 
 class User(AbstractBaseUser, PermissionsMixin):
     """A person. The email is stored in lower case, so that sign-in ignores case."""
 
     id = IdField("u")
-    email = models.EmailField(max_length=254, unique=True, error_messages={"unique": "Someone has this email already."})
+    email = models.EmailField(
+        max_length=EMAIL_MAX_LENGTH, unique=True, error_messages={"unique": "Someone has this email already."}
+    )
     name = models.CharField(max_length=100, validators=[single_line])
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField("may use the admin", default=False)
@@ -89,5 +104,5 @@ class User(AbstractBaseUser, PermissionsMixin):
         super().save(*args, **kwargs)
 
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
-        self.email = self.email.strip().lower()
+        self.email = User.objects.normalize_email(self.email)
         super().clean_fields(exclude)
