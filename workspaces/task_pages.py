@@ -10,21 +10,10 @@ from typing import Any
 
 from core.db.statements import fetch
 from workspaces.models import TaskVisibility
+from workspaces.serializers import TaskSerializer
 
-_COLUMNS = {  # by the name in the API
-    "taskId": "id",
-    "workspaceId": "workspace_id",
-    "title": "title",
-    "description": "description",
-    "status": "status",
-    "kind": "kind",
-    "scope": "scope",
-    "visibility": "visibility",
-    "userId": "user_id",
-    "createdAt": "created_at",
-    "updatedAt": "updated_at",
-    "completedAt": "completed_at",
-}
+# The columns by their names in the API. `taskId` is the first.
+_COLUMNS = {name: field.source for name, field in TaskSerializer().fields.items() if name != "contributors"}
 _SELECT = f"""
     SELECT {", ".join(f"task.{column}" for column in _COLUMNS.values())},
         contributor.id, contributor.user_id, contributor.type
@@ -36,6 +25,7 @@ _SELECT = f"""
     LEFT JOIN workspaces_taskcontributor AS contributor ON contributor.task_id = task.id
     ORDER BY task.id DESC
 """  # noqa: S608, names of columns
+# Must match `TaskQuerySet.visible_to`, which serves single tasks.
 _VISIBLE_TO_KEY = f"visibility = '{TaskVisibility.TEAM}'"
 _VISIBLE_TO_PERSON = f"({_VISIBLE_TO_KEY} OR user_id = %(person)s)"
 

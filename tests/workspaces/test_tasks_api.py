@@ -14,6 +14,7 @@ from django.utils.dateparse import parse_datetime
 from tests.helpers import BY_TEST, Api, lift_quota, make_user
 from workspaces.ids import new_id
 from workspaces.models import Task, TaskKind, TaskScope, TaskStatus, TaskVisibility, User, Workspace
+from workspaces.task_pages import task_page
 
 pytestmark = pytest.mark.django_db
 
@@ -684,6 +685,24 @@ def test_a_person_sees_their_own_private_tasks_and_nobody_elses(
     assert list(Task.objects.visible_to(member)) == [private]
     assert list(Task.objects.visible_to(admin)) == []
     assert list(Task.objects.visible_to(None)) == []
+
+
+@pytest.mark.parametrize("person", [None, "member", "admin"])
+def test_the_list_shows_the_tasks_of_visible_to(
+    person: str | None, workspace: Workspace, elsewhere: Workspace, member: User, request: pytest.FixtureRequest
+) -> None:
+    """`person` is None for a key. `member` owns tasks, and `admin` owns none."""
+    for owner in (None, member):
+        for visibility in TaskVisibility.values:  # "private" without an owner is the state after the owner was deleted
+            Task.objects.create_task(workspace, title="Ship", user=owner, visibility=visibility)
+            Task.objects.create_task(elsewhere, title="Ship", user=owner, visibility=visibility)
+    user = request.getfixturevalue(person) if person else None
+
+    listed, _ = task_page(workspace.pk, user.pk if user else None, limit=50)
+
+    visible = workspace.tasks.visible_to(user)
+    assert [task["taskId"] for task in listed] == [task.pk for task in visible]
+    assert len(listed) == (3 if person == "member" else 2)
 
 
 def test_a_task_is_kept_when_its_owners_account_is_deleted(api: Api, task: Task, workspace: Workspace) -> None:

@@ -48,7 +48,10 @@ class TaskContributionType(models.TextChoices):
 
 class TaskQuerySet(models.QuerySet["Task"]):
     def visible_to(self, user: User | None) -> TaskQuerySet:
-        """Return the tasks that the person may see, or, for None, a key. Only its owner may see a private task."""
+        """Return the tasks that the person may see, or, for None, a key. Only its owner may see a private task.
+
+        Must match the SQL of `task_page` (workspaces.task_pages), which serves the list.
+        """
         team = models.Q(visibility=TaskVisibility.TEAM)
         return self.filter(team | models.Q(user=user) if user else team)
 
