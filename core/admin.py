@@ -42,19 +42,19 @@ class OperatorsSite(admin.AdminSite):
 
 
 class BoundedPaginator(Paginator[Any]):
-    """Counts at most `MOST` rows, because counting millions of rows is slow. Operators filter such lists."""
+    """Counts and lists at most `MAX_COUNT` rows, because counting millions is slow. Filter the list to see others."""
 
-    MOST = 10_000
+    MAX_COUNT = 10_000
 
     @cached_property
     def count(self) -> int:
         rows = cast("QuerySet[Model]", self.object_list)
-        return rows.order_by()[: self.MOST].count()
+        return rows.order_by()[: self.MAX_COUNT].count()
 
     @property
     def is_cut(self) -> bool:
         """Whether there may be more rows than the paginator counted."""
-        return self.count == self.MOST
+        return self.count == self.MAX_COUNT
 
 
 class ReadOnlyMixin:

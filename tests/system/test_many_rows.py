@@ -153,7 +153,7 @@ def rows_read(statement: str) -> int:
 def test_a_list_shows_that_its_count_is_capped(
     admin_client: Client, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(BoundedPaginator, "MOST", 2)
+    monkeypatch.setattr(BoundedPaginator, "MAX_COUNT", 2)
     for _ in range(3):
         make_key(workspace)
 
