@@ -5,8 +5,6 @@ from django.db.models import QuerySet
 from workspaces.access import Principal, Scope
 from workspaces.models import Membership, NoWorkspaceChosen, Tier, User, Workspace
 
-TIER = "standard"  # the tier of every person's own quota
-
 
 class UserPrincipal(Principal):
     """A person who uses an OAuth client. Has the scopes of the access token."""
@@ -24,7 +22,7 @@ class UserPrincipal(Principal):
 
     @property
     def tier(self) -> Tier:
-        return Tier.objects.get(pk=TIER)
+        return Tier.objects.get(pk=Tier.DEFAULT)
 
     def has_scope(self, scope: Scope) -> bool:
         return scope in self.scopes

@@ -286,6 +286,5 @@ class TierAdmin(AuditedAdmin[Tier]):
         return () if obj is None else ("name",)
 
     def has_delete_permission(self, request: HttpRequest, obj: Tier | None = None) -> bool:
-        """Keep the default tier: new workspaces need it."""
-        default = Workspace._meta.get_field("tier").get_default()
-        return super().has_delete_permission(request, obj) and (obj is None or obj.pk != default)
+        """Keep the default tier: new workspaces and people need it."""
+        return super().has_delete_permission(request, obj) and (obj is None or obj.pk != Tier.DEFAULT)

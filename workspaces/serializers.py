@@ -135,9 +135,9 @@ class TaskSerializer(InputSerializer):
 
     taskId = serializers.CharField(source="id", read_only=True)
     workspaceId = serializers.CharField(source="workspace_id", read_only=True)
-    title = TextField(max_length=200, validators=[single_line])
+    title = TextField(max_length=Task.TITLE_MAX_LENGTH, validators=[single_line])
     description = TextField(
-        max_length=20_000,
+        max_length=Task.DESCRIPTION_MAX_LENGTH,
         required=False,
         allow_blank=True,
         trim_whitespace=False,

@@ -64,10 +64,13 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
 
 class Task(models.Model):
+    TITLE_MAX_LENGTH = 200
+    DESCRIPTION_MAX_LENGTH = 20_000
+
     id = IdField("tsk")
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="tasks", db_index=False)
-    title = models.CharField(max_length=200, validators=[single_line])
-    description = models.TextField(max_length=20_000, blank=True, validators=[multiple_lines])
+    title = models.CharField(max_length=TITLE_MAX_LENGTH, validators=[single_line])
+    description = models.TextField(max_length=DESCRIPTION_MAX_LENGTH, blank=True, validators=[multiple_lines])
     status = models.CharField(max_length=12, choices=TaskStatus.choices, default=TaskStatus.OPEN)
     kind = models.CharField(max_length=4, choices=TaskKind.choices, default=TaskKind.TASK)
     scope = models.CharField(max_length=10, choices=TaskScope.choices, default=TaskScope.TODO)

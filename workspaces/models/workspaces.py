@@ -13,6 +13,8 @@ from workspaces.models.audit import Action, Actor, AuditEvent
 from workspaces.models.users import User
 from workspaces.validators import clean_text, single_line
 
+MAX_REQUESTS = 10_000  # of a tier, in one window
+
 
 class TierManager(models.Manager["Tier"]):
     @transaction.atomic
@@ -29,7 +31,7 @@ class TierManager(models.Manager["Tier"]):
 class Tier(models.Model):
     """A named quota: a limit of requests per window, and a burst limit for a shorter window. Windows are in seconds."""
 
-    MAX_REQUESTS = 10_000
+    DEFAULT = "standard"  # the tier of new workspaces and of people; a migration creates it
 
     name = models.CharField(
         primary_key=True,
@@ -51,9 +53,9 @@ class Tier(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(requests__gte=1, burst_requests__gte=1, seconds__gte=1, burst_seconds__gte=1)
-                & models.Q(requests__lte=10_000, burst_requests__lte=10_000),
+                & models.Q(requests__lte=MAX_REQUESTS, burst_requests__lte=MAX_REQUESTS),
                 name="tier_within_bounds",
-                violation_error_message="A window takes 1 to 10,000 requests and lasts at least a second.",
+                violation_error_message=f"A window takes 1 to {MAX_REQUESTS:,} requests and lasts at least a second.",
             ),
             models.CheckConstraint(
                 condition=models.Q(burst_seconds__lte=models.F("seconds")),
@@ -89,7 +91,7 @@ class Workspace(models.Model):
     id = IdField("w")
     name = models.CharField(max_length=100, validators=[single_line])
     slug = models.SlugField(max_length=50, unique=True)
-    tier = models.ForeignKey(Tier, on_delete=models.PROTECT, default="standard")
+    tier = models.ForeignKey(Tier, on_delete=models.PROTECT, default=Tier.DEFAULT)
     members: models.ManyToManyField[User, Membership] = models.ManyToManyField(
         User, through="Membership", related_name="workspaces"
     )
