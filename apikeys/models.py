@@ -18,7 +18,7 @@ from apikeys import hashing, keys
 from apikeys.validators import STORED_TEXT_VALIDATORS
 from core.db.statements import fetch
 from workspaces.ids import IdField, is_id
-from workspaces.models import Action, Actor, AuditEvent, User, Workspace, WorkspaceSuspended
+from workspaces.models import Action, Actor, AuditEvent, User, Workspace
 from workspaces.validators import clean_text
 
 logger = logging.getLogger("onehorizon.apikeys")
@@ -29,7 +29,18 @@ _SELECT_FINGERPRINT = "SELECT fingerprint FROM apikeys_apikey WHERE key_id = %(k
 LAST_USED_RESOLUTION = timedelta(minutes=1)  # `last_used_at` is written at most this often
 
 
-class ActiveKeyLimitReached(Exception):
+class KeyNotCreated(Exception):
+    """The workspace can't have another key at the moment. The message says why."""
+
+
+class WorkspaceSuspended(KeyNotCreated):
+    """The workspace is suspended, so no keys can be created."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"This workspace is suspended: “{reason}”. You can create keys once it is resumed.")
+
+
+class ActiveKeyLimitReached(KeyNotCreated):
     """The workspace has reached its limit of active keys."""
 
     def __init__(self, limit: int) -> None:
@@ -94,8 +105,8 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     ) -> tuple[ApiKey, str]:
         """Create a key and return it with its secret, which can't be shown again.
 
-        Raises `ValidationError` for an invalid description or expiry, `WorkspaceSuspended`, `ActiveKeyLimitReached`,
-        and `KeyAlreadyCreated` if the workspace has a key with this `idempotency_key`, or `IdempotencyKeyReused` if
+        Raises `ValidationError` for an invalid description or expiry, `KeyNotCreated` if the workspace is suspended or
+        at its limit, and `KeyAlreadyCreated` if it has a key with this `idempotency_key`, or `IdempotencyKeyReused` if
         that key was created with another `request_digest`.
         """
         description = clean_description(description)

@@ -15,13 +15,13 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.generic import FormView, TemplateView
 
 from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, looks_like_secret
-from apikeys.models import ActiveKeyLimitReached, ApiKey, ApiKeyQuerySet, KeyAlreadyCreated
+from apikeys.models import ApiKey, ApiKeyQuerySet, KeyAlreadyCreated, KeyNotCreated
 from core.ratelimits import limit_form
 from core.sites import site_url
 from workspaces import quota
 from workspaces.access import resolve_workspace
 from workspaces.ids import get_by_id, is_id
-from workspaces.models import Actor, NoWorkspaceChosen, User, Via, Workspace, WorkspaceSuspended
+from workspaces.models import Actor, NoWorkspaceChosen, User, Via, Workspace
 
 STATUSES = {"active": "Active", "expired": "Expired", "revoked": "Revoked", "all": "All"}
 KEYS_PER_PAGE = 50
@@ -155,7 +155,7 @@ class AddKeyView(ManagesKeysMixin, FormView[AddKeyForm]):
             )
         except KeyAlreadyCreated as duplicate:
             return redirect(reverse("api-key", args=[self.workspace.pk, duplicate.api_key.pk], query={"duplicate": 1}))
-        except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
+        except KeyNotCreated as error:
             form.add_error(None, str(error))
             return self.form_invalid(form)
         context = self.get_context_data(form=form, api_key=api_key, secret=secret, site=site_url(self.request))

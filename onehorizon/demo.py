@@ -96,7 +96,7 @@ def _create_tasks(workspace: Workspace, users: dict[str, User]) -> None:
 def _create_key(workspace: Workspace) -> str:
     """Create a demo key and return its secret. If the workspace is at its key limit, revoke the oldest demo key first.
 
-    Raise `ActiveKeyLimitReached` if there is no demo key to revoke, and `WorkspaceSuspended`.
+    Raise `KeyNotCreated` if there is no demo key to revoke, or if the workspace is suspended.
     """
     while True:
         try:

@@ -21,10 +21,10 @@ from rest_framework.request import Request
 from rest_framework.views import set_rollback
 
 from apikeys.authentication import CHALLENGE
-from apikeys.models import ActiveKeyLimitReached, IdempotencyKeyReused
+from apikeys.models import IdempotencyKeyReused, KeyNotCreated
 from apikeys.permissions import MissingScope
 from core.ratelimits import RateLimited
-from workspaces.models import NoWorkspaceChosen, WorkspaceSuspended
+from workspaces.models import NoWorkspaceChosen
 
 logger = logging.getLogger("onehorizon.errors")
 
@@ -75,7 +75,7 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             headers["WWW-Authenticate"] = f'{CHALLENGE}, error="insufficient_scope", scope="{error.scope}"'
         case IdempotencyKeyReused():
             code, message = 422, str(error)
-        case ActiveKeyLimitReached() | WorkspaceSuspended():
+        case KeyNotCreated():
             code, message = 409, str(error)
         case NoWorkspaceChosen():
             code, message = 400, str(error)

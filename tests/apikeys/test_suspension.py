@@ -6,9 +6,9 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.test import Client
 
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, WorkspaceSuspended
 from tests.helpers import BY_TEST, Api, make_key, make_token
-from workspaces.models import User, Workspace, WorkspaceSuspended
+from workspaces.models import User, Workspace
 
 REASON = "An invoice is three months late"
 

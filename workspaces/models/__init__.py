@@ -17,7 +17,6 @@ from workspaces.models.workspaces import (
     Role,
     Tier,
     Workspace,
-    WorkspaceSuspended,
 )
 
 __all__ = [
@@ -43,5 +42,4 @@ __all__ = [
     "User",
     "Via",
     "Workspace",
-    "WorkspaceSuspended",
 ]

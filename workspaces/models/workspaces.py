@@ -179,13 +179,6 @@ class Role(models.TextChoices):
 KEY_MANAGERS = (Role.OWNER, Role.ADMIN)
 
 
-class WorkspaceSuspended(Exception):
-    """The workspace is suspended, so no keys can be created."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"This workspace is suspended: “{reason}”. You can create keys once it is resumed.")
-
-
 class LastOwner(Exception):
     """The change would leave the workspace without an owner."""
 

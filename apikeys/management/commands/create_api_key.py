@@ -7,10 +7,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from apikeys.models import ActiveKeyLimitReached, ApiKey
+from apikeys.models import ApiKey, KeyNotCreated
 from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import command_error, get_workspace
-from workspaces.models import COMMAND_ACTOR, WorkspaceSuspended
+from workspaces.models import COMMAND_ACTOR
 
 
 class Command(BaseCommand):
@@ -31,7 +31,7 @@ class Command(BaseCommand):
                 expires_at=_time(options["expires_at"]),
                 by=COMMAND_ACTOR,
             )
-        except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
+        except KeyNotCreated as error:
             raise CommandError(str(error)) from None
         except ValidationError as error:
             raise command_error(error) from None

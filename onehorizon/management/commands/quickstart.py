@@ -10,9 +10,8 @@ from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server import Server
 
-from apikeys.models import ActiveKeyLimitReached
+from apikeys.models import KeyNotCreated
 from onehorizon import demo
-from workspaces.models import WorkspaceSuspended
 
 HOST = "127.0.0.1"
 
@@ -43,7 +42,7 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0)
         try:
             demo_data = demo.seed()
-        except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
+        except KeyNotCreated as error:
             raise CommandError(str(error)) from None
         connections.close_all()
         owner = demo_data.users[0]

@@ -3,9 +3,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apikeys.models import ActiveKeyLimitReached
+from apikeys.models import KeyNotCreated
 from onehorizon import demo
-from workspaces.models import WorkspaceSuspended
 
 
 class Command(BaseCommand):
@@ -17,7 +16,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         try:
             demo_data = demo.seed()
-        except (ActiveKeyLimitReached, WorkspaceSuspended) as error:
+        except KeyNotCreated as error:
             raise CommandError(str(error)) from None
         if options["json"]:
             output = {"workspaceId": demo_data.workspace.pk, "apiKey": demo_data.secret, "users": demo_data.users}
