@@ -92,6 +92,23 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         """Fetch the users who created and revoked the keys in the same query."""
         return self.select_related("created_by", "revoked_by")
 
+    @sensitive_variables()
+    def find_by_secret(self, secret: str) -> ApiKey | None:
+        """Return the key with this secret, whatever its status, or None.
+
+        Compares the fingerprint only: use `authenticate` to grant access.
+        """
+        key_id = keys.parse(secret)
+        api_key = self.filter(key_id=key_id).first() if key_id else None
+        return api_key if api_key and api_key.has_fingerprint_of(secret) else None
+
+
+_BaseManager = models.Manager.from_queryset(ApiKeyQuerySet)  # named, because mypy can't read a call as a base class
+
+
+class ApiKeyManager(_BaseManager["ApiKey"]):
+    """Creates and finds keys. A queryset can't do this, because its filter could hide keys from the checks."""
+
     @sensitive_variables("secret")
     def create_key(
         self,
@@ -124,17 +141,13 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         with transaction.atomic():
             locked = Workspace.objects.lock(workspace.pk)
             if idempotency_key is not None:
-                duplicate = self.filter(workspace=workspace, idempotency_key=idempotency_key).first()
-                if duplicate is not None and duplicate.request_digest != request_digest:
-                    raise IdempotencyKeyReused
-                if duplicate is not None:
-                    raise KeyAlreadyCreated(duplicate)
+                _require_no_duplicate(locked, idempotency_key, request_digest)
             if expires_at is not None:  # checked after the duplicate: a retry may arrive after the expiry
                 api_key.expires_at = clean_expiry(expires_at)
             if locked.suspended_at is not None:
                 raise WorkspaceSuspended(locked.suspend_reason)
             limit = settings.APIKEYS_MAX_ACTIVE
-            if self.active().filter(workspace=workspace).count() >= limit:
+            if locked.api_keys.active().count() >= limit:
                 raise ActiveKeyLimitReached(limit)
             api_key.save(force_insert=True)
             api_key.record(Action.API_KEY_CREATED, by, description=api_key.description)
@@ -177,16 +190,6 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             raise self.model.DoesNotExist
         return api_key
 
-    @sensitive_variables()
-    def find_by_secret(self, secret: str) -> ApiKey | None:
-        """Return the key with this secret, whatever its status, or None.
-
-        Compares the fingerprint only: use `authenticate` to grant access.
-        """
-        key_id = keys.parse(secret)
-        api_key = self.filter(key_id=key_id).first() if key_id else None
-        return api_key if api_key and api_key.has_fingerprint_of(secret) else None
-
 
 class ApiKey(models.Model):
     """A credential of a workspace, independent of the user who created it. Rows are never deleted."""
@@ -208,7 +211,7 @@ class ApiKey(models.Model):
     idempotency_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001, "" would be a value
     request_digest = models.CharField(max_length=64, blank=True, editable=False)
 
-    objects = ApiKeyQuerySet.as_manager()
+    objects = ApiKeyManager()
 
     class Meta:
         verbose_name = "API key"
@@ -307,6 +310,16 @@ class ApiKey(models.Model):
     @property
     def audit_events(self) -> models.QuerySet[AuditEvent]:
         return AuditEvent.objects.about(self.pk)
+
+
+def _require_no_duplicate(workspace: Workspace, idempotency_key: str, request_digest: str) -> None:
+    """Raise `KeyAlreadyCreated` or `IdempotencyKeyReused` if the workspace has a key with this idempotency key."""
+    duplicate = workspace.api_keys.filter(idempotency_key=idempotency_key).first()
+    if duplicate is None:
+        return
+    if duplicate.request_digest != request_digest:
+        raise IdempotencyKeyReused
+    raise KeyAlreadyCreated(duplicate)
 
 
 @contextmanager

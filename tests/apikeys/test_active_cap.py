@@ -40,6 +40,14 @@ def test_another_workspace_is_not_affected(workspace: Workspace, elsewhere: Work
 
 
 @pytest.mark.django_db
+def test_the_cap_counts_the_keys_of_the_workspace_that_gets_the_key(workspace: Workspace, elsewhere: Workspace) -> None:
+    fill(workspace)
+
+    with pytest.raises(ActiveKeyLimitReached):
+        elsewhere.api_keys.create_key(workspace, description="One more", by=BY_TEST)
+
+
+@pytest.mark.django_db
 def test_revoking_a_key_allows_one_new_key(workspace: Workspace) -> None:
     fill(workspace)[7].revoke(by=BY_TEST)
 
