@@ -90,7 +90,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         return request.user.has_perm("apikeys.revoke_apikey")
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        ApiKey.objects.get(pk=obj.pk).rename(form.cleaned_data["description"], by=Actor.of(request, Via.ADMIN))
+        obj.rename(form.cleaned_data["description"], by=Actor.of(request, Via.ADMIN))
 
     # ---- search ----
 

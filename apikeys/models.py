@@ -283,10 +283,12 @@ class ApiKey(models.Model):
     @transaction.atomic
     def rename(self, description: str, *, by: Actor) -> None:
         """Change the description. Raises `ValidationError`."""
-        before, self.description = self.description, clean_description(description)
-        if self.description != before:
+        description = clean_description(description)
+        before = ApiKey.objects.select_for_update(no_key=True).get(pk=self.pk).description
+        self.description = description
+        if description != before:
             self.save(update_fields=["description"])
-            self.record(Action.API_KEY_RENAMED, by, before=before, after=self.description)
+            self.record(Action.API_KEY_RENAMED, by, before=before, after=description)
 
     @transaction.atomic
     def revoke(self, *, by: Actor, reason: str = "") -> bool:

@@ -147,7 +147,8 @@ class ApiKeyViewSet(InWorkspaceViewSet):
         api_key = self.get_object()
         serializer = ApiKeySerializer(api_key, data=self.body, partial=True)
         serializer.is_valid(raise_exception=True)
-        api_key.rename(serializer.validated_data.get("description", api_key.description), by=self.actor)
+        if "description" in serializer.validated_data:
+            api_key.rename(serializer.validated_data["description"], by=self.actor)
         return Response(ApiKeySerializer(api_key).data)
 
     def destroy(self, request: Request, workspace_id: str, api_key_id: str) -> Response:

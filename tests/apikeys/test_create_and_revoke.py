@@ -284,6 +284,21 @@ def test_renaming_to_the_same_description_is_no_change(api_key: ApiKey) -> None:
 
 
 @pytest.mark.django_db
+def test_renaming_compares_with_the_description_that_is_stored_now(api_key: ApiKey) -> None:
+    repeating, reverting = ApiKey.objects.get(), ApiKey.objects.get()
+    api_key.rename("Deploys", by=BY_TEST)
+
+    repeating.rename("Deploys", by=BY_TEST)
+    reverting.rename("CI, production", by=BY_TEST)
+
+    assert ApiKey.objects.get().description == "CI, production"
+    assert events_of(api_key)[1:] == [
+        ("api_key.renamed", {"before": "CI, production", "after": "Deploys"}),
+        ("api_key.renamed", {"before": "Deploys", "after": "CI, production"}),
+    ]
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("description", BAD_DESCRIPTIONS.values(), ids=BAD_DESCRIPTIONS.keys())
 def test_an_invalid_description_renames_nothing(api_key: ApiKey, description: str) -> None:
     with pytest.raises(ValidationError):
@@ -343,6 +358,19 @@ def test_one_of_ten_threads_revokes_the_key(committed_key: tuple[ApiKey, str]) -
 
     assert sorted(map(repr, outcomes)) == ["False"] * 9 + ["True"]
     assert [action for action, _ in events_of(api_key)] == ["api_key.created", "api_key.revoked"]
+
+
+@commits
+def test_ten_threads_rename_the_key_one_after_another(committed_key: tuple[ApiKey, str]) -> None:
+    api_key, _ = committed_key
+
+    in_threads(*[lambda n=n: ApiKey.objects.get(pk=api_key.pk).rename(f"Key {n}", by=BY_TEST) for n in range(10)])
+
+    api_key.refresh_from_db()
+    renames = [details for action, details in events_of(api_key) if action == "api_key.renamed"]
+    after = {details["after"] for details in renames}
+    assert after == {f"Key {n}" for n in range(10)}
+    assert {details["before"] for details in renames} == after - {api_key.description} | {"CI, production"}
 
 
 # ---- ownership ----

@@ -114,6 +114,13 @@ def test_renaming_ignores_read_only_fields(admin_api: Api) -> None:
     assert response.json() == key | {"description": "Deploys"}
 
 
+def test_a_patch_without_a_description_changes_nothing(admin_api: Api, api_key: ApiKey) -> None:
+    response = admin_api.patch(f"{KEYS}/{api_key.pk}", {"status": "revoked"})
+
+    assert (response.status_code, response.json()["description"]) == (200, "CI, production")
+    assert not api_key.audit_events.exclude(action="api_key.created").exists()
+
+
 def test_a_revoked_key_is_rejected_and_shows_who_revoked_it(
     admin_api: Api, api: Api, api_key: ApiKey, admin: User
 ) -> None:
