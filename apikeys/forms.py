@@ -6,9 +6,9 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
-from apikeys.models import DESCRIPTION_MAX_LENGTH, ApiKey
-from apikeys.validators import PART_OF_A_KEY
+from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS, PART_OF_A_KEY, REASON_VALIDATORS
 from workspaces.ids import is_id
+from workspaces.validators import REASON_MAX_LENGTH
 
 EXPIRIES = {"never": None, "30": timedelta(days=30), "90": timedelta(days=90), "365": timedelta(days=365)}
 CUSTOM = "date"
@@ -32,11 +32,11 @@ class KeylessInput(forms.TextInput):
 
 
 class DescriptionForm(forms.Form):
-    """A key's description, with the model's validators."""
+    """A key's description."""
 
     description = forms.CharField(
         max_length=DESCRIPTION_MAX_LENGTH,
-        validators=ApiKey._meta.get_field("description").validators,
+        validators=DESCRIPTION_VALIDATORS,
         widget=KeylessInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
         error_messages={"required": "Enter a description, so that you can tell your keys apart."},
     )
@@ -86,26 +86,28 @@ class AddKeyForm(DescriptionForm):
         return None if lifetime is None else timezone.now() + lifetime
 
 
-class ReasonForm(forms.Form):
-    """A required reason. It is stored and shown, so it must not contain a key or a part of one."""
+class ReasonField(forms.CharField):
+    """A reason, which is stored and shown."""
 
-    reason = forms.CharField(
-        max_length=200,
-        validators=ApiKey._meta.get_field("revoke_reason").validators,
-        widget=KeylessInput(attrs={"autocomplete": "off"}),
-        error_messages={
-            "required": "Enter a reason. It is saved with the change.",
-            "contains_key": "Don't put a key in the reason; it isn't secret.",
-        },
-    )
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            max_length=REASON_MAX_LENGTH,
+            validators=REASON_VALIDATORS,
+            widget=KeylessInput(attrs={"autocomplete": "off"}),
+            **kwargs,
+        )
 
 
-class RevokeForm(ReasonForm):
+class RevokeForm(forms.Form):
     """An optional reason."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["reason"].required = False
+    reason = ReasonField(required=False)
+
+
+class ReasonForm(forms.Form):
+    """A required reason."""
+
+    reason = ReasonField(error_messages={"required": "Enter a reason. It is saved with the change."})
 
 
 class FindForm(forms.Form):

@@ -5,25 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.db import DatabaseError, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from apikeys import hashing, keys
-from apikeys.validators import STORED_TEXT_VALIDATORS
+from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS, REASON_VALIDATORS, clean_expiry
 from core.db.statements import fetch
 from workspaces.ids import IdField, is_id
 from workspaces.models import Action, Actor, AuditEvent, User, Workspace
-from workspaces.validators import clean_text
+from workspaces.validators import REASON_MAX_LENGTH, clean_text
 
 logger = logging.getLogger("onehorizon.apikeys")
 
-DESCRIPTION_MAX_LENGTH = 100
 STATUSES = ("active", "revoked", "expired")
 _SELECT_FINGERPRINT = "SELECT fingerprint FROM apikeys_apikey WHERE key_id = %(key_id)s"
 LAST_USED_RESOLUTION = timedelta(minutes=1)  # `last_used_at` is written at most this often
@@ -126,7 +124,7 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
         at its limit, and `KeyAlreadyCreated` if it has a key with this `idempotency_key`, or `IdempotencyKeyReused` if
         that key was created with another `request_digest`.
         """
-        description = clean_description(description)
+        description = clean_text(ApiKey._meta.get_field("description"), description)
         key_id, secret = keys.generate()
         api_key = self.model(
             workspace=workspace,
@@ -199,13 +197,13 @@ class ApiKey(models.Model):
     key_id = models.CharField(max_length=keys.KEY_ID_LENGTH, unique=True, editable=False)
     hash = models.CharField(max_length=200, editable=False)
     fingerprint = models.BinaryField(max_length=hashing.FINGERPRINT_BYTES, editable=False)
-    description = models.CharField(max_length=DESCRIPTION_MAX_LENGTH, validators=STORED_TEXT_VALIDATORS)
+    description = models.CharField(max_length=DESCRIPTION_MAX_LENGTH, validators=DESCRIPTION_VALIDATORS)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     expires_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True, editable=False)
     revoked_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
-    revoke_reason = models.CharField(max_length=200, blank=True, validators=STORED_TEXT_VALIDATORS)
+    revoke_reason = models.CharField(max_length=REASON_MAX_LENGTH, blank=True, validators=REASON_VALIDATORS)
     last_used_at = models.DateTimeField(null=True, editable=False)
     last_used_from = models.GenericIPAddressField(null=True, editable=False)
     idempotency_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001, "" would be a value
@@ -283,7 +281,7 @@ class ApiKey(models.Model):
     @transaction.atomic
     def rename(self, description: str, *, by: Actor) -> None:
         """Change the description. Raises `ValidationError`."""
-        description = clean_description(description)
+        description = clean_text(ApiKey._meta.get_field("description"), description)
         before = ApiKey.objects.select_for_update(no_key=True).get(pk=self.pk).description
         self.description = description
         if description != before:
@@ -332,19 +330,3 @@ def _best_effort(what: str, api_key: ApiKey) -> Iterator[None]:
             yield
     except DatabaseError:
         logger.warning("could not save the %s of key %s", what, api_key.key_id, exc_info=True)
-
-
-def clean_description(description: str) -> str:
-    """Return the description, stripped and validated. Raises `ValidationError`."""
-    return clean_text(ApiKey._meta.get_field("description"), description)
-
-
-def clean_expiry(expires_at: datetime) -> datetime:
-    """Return the expiry in UTC. Raises `ValidationError` for a past time or one after the year 9999."""
-    try:
-        expires_at = expires_at.astimezone(UTC)
-    except OverflowError:
-        raise ValidationError({"expires_at": "This must not be after the year 9999."}) from None
-    if expires_at <= timezone.now():
-        raise ValidationError({"expires_at": "This must be in the future."})
-    return expires_at

@@ -1,6 +1,10 @@
 import re
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 from django.core.exceptions import ValidationError
+from django.utils import timezone
+from django.utils.deconstruct import deconstructible
 
 from apikeys import keys
 from workspaces.validators import single_line
@@ -8,11 +12,33 @@ from workspaces.validators import single_line
 PART_OF_A_KEY = re.compile(rf"{keys.PREFIX}_[0-9A-Za-z]{{{keys.KEY_ID_LENGTH}}}_[0-9A-Za-z]")
 
 
-def without_key(value: str) -> None:
-    """Raise `ValidationError` if `value` contains a key or a part of one. For text that is stored and shown."""
-    if PART_OF_A_KEY.search(value):
-        raise ValidationError("Don't put a key in the description; it isn't secret.", code="contains_key")
+@deconstructible
+class NoKeyValidator:
+    """Raises `ValidationError` for text that contains a key or a part of one. For text that is stored and shown.
+
+    The message calls the text `noun`.
+    """
+
+    def __init__(self, noun: str) -> None:
+        self.noun = noun
+
+    def __call__(self, value: str) -> None:
+        if PART_OF_A_KEY.search(value):
+            raise ValidationError(f"Don't put a key in the {self.noun}; it isn't secret.", code="contains_key")
 
 
-# Validators for text that is stored with a key and shown: descriptions and reasons.
-STORED_TEXT_VALIDATORS = [single_line, without_key]
+# For fields of models, forms and serializers. Each also sets its `max_length`, which adds the validator of the length.
+DESCRIPTION_MAX_LENGTH = 100
+DESCRIPTION_VALIDATORS: list[Callable[[str], None]] = [single_line, NoKeyValidator("description")]
+REASON_VALIDATORS: list[Callable[[str], None]] = [single_line, NoKeyValidator("reason")]
+
+
+def clean_expiry(expires_at: datetime) -> datetime:
+    """Return the expiry in UTC. Raises `ValidationError` for a past time or one after the year 9999."""
+    try:
+        expires_at = expires_at.astimezone(UTC)
+    except OverflowError:
+        raise ValidationError({"expires_at": "This must not be after the year 9999."}) from None
+    if expires_at <= timezone.now():
+        raise ValidationError({"expires_at": "This must be in the future."})
+    return expires_at

@@ -4,6 +4,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db.models import Field
 
+REASON_MAX_LENGTH = 200  # of a revocation's and a suspension's reason
+
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _WHITESPACE = frozenset("\n\r\t")
 

@@ -105,9 +105,18 @@ def test_a_revoked_key_is_rejected_from_the_next_request_on(admin_client: Client
     assert api.get("/me").status_code == 401
 
 
-@pytest.mark.parametrize("reason", ["", "x" * 201, "two\nlines", "{secret}", "it was one_{key_id}_Vq"])
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [
+        ("", "Enter a reason. It is saved with the change."),
+        ("x" * 201, "Ensure this value has at most 200 characters (it has 201)."),
+        ("two\nlines", "Control characters are not allowed."),
+        ("{secret}", "Don't put a key in the reason; it isn't secret."),
+        ("it was one_{key_id}_Vq", "Don't put a key in the reason; it isn't secret."),
+    ],
+)
 def test_a_reason_is_required_and_can_not_contain_a_secret(
-    admin_client: Client, api_key: ApiKey, secret: str, reason: str
+    admin_client: Client, api_key: ApiKey, secret: str, reason: str, error: str
 ) -> None:
     reason = reason.format(secret=secret, key_id=api_key.key_id)
 
@@ -115,6 +124,7 @@ def test_a_reason_is_required_and_can_not_contain_a_secret(
 
     api_key.refresh_from_db()
     assert b"errorlist" in response.content
+    assert response.context["form"].errors == {"reason": [error]}
     assert f"one_{api_key.key_id}_" not in response.content.decode().replace(api_key.masked, "")
     assert api_key.revoked_at is None
 

@@ -182,6 +182,19 @@ def test_an_invalid_reason_shows_an_error_and_revokes_nothing(
     assert ApiKey.objects.get().status == "active"
 
 
+def test_text_that_is_too_long_shows_one_error(
+    owner_client: Client, workspace: Workspace, api_key: ApiKey, keys_url: str, key_url: str
+) -> None:
+    added = owner_client.post(f"{keys_url}add/", NEW | {"description": "x" * 101})
+    renamed = owner_client.post(f"{key_url}rename/", {"description": "x" * 101})
+    revoked = owner_client.post(f"{key_url}revoke/", {"reason": "x" * 201})
+
+    for response in (added, renamed):
+        assert response.content.decode().count("Ensure this value has at most 100 characters (it has 101).") == 1
+    assert revoked.content.decode().count("Ensure this value has at most 200 characters (it has 201).") == 1
+    assert [(key.description, key.status) for key in workspace.api_keys.all()] == [("CI, production", "active")]
+
+
 @pytest.mark.parametrize("key_id", ["nonsense", f"key_{'0' * 26}"])
 def test_an_unknown_key_is_404(owner_client: Client, keys_url: str, key_id: str) -> None:
     assert owner_client.get(f"{keys_url}{key_id}/").status_code == 404

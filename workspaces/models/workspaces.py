@@ -11,7 +11,7 @@ from django.utils import timezone
 from workspaces.ids import IdField
 from workspaces.models.audit import Action, Actor, AuditEvent
 from workspaces.models.users import User
-from workspaces.validators import clean_text, single_line
+from workspaces.validators import REASON_MAX_LENGTH, clean_text, single_line
 
 MAX_REQUESTS = 10_000  # of a tier, in one window
 
@@ -97,7 +97,9 @@ class Workspace(models.Model):
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     suspended_at = models.DateTimeField(null=True, editable=False)
-    suspend_reason = models.CharField(max_length=200, blank=True, editable=False, validators=[single_line])
+    suspend_reason = models.CharField(
+        max_length=REASON_MAX_LENGTH, blank=True, editable=False, validators=[single_line]
+    )
 
     objects: ClassVar[WorkspaceManager] = WorkspaceManager()
 

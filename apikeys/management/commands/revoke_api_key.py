@@ -5,7 +5,6 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apikeys.forms import RevokeForm
 from apikeys.models import ApiKey
 from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import command_error
@@ -32,10 +31,10 @@ class Command(BaseCommand):
             api_key = ApiKey.objects.look_up(text)
         except ApiKey.DoesNotExist:
             raise CommandError("No API key matches.") from None
-        form = RevokeForm({"reason": options["reason"]})  # as on the page
-        if not form.is_valid():
-            raise command_error(ValidationError(form.errors.as_data()))
-        changed = api_key.revoke(by=COMMAND_ACTOR, reason=form.cleaned_data["reason"])
+        try:
+            changed = api_key.revoke(by=COMMAND_ACTOR, reason=options["reason"])
+        except ValidationError as error:
+            raise command_error(error) from None
         if options["json"]:
             self.stdout.write(json.dumps({**ApiKeySerializer(api_key).data, "changed": changed}))
             return
