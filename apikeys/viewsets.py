@@ -123,8 +123,10 @@ class ApiKeyViewSet(InWorkspaceViewSet):
             api_key, secret = ApiKey.objects.create_key(
                 self.workspace, by=self.actor, **serializer.validated_data, **self._idempotency(serializer.digest)
             )
-        except DjangoValidationError as error:  # only its expiry: the serializer validates the rest
-            raise ValidationError({"expiresAt": error.messages}) from None
+        except DjangoValidationError as error:
+            names = {field.source: name for name, field in serializer.fields.items()}
+            errors = {names[field]: messages for field, messages in error.message_dict.items()}
+            raise ValidationError(errors) from None
         except KeyAlreadyCreated as duplicate:
             body = {**ApiKeySerializer(duplicate.api_key).data, "notice": ALREADY_CREATED}
             return Response(body, headers={"Idempotent-Replayed": "true"})
