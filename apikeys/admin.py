@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from apikeys.forms import FindForm, KeylessInput, ReasonForm, looks_like_secret
-from apikeys.models import ApiKey, ApiKeyQuerySet, key_id_starts_with
+from apikeys.models import ANY_STATUS, ApiKey, ApiKeyQuerySet, ApiKeyStatus, key_id_starts_with
 from core.admin import change_url, changelist_url, link
 from workspaces.admin import OperatorsAdmin
 from workspaces.ids import is_id
@@ -27,11 +27,12 @@ class StatusFilter(admin.SimpleListFilter):
     parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("active", "Active"), ("expired", "Expired"), ("revoked", "Revoked")]
+        shown = (ApiKeyStatus.ACTIVE, ApiKeyStatus.EXPIRED, ApiKeyStatus.REVOKED)
+        return [(status.value, status.label) for status in shown]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
         status = self.value()
-        return cast(ApiKeyQuerySet, queryset).with_status(status if status in dict(self.lookup_choices) else "all")
+        return cast(ApiKeyQuerySet, queryset).with_status(status if status in ApiKeyStatus.values else ANY_STATUS)
 
 
 @admin.register(ApiKey)

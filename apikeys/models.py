@@ -22,9 +22,15 @@ from workspaces.validators import REASON_MAX_LENGTH, clean_text
 
 logger = logging.getLogger("onehorizon.apikeys")
 
-STATUSES = ("active", "revoked", "expired")
+ANY_STATUS = "all"  # where keys are filtered by their status
 _SELECT_FINGERPRINT = "SELECT fingerprint FROM apikeys_apikey WHERE key_id = %(key_id)s"
 LAST_USED_RESOLUTION = timedelta(minutes=1)  # `last_used_at` is written at most this often
+
+
+class ApiKeyStatus(models.TextChoices):
+    ACTIVE = "active"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
 
 
 class KeyNotCreated(Exception):
@@ -78,8 +84,13 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return self.filter(expires_at__lte=timezone.now(), revoked_at=None)
 
     def with_status(self, status: str) -> ApiKeyQuerySet:
-        """Filter by status: `active`, `revoked`, `expired` or `all`."""
-        querysets = {"active": self.active, "revoked": self.revoked, "expired": self.expired, "all": self.all}
+        """Filter by an `ApiKeyStatus`, or don't filter if it is `ANY_STATUS`."""
+        querysets = {
+            ApiKeyStatus.ACTIVE: self.active,
+            ApiKeyStatus.REVOKED: self.revoked,
+            ApiKeyStatus.EXPIRED: self.expired,
+            ANY_STATUS: self.all,
+        }
         return querysets[status]()
 
     def matching(self, text: str) -> ApiKeyQuerySet:
@@ -234,12 +245,12 @@ class ApiKey(models.Model):
         return keys.mask(self.key_id)
 
     @property
-    def status(self) -> str:
+    def status(self) -> ApiKeyStatus:
         if self.revoked_at is not None:
-            return "revoked"
+            return ApiKeyStatus.REVOKED
         if self.expires_at is not None and self.expires_at <= timezone.now():
-            return "expired"
-        return "active"
+            return ApiKeyStatus.EXPIRED
+        return ApiKeyStatus.ACTIVE
 
     # ---- authentication ----
 

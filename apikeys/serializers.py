@@ -4,7 +4,7 @@ from typing import Any
 import orjson
 from rest_framework import serializers
 
-from apikeys.models import STATUSES
+from apikeys.models import ANY_STATUS, ApiKeyStatus
 from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS
 from workspaces.models import User
 from workspaces.serializers import ChoiceField, InputSerializer, QuerySerializer, TextField, TimeField
@@ -21,7 +21,7 @@ class ApiKeySerializer(InputSerializer):
     apiKeyId = serializers.CharField(source="id", read_only=True)
     description = TextField(max_length=DESCRIPTION_MAX_LENGTH, validators=DESCRIPTION_VALIDATORS)
     maskedKey = serializers.CharField(source="masked", read_only=True)
-    status = serializers.ChoiceField(choices=STATUSES, read_only=True)
+    status = serializers.ChoiceField(choices=ApiKeyStatus.choices, read_only=True)
     createdAt = serializers.DateTimeField(source="created_at", read_only=True)
     createdBy = PersonSerializer(source="created_by", read_only=True, allow_null=True)
     lastUsedAt = serializers.DateTimeField(source="last_used_at", read_only=True, allow_null=True)
@@ -57,4 +57,4 @@ class NewApiKeySerializer(InputSerializer):
 class ApiKeyQuery(QuerySerializer):
     """The query string of listApiKeys."""
 
-    status = ChoiceField(choices=[*STATUSES, "all"], default="active")
+    status = ChoiceField(choices=[*ApiKeyStatus.values, ANY_STATUS], default=ApiKeyStatus.ACTIVE.value)

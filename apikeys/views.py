@@ -15,7 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.generic import FormView, TemplateView
 
 from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, looks_like_secret
-from apikeys.models import ApiKey, ApiKeyQuerySet, KeyAlreadyCreated, KeyNotCreated
+from apikeys.models import ANY_STATUS, ApiKey, ApiKeyQuerySet, ApiKeyStatus, KeyAlreadyCreated, KeyNotCreated
 from core.ratelimits import limit_form
 from core.sites import site_url
 from workspaces import quota
@@ -23,7 +23,7 @@ from workspaces.access import resolve_workspace
 from workspaces.ids import get_by_id, is_id
 from workspaces.models import Actor, NoWorkspaceChosen, User, Via, Workspace
 
-STATUSES = {"active": "Active", "expired": "Expired", "revoked": "Revoked", "all": "All"}
+STATUS_TABS = (ApiKeyStatus.ACTIVE, ApiKeyStatus.EXPIRED, ApiKeyStatus.REVOKED, ANY_STATUS)
 KEYS_PER_PAGE = 50
 
 
@@ -81,8 +81,8 @@ class KeyListView(ManagesKeysMixin, TemplateView):
         params = self.request.GET
         text = params.get("q", "").replace("\x00", "")
         text = "" if looks_like_secret(text) else text  # FindKeyView never redirects here with a secret; show none
-        status = params.get("status", "all" if text else "active")
-        status = status if status in STATUSES else "active"
+        status = params.get("status", ANY_STATUS if text else ApiKeyStatus.ACTIVE)
+        status = status if status in STATUS_TABS else ApiKeyStatus.ACTIVE
         api_keys = self.keys.with_status(status)
         if text:
             api_keys = api_keys.matching(text)
@@ -91,7 +91,7 @@ class KeyListView(ManagesKeysMixin, TemplateView):
             page=page,
             q=text,
             status=status,
-            statuses=STATUSES,
+            status_tabs=STATUS_TABS,
             any_keys=bool(page) or self.keys.exists(),
             searched_secret="secret" in params,
             secret_of=self.keys.filter(pk=params["secret"]).first() if is_id("key", params.get("secret", "")) else None,

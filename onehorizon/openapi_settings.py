@@ -25,7 +25,7 @@ OPENAPI_SETTINGS: dict[str, Any] = {
         "TaskVisibility": "workspaces.models.TaskVisibility",
         "TaskContributionType": "workspaces.models.TaskContributionType",
         "Role": "workspaces.models.Role",
-        "ApiKeyStatus": "apikeys.models.STATUSES",
+        "ApiKeyStatus": "apikeys.models.ApiKeyStatus",
     },
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "onehorizon.openapi.finish"],

@@ -55,8 +55,3 @@ def duration(seconds: int) -> str:
             count = seconds // length
             return unit if count == 1 else f"{count} {unit}s"
     return "second" if seconds == 1 else f"{seconds} seconds"
-
-
-@register.filter
-def get_item(mapping: dict[str, str], key: str) -> str:
-    return mapping[key]
