@@ -161,8 +161,8 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         if not self.has_revoke_permission(request):
             raise PermissionDenied
         is_post = request.method == "POST"
-        key_ids = (request.POST if is_post else request.GET).getlist("key")[:MAX_REVOKED_AT_ONCE]
-        chosen = list(self.get_queryset(request).select_related("workspace").filter(pk__in=key_ids))
+        ids = (request.POST if is_post else request.GET).getlist("key")[:MAX_REVOKED_AT_ONCE]
+        chosen = list(self.get_queryset(request).select_related("workspace").filter(pk__in=ids))
         form = ReasonForm(request.POST if is_post else None)
         if not form.is_valid():
             return self._confirm(request, chosen, form)
