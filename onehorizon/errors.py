@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import orjson
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -21,15 +21,25 @@ from rest_framework.request import Request
 from rest_framework.views import set_rollback
 
 from apikeys.authentication import CHALLENGE
-from apikeys.models import IdempotencyKeyReused, KeyNotCreated
+from apikeys.models import ApiKey, IdempotencyKeyReused, KeyNotCreated
 from apikeys.permissions import MissingScope
 from core.ratelimits import RateLimited
-from workspaces.models import NoWorkspaceChosen
+from oauth.models import Application
+from workspaces.models import Membership, NoWorkspaceChosen, Task, Workspace
 
 logger = logging.getLogger("onehorizon.errors")
 
 INTERNAL_ERROR = "Something went wrong on our side. We've logged it."
 RETRY_AFTER_SECONDS = 5  # of a 503; longer than the connection pool waits between its attempts to reconnect
+# What a request names and the principal can't reach. Any other missing row, such as a tier, is our bug: a logged 500.
+NOT_FOUND = (
+    Http404,
+    Workspace.DoesNotExist,
+    Membership.DoesNotExist,
+    Task.DoesNotExist,
+    ApiKey.DoesNotExist,
+    Application.DoesNotExist,
+)
 
 
 def envelope(code: int, message: str, errors: dict[str, list[str]] | None = None) -> dict[str, Any]:
@@ -79,7 +89,7 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             code, message = 409, str(error)
         case NoWorkspaceChosen():
             code, message = 400, str(error)
-        case Http404() | ObjectDoesNotExist():
+        case _ if isinstance(error, NOT_FOUND):
             code, message = 404, "Not found."
         case PermissionDenied():
             code, message = 403, "You don't have permission to do this."
@@ -128,7 +138,7 @@ def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:
 def page_error_response(error: Exception, request: HttpRequest) -> HttpResponse | None:
     """Return the error page for an exception of a page's view, or None if Django's own handling applies."""
     match error:
-        case Http404() | ObjectDoesNotExist():
+        case _ if isinstance(error, NOT_FOUND):
             return not_found(request, error)
         case RateLimited():
             retry_at = timezone.now() + timedelta(seconds=error.wait)

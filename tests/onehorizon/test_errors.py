@@ -12,10 +12,10 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tests.helpers import Api
+from tests.helpers import Api, make_token, make_user
 from workspaces import quota
 from workspaces.api import ApiView
-from workspaces.models import Workspace
+from workspaces.models import Tier, Workspace
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -242,6 +242,17 @@ def test_an_exception_is_a_500_that_reveals_nothing(
     assert secret.encode() not in response.content
     assert "unhandled exception" in caplog.text
     assert "Traceback" in caplog.text
+
+
+@pytest.mark.usefixtures("debug")
+def test_a_missing_row_that_the_request_does_not_name_is_a_logged_500(caplog: pytest.LogCaptureFixture) -> None:
+    person = Api(make_token(make_user("person")))
+    Tier.objects.all().delete()
+
+    response = person.get("/me")
+
+    assert_envelope(response, 500)
+    assert "Tier matching query does not exist" in caplog.text
 
 
 def test_a_request_that_raises_counts_against_the_quota(api: Api) -> None:

@@ -12,7 +12,7 @@ from django.urls import path
 
 from apikeys.models import ApiKey
 from onehorizon.urls import handler400, handler403, handler404, handler500, urlpatterns
-from workspaces.models import User, Workspace
+from workspaces.models import Tier, User, Workspace
 
 __all__ = ["handler400", "handler403", "handler404", "handler500"]
 
@@ -21,7 +21,11 @@ def broken(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("one_8kJ2mQ4xZt7c_ is none of the reader's business")
 
 
-urlpatterns = [*urlpatterns, path("broken/", broken)]
+def without_tier(request: HttpRequest) -> HttpResponse:
+    raise Tier.DoesNotExist
+
+
+urlpatterns = [*urlpatterns, path("broken/", broken), path("without-tier/", without_tier)]
 
 
 @pytest.fixture
@@ -94,7 +98,11 @@ def test_a_search_for_nonsense_redirects_to_the_list(
 
 @pytest.mark.parametrize(
     ("url", "status", "text"),
-    [("/nothing/", 404, "Not found"), ("/broken/", 500, "Something went wrong")],
+    [
+        ("/nothing/", 404, "Not found"),
+        ("/broken/", 500, "Something went wrong"),
+        ("/without-tier/", 500, "Something went wrong"),
+    ],
 )
 def test_errors_have_the_products_layout(settings: Any, owner_client: Client, url: str, status: int, text: str) -> None:
     settings.ROOT_URLCONF = __name__
