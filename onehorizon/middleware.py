@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import DisallowedHost
+from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
@@ -117,15 +117,21 @@ class ApiMiddleware:
 class PageMiddleware:
     """Runs `settings.PAGE_MIDDLEWARE`, the middleware that only pages need, and skips it for API requests.
 
-    That middleware may define `__call__`, `process_request` and `process_response`, but no other hook. Pages are not
-    cached, and errors are rendered in the product's layout.
+    That middleware may define `__call__`, `process_request` and `process_response`, but none of `OTHER_HOOKS`, which
+    only Django calls. Pages are not cached, and errors are rendered in the product's layout.
     """
+
+    OTHER_HOOKS = ("process_view", "process_exception", "process_template_response")
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_api_response = get_response
         handler: Any = get_response
         for path in reversed(settings.PAGE_MIDDLEWARE):
-            handler = convert_exception_to_response(import_string(path)(handler))  # as Django does for MIDDLEWARE
+            middleware = import_string(path)(handler)
+            for hook in self.OTHER_HOOKS:
+                if hasattr(middleware, hook):
+                    raise ImproperlyConfigured(f"{path} has {hook}: move it from PAGE_MIDDLEWARE to MIDDLEWARE.")
+            handler = convert_exception_to_response(middleware)  # as Django does for MIDDLEWARE
         self.get_page_response: GetResponse = handler
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
