@@ -15,7 +15,7 @@ logger = logging.getLogger("onehorizon.health")
 
 
 class HealthMiddleware:
-    """Answers `/healthz` and `/readyz` before all other middleware: without a redirect, host check or log line.
+    """Answers `/healthz` and `/readyz` before the middleware that redirects, checks hosts and logs.
 
     A probe may use any host name, because the response contains nothing of the request.
     """
@@ -32,7 +32,6 @@ class HealthMiddleware:
         else:
             response = error_response(405, "Use GET.")
             response["Allow"] = "GET, HEAD"
-        response["Cache-Control"] = "no-store"
         return response
 
 

@@ -24,6 +24,23 @@ logger = logging.getLogger("onehorizon.requests")
 REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
 
 
+class NoStoreMiddleware:
+    """Forbids caching of every response except static files, whose caching headers are WhiteNoise's.
+
+    The outermost middleware, so that probes, redirects and errors are not cached either.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        is_static_file = request.path.startswith(settings.STATIC_URL) and response.has_header("Cache-Control")
+        if not is_static_file:
+            response["Cache-Control"] = "no-store"
+        return response
+
+
 class RequestLogMiddleware:
     """Logs one line for each request: principal, method, path, client IP, status and duration. Never a query string.
 
@@ -103,7 +120,6 @@ class ApiMiddleware:
             response = error_response(400, "This host name is not served here.")
         else:
             response = self.get_response(request)
-        response["Cache-Control"] = "no-store"
         response["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
         if response.status_code != 204:  # a 204 must not have a Content-Length (RFC 9110, 8.6)
             response["Content-Length"] = str(len(response.content))
@@ -118,7 +134,7 @@ class PageMiddleware:
     """Runs `settings.PAGE_MIDDLEWARE`, the middleware that only pages need, and skips it for API requests.
 
     That middleware may define `__call__`, `process_request` and `process_response`, but none of `OTHER_HOOKS`, which
-    only Django calls. Pages are not cached, and errors are rendered in the product's layout.
+    only Django calls. Errors are rendered in the product's layout.
     """
 
     OTHER_HOOKS = ("process_view", "process_exception", "process_template_response")
@@ -135,11 +151,7 @@ class PageMiddleware:
         self.get_page_response: GetResponse = handler
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if is_api(request):
-            return self.get_api_response(request)
-        response = self.get_page_response(request)
-        response["Cache-Control"] = "no-store"
-        return response
+        return self.get_api_response(request) if is_api(request) else self.get_page_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         return None if is_api(request) else page_error_response(exception, request)

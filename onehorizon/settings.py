@@ -103,6 +103,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
+    "onehorizon.middleware.NoStoreMiddleware",
     "onehorizon.health.HealthMiddleware",
     "onehorizon.middleware.RequestLogMiddleware",
     "onehorizon.middleware.ForwardedMiddleware",
@@ -110,7 +111,7 @@ MIDDLEWARE = [
     "onehorizon.middleware.QuotaHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",  # outside PageMiddleware, which forbids caching
+    "whitenoise.middleware.WhiteNoiseMiddleware",  # outside PageMiddleware: static files need no session
     "onehorizon.middleware.PageMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
 ]

@@ -55,6 +55,7 @@ def test_only_get_and_head_are_allowed(probe: Client, path: str) -> None:
     response = probe.post(path)
 
     assert (response.status_code, response["Allow"]) == (405, "GET, HEAD")
+    assert response["Cache-Control"] == "no-store"
 
 
 def test_probes_are_not_logged(probe: Client, caplog: pytest.LogCaptureFixture) -> None:

@@ -159,5 +159,15 @@ def test_static_files_can_be_cached_and_pages_can_not(owner_client: Client, keys
 
     assert (static.status_code, static["Content-Type"]) == (200, 'text/css; charset="utf-8"')
     assert static["Cache-Control"].endswith("public")
-    assert owner_client.get(keys_url)["Cache-Control"] == "no-store"
-    assert owner_client.get("/nowhere/")["Cache-Control"] == "no-store"
+    unchanged = owner_client.get("/static/css/app.css", headers={"If-Modified-Since": static["Last-Modified"]})
+    assert (unchanged.status_code, unchanged["Cache-Control"]) == (304, static["Cache-Control"])
+    for url in (keys_url, "/", "/sign-in/", "/api/docs", "/nowhere/", "/static/nowhere.css", "/app/auth/authorize"):
+        assert owner_client.get(url)["Cache-Control"] == "no-store"
+
+
+def test_a_redirect_to_https_is_not_cacheable(settings: Any) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+
+    for url in ("/sign-in/", "/api/v1/me"):
+        response = Client().get(url)
+        assert (response.status_code, response["Cache-Control"]) == (301, "no-store")
