@@ -25,6 +25,7 @@ from apikeys.models import ApiKey, IdempotencyKeyReused, KeyNotCreated
 from apikeys.permissions import MissingScope
 from core.ratelimits import RateLimited
 from oauth.models import Application
+from onehorizon.paths import is_api_path
 from workspaces.models import Membership, NoWorkspaceChosen, Task, Workspace
 
 logger = logging.getLogger("onehorizon.errors")
@@ -156,11 +157,6 @@ def page_error_response(error: Exception, request: HttpRequest) -> HttpResponse 
     return None
 
 
-def is_api(request: HttpRequest) -> bool:
-    """Return whether the path belongs to the API. /api/docs is a page."""
-    return (request.path == "/api" or request.path.startswith("/api/")) and request.path != "/api/docs"
-
-
 def _static_page(status: int, template: str) -> HttpResponse:
     """Render a page without the request's user, which would need a database query: the database may be unavailable."""
     response = HttpResponse(render_to_string(template), status=status)
@@ -171,7 +167,7 @@ def _static_page(status: int, template: str) -> HttpResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler400, for requests that Django rejects before a view runs, such as those for an unknown host."""
-    if is_api(request):
+    if is_api_path(request.path):
         return error_response(400, "The request is malformed.")
     return _static_page(400, "400.html")
 
@@ -188,13 +184,13 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
-    if is_api(request):
+    if is_api_path(request.path):
         return error_response(404, "This path does not exist.")
     return render(request, "404.html", status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500."""
-    if is_api(request):
+    if is_api_path(request.path):
         return error_response(500, INTERNAL_ERROR)
     return _static_page(500, "500.html")

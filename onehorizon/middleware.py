@@ -14,7 +14,8 @@ from django.utils.module_loading import import_string
 from core.client_ip import client_ip, sent_by_trusted_proxy
 from core.logs import redact
 from core.metrics import count_request
-from onehorizon.errors import api_error_response, error_response, is_api, page_error_response
+from onehorizon.errors import api_error_response, error_response, page_error_response
+from onehorizon.paths import is_api_path
 from workspaces.access import Principal
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -112,7 +113,7 @@ class ApiMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not is_api(request):
+        if not is_api_path(request.path):
             return self.get_response(request)
         try:
             request.get_host()
@@ -127,7 +128,7 @@ class ApiMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Handle exceptions outside DRF's views too, so that DEBUG's HTML page is never returned."""
-        return api_error_response(exception, request) if is_api(request) else None
+        return api_error_response(exception, request) if is_api_path(request.path) else None
 
 
 class PageMiddleware:
@@ -151,7 +152,7 @@ class PageMiddleware:
         self.get_page_response: GetResponse = handler
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_api_response(request) if is_api(request) else self.get_page_response(request)
+        return self.get_api_response(request) if is_api_path(request.path) else self.get_page_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        return None if is_api(request) else page_error_response(exception, request)
+        return None if is_api_path(request.path) else page_error_response(exception, request)

@@ -5,13 +5,14 @@ from django.views.generic import RedirectView, TemplateView
 
 from onehorizon.documents import DocumentView
 from onehorizon.openapi import SchemaView
+from onehorizon.paths import API_DOCS
 from workspaces.api import UnknownPathView
 
 urlpatterns = [
     path("api/v1/", include("workspaces.api_urls")),
     path("api/v1/", include("apikeys.api_urls")),
     path("api/v1/openapi.json", SchemaView.as_view(), name="openapi"),
-    path("api/docs", TemplateView.as_view(template_name="api_docs.html"), name="api-docs"),
+    path(API_DOCS, TemplateView.as_view(template_name="api_docs.html"), name="api-docs"),
     re_path(r"^api(/[\s\S]*)?\Z", UnknownPathView.as_view()),
     path(settings.ADMIN_URL, admin.site.urls),
     path("", RedirectView.as_view(pattern_name="current-api-keys"), name="home"),
