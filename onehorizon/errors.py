@@ -43,19 +43,14 @@ NOT_FOUND = (
 )
 
 
-def envelope(code: int, message: str, errors: dict[str, list[str]] | None = None) -> dict[str, Any]:
-    """Return the body of an error response. `code` is the HTTP status; `errors` has the messages by field."""
-    body: dict[str, Any] = {"code": code, "message": message}
-    if errors:
-        body["errors"] = errors
-    return body
-
-
 def error_response(
     code: int, message: str, errors: dict[str, list[str]] | None = None, headers: dict[str, str] | None = None
 ) -> HttpResponse:
-    body = orjson.dumps(envelope(code, message, errors))
-    return HttpResponse(body, status=code, headers=headers, content_type="application/json")
+    """Return an error response of the API. `code` is the HTTP status; `errors` has the messages by field."""
+    body: dict[str, Any] = {"code": code, "message": message}
+    if errors:
+        body["errors"] = errors
+    return HttpResponse(orjson.dumps(body), status=code, headers=headers, content_type="application/json")
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import ipaddress
+import json
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote_from_bytes
 
 import atheris
@@ -31,11 +33,16 @@ with atheris.instrument_imports(
     from apikeys.serializers import NewApiKeySerializer
     from core.client_ip import client_ip, network_of
     from core.formats import BodyTooLarge, OrjsonParser
-    from onehorizon.errors import envelope, flatten
+    from onehorizon.errors import error_response, flatten
     from onehorizon.wsgi import application  # noqa: F401, all code that handles a request
     from tests.system.fuzz.envelope import require_envelope
     from workspaces.ids import is_id, new_id
     from workspaces.serializers import task_query
+
+
+def require_field_errors(detail: Any) -> None:
+    """Fail unless DRF's errors fit into the envelope."""
+    require_envelope(400, json.loads(error_response(400, "Refused.", flatten(detail)).content))
 
 
 def bearer(data: bytes) -> None:
@@ -70,7 +77,7 @@ def query(data: bytes) -> None:
     try:
         params = task_query.__wrapped__(data.decode("latin-1"))
     except ValidationError as error:
-        require_envelope(400, envelope(400, "Refused.", flatten(error.detail)))
+        require_field_errors(error.detail)
     else:
         assert 1 <= params["limit"] <= 200
         assert is_id("tsk", params.get("cursor", new_id("tsk")))
@@ -86,7 +93,7 @@ def body(data: bytes) -> None:
     if serializer.is_valid():
         assert len(serializer.digest) == 64
     else:
-        require_envelope(400, envelope(400, "Refused.", flatten(serializer.errors)))
+        require_field_errors(serializer.errors)
 
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
