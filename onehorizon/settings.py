@@ -162,7 +162,6 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "oauth.passwords.RevokeTokensOnPasswordChange"},
 ]
 SESSION_ENGINE = "core.sessions"
-SESSION_COOKIE_AGE = 14 * 24 * 3600
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # used by the admin
 CSRF_FAILURE_VIEW = "onehorizon.errors.csrf_failure"
 # django_ratelimit: without a shared cache the limits on forms count per process; onehorizon.checks warns about it.
@@ -171,8 +170,6 @@ CSRF_FAILURE_VIEW = "onehorizon.errors.csrf_failure"
 SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001", "oauth2_provider.W008"]
 SILENCED_SYSTEM_CHECKS += ["admin.E408", "admin.E409", "admin.E410"]
 
-SECURE_REFERRER_POLICY = "same-origin"
-X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -191,7 +188,6 @@ PASSWORD_HASHERS = ["workspaces.hashers.PasswordHasher", "django.contrib.auth.ha
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
-USE_TZ = True
 
 MAX_CONNECTIONS = 16  # to PostgreSQL, per process
 DATABASES = {"default": env_database("DATABASE_URL", f"sqlite:///{VAR_DIR / 'onehorizon.sqlite3'}")}
@@ -269,7 +265,6 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "onehorizon.errors.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
     "DEFAULT_SCHEMA_CLASS": "onehorizon.openapi.Schema",
-    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 
 SPECTACULAR_SETTINGS = OPENAPI_SETTINGS
