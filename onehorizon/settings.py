@@ -55,10 +55,11 @@ CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
 if malformed := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
     raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS must list origins such as https://example.com: {malformed[0]}")
 
-# The environment's name, shown in the admin, and the admin's path: scanners rarely find it outside admin/.
+# The environment's name, which the admin shows.
 ENVIRONMENT = env_str("ENVIRONMENT", "development" if DEBUG else "production", max_length=30)
 if DEBUG and ENVIRONMENT == "production":
     raise ImproperlyConfigured("DEBUG must be off when ENVIRONMENT is production.")
+# The path of the admin. Scanners try admin/, so an operator can choose another.
 ADMIN_URL = env_str("ADMIN_URL", "admin/")
 if not re.fullmatch(r"(?!(api|app|docs|w|settings|static|workspaces|sign-in|sign-out)/)([0-9A-Za-z_-]+/)+", ADMIN_URL):
     raise ImproperlyConfigured(f"ADMIN_URL must be an unused path that ends with a slash, as operators/: {ADMIN_URL}")
