@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from django.conf import settings
+from django.core.management.base import CommandError
 from django.db import transaction
 from django.utils.crypto import salted_hmac
 
@@ -34,8 +36,18 @@ class Demo:
     secret: str
 
 
+def require_debug() -> None:
+    """Raise `CommandError` if DEBUG is off. `seed` takes over users with the demo's email addresses."""
+    if not settings.DEBUG:
+        raise CommandError("This command creates demo users, so it works only while DEBUG is on.")
+
+
 def seed() -> Demo:
-    """Create the demo data that is missing, and one new key. Safe to repeat: existing data is kept."""
+    """Create the demo data that is missing, and one new key. Existing workspaces, members and tasks are kept.
+
+    Demo users get the passwords that are returned, which revokes their OAuth tokens if they had others. If the demo
+    workspace is at its key limit, its oldest demo key is revoked.
+    """
     with transaction.atomic():
         users = {role: _get_or_create_user(role) for role in ("owner", "admin", "member", "outsider")}
         workspace = _get_or_create_workspace("demo", "Demo workspace", users["owner"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -216,13 +217,25 @@ def test_seed_demo_resets_the_passwords_that_it_prints(db: None) -> None:
         assert User.objects.get(email=user["email"]).check_password(user["password"])
 
 
-def test_seed_demo_without_json_prints_text(db: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_seed_demo_without_json_prints_text(db: None, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    settings.DEBUG = True
+
     call_command("seed_demo")
 
     output = capsys.readouterr().out
     assert output.startswith("workspace  w_")
     assert "API key    one_" in output
     assert "owner      owner@example.com" in output
+
+
+@pytest.mark.parametrize("command", ["seed_demo", "quickstart"])
+def test_a_demo_command_fails_if_debug_is_off(command: str, settings: Any) -> None:
+    settings.DEBUG = False
+
+    message = error_message(command)
+
+    assert message == "This command creates demo users, so it works only while DEBUG is on."
+    assert not User.objects.exists()
 
 
 @pytest.fixture
@@ -241,7 +254,8 @@ def test_seed_demo_keeps_at_most_twenty_keys_and_revokes_its_oldest(demo_workspa
     assert service.status == "active"
 
 
-def test_seed_demo_fails_instead_of_revoking_other_keys(demo_workspace: Workspace) -> None:
+def test_seed_demo_fails_instead_of_revoking_other_keys(demo_workspace: Workspace, settings: Any) -> None:
+    settings.DEBUG = True
     for number, api_key in enumerate(demo_workspace.api_keys.all()):
         api_key.rename(f"Somebody's own {number}", by=BY_TEST)
     for number in range(19):

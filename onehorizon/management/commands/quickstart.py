@@ -37,6 +37,7 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=8000)
 
     def handle(self, **options: Any) -> None:
+        demo.require_debug()
         port = options["port"]
         _require_free_port(port)
         call_command("migrate", verbosity=0)

@@ -14,6 +14,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, **options: Any) -> None:
+        demo.require_debug()
         try:
             demo_data = demo.seed()
         except KeyNotCreated as error:
