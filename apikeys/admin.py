@@ -22,6 +22,18 @@ from workspaces.models import Actor, User, Via, Workspace
 MAX_REVOKED_AT_ONCE = 500  # keys per confirmation page
 
 
+@sensitive_variables()
+def search_url(text: str) -> str:
+    """Return the URL of the list with a search, or of the search form if `text` may be a secret."""
+    if is_id("w", text):
+        return changelist_url(ApiKey, workspace=text)
+    if is_id("u", text):
+        return changelist_url(ApiKey, created_by=text)
+    if not text or looks_like_secret(text):
+        return reverse("admin:apikeys_apikey_find", query={"unknown": 1})
+    return changelist_url(ApiKey, q=text)
+
+
 class StatusFilter(admin.SimpleListFilter):
     title = "status"
     parameter_name = "status"
@@ -121,14 +133,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         try:
             return redirect(change_url(ApiKey.objects.look_up(text)))
         except ApiKey.DoesNotExist:
-            pass
-        if is_id("w", text):
-            return redirect(changelist_url(ApiKey, workspace=text))
-        if is_id("u", text):
-            return redirect(changelist_url(ApiKey, created_by=text))
-        if not text or looks_like_secret(text):
-            return redirect(reverse("admin:apikeys_apikey_find", query={"unknown": 1}))
-        return redirect(changelist_url(ApiKey, q=text))
+            return redirect(search_url(text))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ApiKey], search_term: str

@@ -5,7 +5,7 @@ from typing import Any, cast
 from django.conf import settings
 from django.contrib.auth.mixins import AccessMixin, LoginRequiredMixin
 from django.core.paginator import Page, Paginator
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -74,30 +74,40 @@ class ManagesKeysMixin(AccessMixin):
         )
 
 
+def text_and_status(params: QueryDict) -> tuple[str, str]:
+    """Return the text and the status to search for. An invalid status becomes `active`."""
+    text = params.get("q", "").replace("\x00", "")
+    text = "" if looks_like_secret(text) else text  # FindKeyView never redirects here with a secret; show none
+    status = params.get("status", ANY_STATUS if text else ApiKeyStatus.ACTIVE)
+    return text, status if status in STATUS_TABS else ApiKeyStatus.ACTIVE
+
+
 class KeyListView(ManagesKeysMixin, TemplateView):
     template_name = "apikeys/list.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        params = self.request.GET
-        text = params.get("q", "").replace("\x00", "")
-        text = "" if looks_like_secret(text) else text  # FindKeyView never redirects here with a secret; show none
-        status = params.get("status", ANY_STATUS if text else ApiKeyStatus.ACTIVE)
-        status = status if status in STATUS_TABS else ApiKeyStatus.ACTIVE
+        text, status = text_and_status(self.request.GET)
         api_keys = self.keys.with_status(status)
         if text:
             api_keys = api_keys.matching(text)
-        page: Page[ApiKey] = Paginator(api_keys, KEYS_PER_PAGE).get_page(params.get("page"))
+        page: Page[ApiKey] = Paginator(api_keys, KEYS_PER_PAGE).get_page(self.request.GET.get("page"))
         return super().get_context_data(
             page=page,
             q=text,
             status=status,
             status_tabs=STATUS_TABS,
             any_keys=bool(page) or self.keys.exists(),
-            searched_secret="secret" in params,
-            secret_of=self.keys.filter(pk=params["secret"]).first() if is_id("key", params.get("secret", "")) else None,
             quota=quota.status(self.workspace.pk, self.workspace.tier),
+            **self._secret_search(),
             **kwargs,
         )
+
+    def _secret_search(self) -> dict[str, Any]:
+        """Return the context of a search for a secret. FindKeyView redirects here with the id of its key."""
+        params = self.request.GET
+        key_id = params.get("secret", "")
+        api_key = self.keys.filter(pk=key_id).first() if is_id("key", key_id) else None
+        return {"searched_secret": "secret" in params, "secret_of": api_key}
 
 
 class QuotaView(ManagesKeysMixin, TemplateView):
@@ -146,13 +156,7 @@ class AddKeyView(ManagesKeysMixin, FormView[AddKeyForm]):
     @sensitive_variables("secret")
     def form_valid(self, form: AddKeyForm) -> HttpResponse:
         try:
-            api_key, secret = ApiKey.objects.create_key(
-                self.workspace,
-                description=form.cleaned_data["description"],
-                expires_at=form.expires_at,
-                by=self.actor,
-                idempotency_key=form.cleaned_data["idempotency_key"],
-            )
+            api_key, secret = self._create_key(form)
         except KeyAlreadyCreated as duplicate:
             return redirect(reverse("api-key", args=[self.workspace.pk, duplicate.api_key.pk], query={"duplicate": 1}))
         except KeyNotCreated as error:
@@ -160,6 +164,15 @@ class AddKeyView(ManagesKeysMixin, FormView[AddKeyForm]):
             return self.form_invalid(form)
         context = self.get_context_data(form=form, api_key=api_key, secret=secret, site=site_url(self.request))
         return render(self.request, "apikeys/secret.html", context)
+
+    def _create_key(self, form: AddKeyForm) -> tuple[ApiKey, str]:
+        return ApiKey.objects.create_key(
+            self.workspace,
+            description=form.cleaned_data["description"],
+            expires_at=form.expires_at,
+            by=self.actor,
+            idempotency_key=form.cleaned_data["idempotency_key"],
+        )
 
 
 class OneKeyMixin(ManagesKeysMixin):

@@ -22,7 +22,7 @@ from oauthlib.oauth2 import DeviceApplicationServer
 from apikeys.throttling import client_failures
 from core.client_ip import client_ip
 from core.ratelimits import RateLimited, limit_form
-from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, normalize_user_code
+from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceCodes, DeviceGrant, normalize_user_code
 from workspaces.models import User
 
 
@@ -128,19 +128,22 @@ class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # wit
         application = Application.objects.filter(client_id=request.POST.get("client_id")).first()
         if application is None or application.authorization_grant_type != Application.GRANT_DEVICE_CODE:
             return JsonResponse({"error": "unauthorized_client"}, status=400)
-        device_code, user_code = DeviceGrant.start(application.client_id, body["scope"])
-        return JsonResponse(
-            {
-                "device_code": device_code,
-                "user_code": user_code,
-                "verification_uri": request.build_absolute_uri(reverse("device")),
-                "verification_uri_complete": request.build_absolute_uri(
-                    reverse("device", query={"user_code": user_code})
-                ),
-                "expires_in": int(DEVICE_CODE_LIFETIME.total_seconds()),
-                "interval": 5,
-            }
-        )
+        return device_response(request, DeviceGrant.start(application.client_id, body["scope"]))
+
+
+def device_response(request: HttpRequest, codes: DeviceCodes) -> HttpResponse:
+    """Return the response to a terminal that starts the device flow (RFC 8628, 3.2)."""
+    complete_url = reverse("device", query={"user_code": codes.user_code})
+    return JsonResponse(
+        {
+            "device_code": codes.device_code,
+            "user_code": codes.user_code,
+            "verification_uri": request.build_absolute_uri(reverse("device")),
+            "verification_uri_complete": request.build_absolute_uri(complete_url),
+            "expires_in": int(DEVICE_CODE_LIFETIME.total_seconds()),
+            "interval": 5,
+        }
+    )
 
 
 class DevicePageView(LoginRequiredMixin, View):

@@ -59,21 +59,24 @@ class RequestLogMiddleware:
             request_id = secrets.token_hex(16)
         response = self.get_response(request)
         response["X-Request-Id"] = request_id
-        if request.path.startswith(settings.STATIC_URL):
-            return response
-        seconds = time.perf_counter() - started
-        count_request(request, response, seconds)
-        fields: dict[str, object] = {
+        if not request.path.startswith(settings.STATIC_URL):
+            seconds = time.perf_counter() - started
+            count_request(request, response, seconds)
+            fields = self._log_fields(request, response, seconds)
+            logger.info("%s %s", request.method, request.path.encode("unicode_escape").decode(), extra=fields)
+        return response
+
+    def _log_fields(self, request: HttpRequest, response: HttpResponse, seconds: float) -> dict[str, object]:
+        principal: Principal | None = getattr(request, "principal", None)
+        return {
             "method": request.method,
             "path": request.path,
             "status": response.status_code,
             "ms": round(seconds * 1000, 1),
             "clientIp": client_ip(request),
-            "requestId": request_id,
-            **(principal.log_fields if (principal := getattr(request, "principal", None)) else {}),
+            "requestId": response["X-Request-Id"],
+            **(principal.log_fields if principal else {}),
         }
-        logger.info("%s %s", request.method, request.path.encode("unicode_escape").decode(), extra=fields)
-        return response
 
 
 class ForwardedMiddleware:
