@@ -71,10 +71,10 @@ class BearerAuthentication(BaseAuthentication):
     def _authenticate(self, token: str, client_ip: str | None) -> Principal:
         principal = self.get_principal(token, client_ip)
         if principal is None:
-            count_authentication(self.metrics_label, "refused" if self.is_well_formed(token) else "malformed")
+            count_authentication(self.metrics_label, "rejected" if self.is_well_formed(token) else "malformed")
             failures.count(client_ip)
             raise AuthenticationFailed("The API key or access token is not valid.")
-        count_authentication(self.metrics_label, "admitted")
+        count_authentication(self.metrics_label, "authenticated")
         return principal
 
     def authenticate_header(self, request: Request) -> str:

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from core.client_ip import network_of
-from core.metrics import count_quota_refusal
+from core.metrics import count_quota_rejection
 from core.ratelimits import RateLimited
 from workspaces.access import Principal
 
@@ -29,7 +29,7 @@ class QuotaThrottle(BaseThrottle):
         decision = request.auth.count_request()
         if not decision.admitted:
             tier = decision.status.tier
-            count_quota_refusal(tier)
+            count_quota_rejection(tier)
             raise RateLimited(f"{tier} rate limit exceeded", decision.retry_after)
         return True
 

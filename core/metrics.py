@@ -33,7 +33,7 @@ _latency = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 _authentications = Counter("onehorizon_authentications", "Authentications by bearer token.", ["kind", "outcome"])
-_refusals = Counter("onehorizon_quota_refusals", "Requests rejected because a quota was exceeded.", ["tier"])
+_rejections = Counter("onehorizon_quota_rejections", "Requests rejected because a quota was exceeded.", ["tier"])
 _proofs = Counter("onehorizon_proofs", "Correct secrets, by whether the proof cache had an entry.", ["outcome"])
 _argon2 = Histogram(
     "onehorizon_argon2_seconds",
@@ -42,7 +42,7 @@ _argon2 = Histogram(
 )
 
 
-def count_request(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
+def observe_request(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
     """Count a completed request by its URL pattern, never by the path, which is unbounded; with its duration if it was
     not rejected.
     """
@@ -55,14 +55,17 @@ def count_request(request: HttpRequest, response: HttpResponse, seconds: float) 
 
 
 def count_authentication(kind: str, outcome: str) -> None:
-    """Count an authentication. `kind`: `api_key`, `access_token`; `outcome`: `admitted`, `malformed`, `refused`."""
+    """Count an authentication.
+
+    `kind`: `api_key`, `access_token`; `outcome`: `authenticated`, `malformed`, `rejected`.
+    """
     if _ENABLED:
         _authentications.labels(kind, outcome).inc()
 
 
-def count_quota_refusal(tier: str) -> None:
+def count_quota_rejection(tier: str) -> None:
     if _ENABLED:
-        _refusals.labels(tier).inc()
+        _rejections.labels(tier).inc()
 
 
 def count_proof(outcome: str) -> None:

@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 
 from core.client_ip import client_ip, sent_by_trusted_proxy
 from core.logs import redact
-from core.metrics import count_request
+from core.metrics import observe_request
 from onehorizon.errors import api_error_response, error_response, page_error_response
 from onehorizon.paths import is_api_path
 from workspaces.access import Principal
@@ -61,7 +61,7 @@ class RequestLogMiddleware:
         response["X-Request-Id"] = request_id
         if not request.path.startswith(settings.STATIC_URL):
             seconds = time.perf_counter() - started
-            count_request(request, response, seconds)
+            observe_request(request, response, seconds)
             fields = self._log_fields(request, response, seconds)
             logger.info("%s %s", request.method, request.path.encode("unicode_escape").decode(), extra=fields)
         return response

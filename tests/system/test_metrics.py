@@ -79,19 +79,19 @@ def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace,
         (f"{route}/<str:task_id>", "401"): 1,
     }
     assert value(samples, "onehorizon_request_seconds_count", route=route, method="GET") == 40
-    assert value(samples, "onehorizon_quota_refusals_total", tier="standard") == 3
+    assert value(samples, "onehorizon_quota_rejections_total", tier="standard") == 3
     outcomes = {
         (kind, outcome): value(samples, "onehorizon_authentications_total", kind=kind, outcome=outcome)
         for kind in ("api_key", "access_token")
-        for outcome in ("admitted", "malformed", "refused")
+        for outcome in ("authenticated", "malformed", "rejected")
     }
     assert outcomes == {
-        ("api_key", "admitted"): 43,
+        ("api_key", "authenticated"): 43,
         ("api_key", "malformed"): 2,
-        ("api_key", "refused"): 0,
-        ("access_token", "admitted"): 0,
+        ("api_key", "rejected"): 0,
+        ("access_token", "authenticated"): 0,
         ("access_token", "malformed"): 0,
-        ("access_token", "refused"): 1,
+        ("access_token", "rejected"): 1,
     }
     hits, misses = (value(samples, "onehorizon_proofs_total", outcome=outcome) for outcome in ("hit", "miss"))
     assert hits + misses == 43
@@ -187,7 +187,7 @@ def exported() -> set[str]:
     from core import metrics
 
     named = {"up", "process_resident_memory_bytes"}
-    for family in (metrics._requests, metrics._latency, metrics._authentications, metrics._refusals, metrics._proofs):
+    for family in (metrics._requests, metrics._latency, metrics._authentications, metrics._rejections, metrics._proofs):
         named |= {f"{family._name}_{end}" for end in ("total", "bucket", "sum", "count")}
     named |= {f"{metrics._argon2._name}_{end}" for end in ("bucket", "sum", "count")}
     return named | {f"onehorizon_pool_{name}" for name in ("size", "max", "in_use", "waiting")}
