@@ -1,9 +1,15 @@
-"""The exception for an exceeded rate limit, and approximate rate limits for the forms on pages."""
+"""Rate limits for forms on pages and for failed authentications, and the exception for every exceeded limit."""
 
 import logging
+import math
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from cachetools import TTLCache
+from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.http import HttpRequest
@@ -28,6 +34,54 @@ class RateLimited(Throttled):
     def __init__(self, problem: str, wait: int) -> None:
         super().__init__(detail=f"{problem}, retry in {wait} second{'' if wait == 1 else 's'}")
         self.wait = wait
+
+
+class FailureLimit:
+    """A sliding-window limit on failed authentications per client IP, in this process.
+
+    Allows `APIKEYS_FAILURES_PER_MINUTE` failures per minute. IPv6 clients are limited by their /64 network. Remembers
+    at most `MAX_CLIENTS` clients and drops the least recently used first.
+    """
+
+    SECONDS = 60
+    MAX_CLIENTS = 10_000
+
+    def __init__(self) -> None:
+        self._failures: TTLCache[str, deque[float]] = TTLCache(self.MAX_CLIENTS, self.SECONDS)
+        self._lock = threading.Lock()
+
+    def count(self, client_ip: str | None) -> None:
+        """Count one failure. Raise `RateLimited`, without counting it, if the limit is already reached.
+
+        Call this after an authentication has failed, so that the limit never affects a valid credential.
+        """
+        network = network_of(client_ip)
+        with self._lock:
+            times = self._check(network)
+            times.append(time.monotonic())
+            self._failures[network] = times
+
+    def check(self, client_ip: str | None) -> None:
+        """Raise `RateLimited` if the limit is reached. Call this before an authentication that takes Argon2."""
+        with self._lock:
+            self._check(network_of(client_ip))
+
+    def _check(self, network: str) -> deque[float]:
+        """Return the times of the network's last failures, oldest first, in seconds of the monotonic clock.
+
+        Raise `RateLimited` if the limit is reached.
+        """
+        limit = settings.APIKEYS_FAILURES_PER_MINUTE
+        times = self._failures.get(network) or deque(maxlen=limit)
+        if len(times) == limit:
+            wait = times[0] + self.SECONDS - time.monotonic()
+            if wait > 0:
+                raise RateLimited("too many failed authentications", math.ceil(wait))
+        return times
+
+    def clear(self) -> None:
+        with self._lock:
+            self._failures.clear()
 
 
 def limit_form(request: HttpRequest, group: str, key: str, rate: str) -> None:

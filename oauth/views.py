@@ -19,11 +19,12 @@ from oauth2_provider.scopes import get_scopes_backend
 from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.oauth2 import DeviceApplicationServer
 
-from apikeys.throttling import client_failures
 from core.client_ip import client_ip
-from core.ratelimits import RateLimited, limit_form
+from core.ratelimits import FailureLimit, RateLimited, limit_form
 from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceCodes, DeviceGrant, normalize_user_code
 from workspaces.models import User
+
+client_failures = FailureLimit()  # of OAuth clients; bearer tokens have their own limit
 
 
 def consent_context(user: User, scopes: list[str]) -> dict[str, Any]:
