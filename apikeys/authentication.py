@@ -1,13 +1,13 @@
 """Bearer tokens (RFC 6750) as DRF authentication classes."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
 from apikeys import admission, keys
@@ -32,9 +32,9 @@ def bearer_token(request: HttpRequest | Request) -> str | None:
 class BearerAuthentication(BaseAuthentication):
     """Base class for one kind of bearer token.
 
-    Sets `request.auth` to the principal and `request.user` to its user or `AnonymousUser`. The principal also stays on
-    the `HttpRequest`. The request log and the RateLimit headers read it there, and authenticating the same request
-    again reuses it, so the request counts only once.
+    Sets `request.auth` to the principal and `request.user` to its user or `AnonymousUser`. The outcome also stays on
+    the `HttpRequest`: the principal, which the request log and the RateLimit headers read, or the error. Authenticating
+    the same request again reuses it, so neither a success nor a failure counts twice.
     """
 
     metrics_label: ClassVar[str]
@@ -61,10 +61,16 @@ class BearerAuthentication(BaseAuthentication):
         token = bearer_token(request)
         if token is None or not self.handles(token):
             return None
-        http_request = request._request
+        http_request: Any = request._request  # Any: these attributes are ours
+        if hasattr(http_request, "authentication_error"):
+            raise http_request.authentication_error
         if not hasattr(http_request, "principal"):
-            http_request.principal = self._authenticate(token, client_ip(http_request))  # type: ignore[attr-defined]
-        principal: Principal = http_request.principal  # type: ignore[attr-defined]
+            try:
+                http_request.principal = self._authenticate(token, client_ip(http_request))
+            except APIException as error:
+                http_request.authentication_error = error
+                raise
+        principal: Principal = http_request.principal
         return principal.user or AnonymousUser(), principal
 
     @sensitive_variables()

@@ -3,7 +3,6 @@
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from core.metrics import count_quota_rejection
 from core.ratelimits import FailureLimit, RateLimited
 from workspaces.access import Principal
 
@@ -22,7 +21,5 @@ class QuotaThrottle(BaseThrottle):
             return True
         decision = request.auth.count_request()
         if not decision.admitted:
-            tier = decision.status.tier
-            count_quota_rejection(tier)
-            raise RateLimited(f"{tier} rate limit exceeded", decision.retry_after)
+            raise RateLimited(f"{decision.status.tier} rate limit exceeded", decision.retry_after)
         return True

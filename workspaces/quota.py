@@ -13,6 +13,7 @@ import orjson
 from django.db import connection, transaction
 
 from core.db.statements import fetch
+from core.metrics import count_quota_rejection
 from workspaces.models import Action, Actor, Tier, Workspace
 
 SECOND = 1_000_000  # microseconds, the unit of admissions, `now` and `delay` in this module
@@ -205,7 +206,8 @@ def admitted(tier: Tier, admissions: Sequence[int]) -> Decision:
 
 
 def rejected(tier: Tier, admissions: Sequence[int], now: int) -> Decision:
-    """Return the decision on a request that was rejected because of `admissions`."""
+    """Count a rejection in the metrics, and return the decision on a request that `admissions` leave no room for."""
+    count_quota_rejection(tier.name)
     retry_after = _whole_seconds(delay(admissions, now, limits_of(tier)))
     return Decision(False, retry_after, status_at(tier, admissions, now))
 

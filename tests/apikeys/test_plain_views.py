@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from django.urls import path
 from drf_spectacular.generators import SchemaGenerator
+from prometheus_client import REGISTRY
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.test import APIClient
 from rest_framework.views import APIView, exception_handler
 
+from apikeys import hashing, keys
 from apikeys.authentication import ApiKeyAuthentication
 from apikeys.models import ApiKey
 from apikeys.throttling import QuotaThrottle
@@ -45,12 +47,20 @@ class ReportView(example_view):  # type: ignore[misc]  # defined by exec
 
 
 class TwiceView(ReportView):
-    """Calls both classes a second time."""
+    """Calls both classes a second time, also after one of them has rejected the request."""
+
+    def check_again(self) -> None:
+        assert ApiKeyAuthentication().authenticate(self.request) == (self.request.user, self.request.auth)
+        assert QuotaThrottle().allow_request(self.request, self)
 
     def get(self, request: Request) -> Any:
-        assert ApiKeyAuthentication().authenticate(request) == (request.user, request.auth)
-        assert QuotaThrottle().allow_request(request, self)
+        self.check_again()
         return super().get(request)
+
+    def handle_exception(self, exc: Exception) -> Any:
+        with pytest.raises(type(exc), match=re.escape(str(exc))):
+            self.check_again()
+        return super().handle_exception(exc)
 
 
 urlpatterns = [
@@ -123,6 +133,44 @@ def test_calling_both_classes_again_does_not_count_again(secret: str, workspace:
         assert response.status_code == 200
         assert response["RateLimit"].startswith(f'"standard";r={200 - number};')
     assert quota.status(workspace.pk, workspace.tier).windows[0].remaining == 197
+
+
+@pytest.fixture
+def _metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count in this process, as with METRICS_ADDRESS."""
+    monkeypatch.setattr("core.metrics._ENABLED", True)
+
+
+def metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0
+
+
+@pytest.mark.usefixtures("_metrics")
+@pytest.mark.parametrize("outcome", ["malformed", "rejected"])
+def test_an_invalid_key_that_is_checked_again_is_one_failure(outcome: str, settings: Any) -> None:
+    invalid = "one_wrong" if outcome == "malformed" else keys.generate().secret
+    settings.APIKEYS_FAILURES_PER_MINUTE = 2
+    labels = {"kind": "api_key", "outcome": outcome}
+    before = metric("onehorizon_authentications_total", **labels)
+
+    statuses = [get("/api/v1/twice", invalid).status_code for _ in range(3)]
+
+    assert statuses == [401, 401, 429]
+    assert metric("onehorizon_authentications_total", **labels) == before + 3
+
+
+@pytest.mark.usefixtures("_metrics")
+def test_a_request_over_quota_that_is_checked_again_is_one_rejection(secret: str, workspace: Workspace) -> None:
+    assert get("/api/v1/twice", secret).status_code == 200
+    while quota.admit(workspace.pk, workspace.tier).admitted:
+        pass
+    before = metric("onehorizon_quota_rejections_total", tier="standard")
+
+    assert get("/api/v1/twice", secret).status_code == 429  # on PostgreSQL by the fast path
+    assert metric("onehorizon_quota_rejections_total", tier="standard") == before + 1
+    hashing.proofs.clear()
+    assert get("/api/v1/twice", secret).status_code == 429  # without the fast path
+    assert metric("onehorizon_quota_rejections_total", tier="standard") == before + 2
 
 
 def test_the_system_check_accepts_such_a_view() -> None:
