@@ -1,10 +1,9 @@
 """Bearer tokens (RFC 6750) as DRF authentication classes."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AnonymousUser
-from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed
@@ -23,13 +22,13 @@ CHALLENGE = 'Bearer realm="onehorizon"'
 
 
 @sensitive_variables()
-def bearer_token(request: HttpRequest | Request) -> str | None:
+def bearer_token(request: Request) -> str | None:
     """Return the token of `Authorization: Bearer …`, or None for another scheme or no header."""
     scheme, _, rest = request.META.get("HTTP_AUTHORIZATION", "").strip(" \t").partition(" ")
     return rest.strip(" ") if scheme.lower() == "bearer" else None
 
 
-class BearerAuthentication(BaseAuthentication):
+class BearerAuthentication(BaseAuthentication, ABC):
     """Base class for one kind of bearer token.
 
     Sets `request.auth` to the principal and `request.user` to its user or `AnonymousUser`. The outcome also stays on
@@ -48,14 +47,14 @@ class BearerAuthentication(BaseAuthentication):
         """Return whether the format of `token` is valid."""
 
     @abstractmethod
-    def get_principal(self, token: str, client_ip: str | None) -> Principal | None:
+    def get_principal(self, token: str) -> Principal | None:
         """Return the principal of `token`, or None if the token is not valid."""
 
     @sensitive_variables()
     def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Principal] | None:
         """Return the user and the principal, or None if the request has no token of this kind.
 
-        Raises `AuthenticationFailed`, with the same message for malformed, unknown, revoked and expired tokens, or
+        Raise `AuthenticationFailed`, with the same message for malformed, unknown, revoked and expired tokens, or
         `RateLimited` after too many failures from one client IP.
         """
         token = bearer_token(request)
@@ -74,13 +73,14 @@ class BearerAuthentication(BaseAuthentication):
         return principal.user or AnonymousUser(), principal
 
     @sensitive_variables()
-    def _authenticate(self, token: str, client_ip: str | None) -> Principal:
-        principal = self.get_principal(token, client_ip)
+    def _authenticate(self, token: str, ip: str | None) -> Principal:
+        principal = self.get_principal(token)
         if principal is None:
             count_authentication(self.metrics_label, "rejected" if self.is_well_formed(token) else "malformed")
-            failures.count(client_ip)
+            failures.count(ip)
             raise AuthenticationFailed("The API key or access token is not valid.")
         count_authentication(self.metrics_label, "authenticated")
+        principal.record_use(ip)
         return principal
 
     def authenticate_header(self, request: Request) -> str:
@@ -100,12 +100,8 @@ class ApiKeyAuthentication(BearerAuthentication):
         return keys.parse(token) is not None
 
     @sensitive_variables()
-    def get_principal(self, token: str, client_ip: str | None) -> ApiKeyPrincipal | None:
-        principal = admission.authenticate(token)
-        if principal is None:
-            api_key = ApiKey.objects.authenticate(token)
-            if api_key is None:
-                return None
-            principal = ApiKeyPrincipal(api_key)
-        principal.api_key.record_use(client_ip)
-        return principal
+    def get_principal(self, token: str) -> ApiKeyPrincipal | None:
+        if principal := admission.authenticate(token):
+            return principal
+        api_key = ApiKey.objects.authenticate(token)
+        return ApiKeyPrincipal(api_key) if api_key else None

@@ -26,6 +26,9 @@ class ApiKeyPrincipal(Principal):
     def tier(self) -> Tier:
         return self.api_key.workspace.tier
 
+    def record_use(self, client_ip: str | None) -> None:
+        self.api_key.record_use(client_ip)
+
     def has_scope(self, scope: Scope) -> bool:
         return scope != Scope.MANAGE_KEYS
 

@@ -25,7 +25,7 @@ class AccessTokenAuthentication(BearerAuthentication):
         return _FORMAT.fullmatch(token) is not None
 
     @sensitive_variables()
-    def get_principal(self, token: str, client_ip: str | None) -> UserPrincipal | None:
+    def get_principal(self, token: str) -> UserPrincipal | None:
         if not self.is_well_formed(token):
             return None
         access_token: Any = (

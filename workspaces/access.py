@@ -63,6 +63,9 @@ class Principal(ABC):
             self.decision = quota.admit(self.quota_subject, self.tier)
         return self.decision
 
+    def record_use(self, client_ip: str | None) -> None:  # noqa: B027, only API keys store their last use
+        """Store when and from which client IP the credential was used. Never fails the request."""
+
     @abstractmethod
     def has_scope(self, scope: Scope) -> bool: ...
 
