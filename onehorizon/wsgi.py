@@ -3,9 +3,11 @@ import os
 import sys
 
 import django
+from django.conf import settings
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.utils.log import configure_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "onehorizon.settings")
 
@@ -16,6 +18,7 @@ CLIENT_TIMEOUT = 12.0  # seconds; for a statement on a frozen host, where Postgr
 try:
     from core.db.postgresql.base import Connection, DatabaseWrapper
 
+    configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)  # for the check, which comes before django.setup()
     DatabaseWrapper.limits, Connection.client_timeout = LIMITS, CLIENT_TIMEOUT
     if isinstance(database := connections[DEFAULT_DB_ALIAS], DatabaseWrapper):
         database.check_before_serving()  # first, to fail fast: granian stops if a restarted worker exits within 5 s
@@ -24,8 +27,8 @@ except ImproperlyConfigured as error:
     sys.exit(f"onehorizon: {error}")
 
 from core import metrics  # noqa: E402, reads the settings
-from core.requests import Handler  # noqa: E402
-from onehorizon import checks  # noqa: E402
+from core.requests import Handler  # noqa: E402, needs django.setup()
+from onehorizon import checks  # noqa: E402, needs django.setup()
 
 application = Handler()
 

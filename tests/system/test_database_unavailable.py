@@ -8,9 +8,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
 from apikeys import keys
-from tests.processes import TIMEOUT, fetch, free_port, server
+from tests.processes import TIMEOUT, database_url, fetch, free_port, server
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +42,17 @@ def test_an_api_request_gets_503_with_retry_after(database: str, tmp_path: Path)
     assert malformed == 401  # the checksum needs no database
     assert "database unavailable" in log.read_text()
     assert secret[17:] not in log.read_text()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite creates a missing database")
+def test_a_server_starts_without_its_database_and_logs_why(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with server(log, DATABASE_URL=f"{database_url().rpartition('/')[0]}/no_such_database") as site:
+        assert fetch(f"{site}/healthz")[0] == 200
+
+    (warning,) = [line for line in log.read_text().splitlines() if "could not be checked before serving" in line]
+    assert "no_such_database" in warning
+    assert "does not exist" in warning
 
 
 def test_a_page_gets_503_with_retry_after(tmp_path: Path, db: None) -> None:

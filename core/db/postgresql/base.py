@@ -4,6 +4,7 @@ Behind a transaction pooler (`pgbouncer` in OPTIONS) nothing is prepared on the 
 connections there and number their prepared statements alike, so one client could run another's statement.
 """
 
+import logging
 import os
 import select
 import threading
@@ -19,6 +20,8 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 T = TypeVar("T")
+
+logger = logging.getLogger("onehorizon.database")
 
 BACKEND_QUERY = "SELECT pg_backend_pid(), quote_ident(current_user)"
 LIMITS_QUERY = "SELECT name, setting::bigint FROM pg_settings WHERE name = ANY(%s)"
@@ -142,7 +145,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def check_before_serving(self) -> None:
         """Raise `ImproperlyConfigured` if a pooler is not declared or a time limit has no effect.
 
-        If the database is unavailable, return: the server can start before it, and `configure` checks each connection.
+        If the database is unavailable, log a warning and return: the server can start before it, and `configure` checks
+        each connection.
         """
         try:
             with Connection.connect(**self.get_connection_params() | {"autocommit": True}) as connection:
@@ -150,6 +154,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         except psycopg.OperationalError as error:
             if "unsupported startup parameter" in str(error):  # PgBouncer's message
                 raise ImproperlyConfigured(UNDECLARED_POOLER) from error
+            logger.warning("the database could not be checked before serving: %s", error)
 
     def configure(self, connection: Connection) -> None:
         """Check and set up a new connection of the pool. The pool would not close it after an exception."""
