@@ -85,15 +85,19 @@ class FailureLimit:
 
 
 def limit_form(request: HttpRequest, group: str, key: str, rate: str) -> None:
-    """Count a submission of the form `group` by `key`: an account, a person, or `ip` for the client IP's network.
+    """Count a submission of the form `group` by `key`, such as an account or a user's id.
 
     `rate` is a number of submissions and a time, such as `10/5m`. Raise `RateLimited` if it is exceeded. This is for
     pages only: API requests have an exact quota (`workspaces.quota`).
     """
-    subject = network_of(client_ip(request)) if key == "ip" else key
-    usage = get_usage(request, group=group, key=lambda *_: subject, rate=rate, increment=True)
+    usage = get_usage(request, group=group, key=lambda *_: key, rate=rate, increment=True)
     if usage and usage["should_limit"]:
         raise RateLimited("too many attempts", max(int(usage["time_left"]), 1))
+
+
+def limit_form_by_ip(request: HttpRequest, group: str, rate: str) -> None:
+    """Count a submission of the form `group` by the client IP's network. See `limit_form`."""
+    limit_form(request, group, network_of(client_ip(request)), rate)
 
 
 class SharedOrOwnCache(LocMemCache):

@@ -20,7 +20,7 @@ from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.oauth2 import DeviceApplicationServer
 
 from core.client_ip import client_ip
-from core.ratelimits import FailureLimit, RateLimited, limit_form
+from core.ratelimits import FailureLimit, RateLimited, limit_form, limit_form_by_ip
 from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceCodes, DeviceGrant, normalize_user_code
 from workspaces.models import User
 
@@ -120,7 +120,7 @@ class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # wit
 
     def post(self, request: HttpRequest) -> HttpResponse:
         try:
-            limit_form(request, "device-authorization", "ip", "60/5m")
+            limit_form_by_ip(request, "device-authorization", "60/5m")
         except RateLimited as error:
             return rate_limited_response(error)
         headers, body, status = self.create_device_authorization_response(request)

@@ -11,7 +11,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView, ListView
 
-from core.ratelimits import limit_form
+from core.ratelimits import limit_form, limit_form_by_ip
 from workspaces import devices
 from workspaces.forms import ChooseWorkspaceForm, SignInForm
 from workspaces.models import User, Workspace
@@ -34,7 +34,7 @@ class SignInView(LoginView):
         if device_id := devices.get_device_id(request, account):
             limit_form(request, "sign-in-device", device_id, "10/5m")
         else:
-            limit_form(request, "sign-in", "ip", "60/5m")
+            limit_form_by_ip(request, "sign-in", "60/5m")
             limit_form(request, "sign-in-account", account, "10/5m")
         return super().post(request, *args, **kwargs)
 

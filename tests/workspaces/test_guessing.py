@@ -46,6 +46,12 @@ def test_an_account_allows_ten_attempts_in_five_minutes(owner: User) -> None:
     assert attempt_with_correct_password(Client()) == 429
 
 
+def test_the_name_of_an_account_can_not_change_what_is_counted(db: None) -> None:
+    statuses = [attempt(Client(), "ip", client_ip=f"198.51.100.{number}") for number in range(11)]
+
+    assert statuses == [200] * 10 + [429]
+
+
 def test_a_client_ip_has_sixty_attempts_in_five_minutes(db: None) -> None:
     statuses = [attempt(Client(), f"person-{number}@example.com") for number in range(62)]
 
