@@ -16,7 +16,7 @@ from django.views.generic import FormView, TemplateView
 
 from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, looks_like_secret
 from apikeys.models import ANY_STATUS, ApiKey, ApiKeyQuerySet, ApiKeyStatus, KeyAlreadyCreated, KeyNotCreated
-from core.ratelimits import limit_form
+from core.ratelimits import LimitedFormMixin
 from core.sites import site_url
 from workspaces import quota
 from workspaces.access import resolve_workspace
@@ -119,16 +119,13 @@ class QuotaView(ManagesKeysMixin, TemplateView):
         return super().get_context_data(quota=quota.status(self.workspace.pk, self.workspace.tier), **kwargs)
 
 
-class FindKeyView(ManagesKeysMixin, FormView[FindForm]):
+@method_decorator(sensitive_post_parameters(), name="dispatch")
+class FindKeyView(LimitedFormMixin, ManagesKeysMixin, FormView[FindForm]):
     """Searches the keys. POST, because a user may paste a secret, which must not appear in a URL or a log."""
 
     form_class = FindForm
+    form_limit = ("find-key", "60/m")
     http_method_names = ["post"]
-
-    @method_decorator(sensitive_post_parameters())
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        limit_form(request, "find-key", str(request.user.pk), "60/m")
-        return super().post(request, *args, **kwargs)
 
     @sensitive_variables()
     def form_valid(self, form: FindForm) -> HttpResponse:
@@ -143,15 +140,12 @@ class FindKeyView(ManagesKeysMixin, FormView[FindForm]):
         return redirect("api-keys", self.workspace.pk)
 
 
-class AddKeyView(ManagesKeysMixin, FormView[AddKeyForm]):
+class AddKeyView(LimitedFormMixin, ManagesKeysMixin, FormView[AddKeyForm]):
     """The form to create a key. Only the response that creates the key shows its secret."""
 
     template_name = "apikeys/add.html"
     form_class = AddKeyForm
-
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        limit_form(request, "add-key", str(request.user.pk), "60/5m")
-        return super().post(request, *args, **kwargs)
+    form_limit = ("add-key", "60/5m")
 
     @sensitive_variables("secret")
     def form_valid(self, form: AddKeyForm) -> HttpResponse:
@@ -198,14 +192,11 @@ class KeyView(OneKeyMixin, TemplateView):
     template_name = "apikeys/key.html"
 
 
-class RenameKeyView(OneKeyMixin, FormView[DescriptionForm]):
+class RenameKeyView(LimitedFormMixin, OneKeyMixin, FormView[DescriptionForm]):
     template_name = "apikeys/key.html"
     form_class = DescriptionForm
+    form_limit = ("rename-key", "120/5m")
     http_method_names = ["post"]
-
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        limit_form(request, "rename-key", str(request.user.pk), "120/5m")
-        return super().post(request, *args, **kwargs)
 
     def form_valid(self, form: DescriptionForm) -> HttpResponse:
         self.api_key.rename(form.cleaned_data["description"], by=self.actor)
@@ -215,20 +206,17 @@ class RenameKeyView(OneKeyMixin, FormView[DescriptionForm]):
         return self.render_to_response(self.get_context_data(rename_form=form))
 
 
-class RevokeKeyView(OneKeyMixin, FormView[RevokeForm]):
+class RevokeKeyView(LimitedFormMixin, OneKeyMixin, FormView[RevokeForm]):
     """GET shows the confirmation page; POST revokes the key."""
 
     template_name = "apikeys/revoke.html"
     form_class = RevokeForm
+    form_limit = ("revoke-key", "120/5m")
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if self.api_key.revoked_at is not None:
             return redirect(self.get_success_url())
         return super().get(request, *args, **kwargs)
-
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        limit_form(request, "revoke-key", str(request.user.pk), "120/5m")
-        return super().post(request, *args, **kwargs)
 
     def form_valid(self, form: RevokeForm) -> HttpResponse:
         self.api_key.revoke(by=self.actor, reason=form.cleaned_data["reason"])

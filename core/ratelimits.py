@@ -6,13 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from cachetools import TTLCache
 from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django_ratelimit.core import get_usage
 from rest_framework.exceptions import Throttled
 
@@ -98,6 +98,17 @@ def limit_form(request: HttpRequest, group: str, key: str, rate: str) -> None:
 def limit_form_by_ip(request: HttpRequest, group: str, rate: str) -> None:
     """Count a submission of the form `group` by the client IP's network. See `limit_form`."""
     limit_form(request, group, network_of(client_ip(request)), rate)
+
+
+class LimitedFormMixin:
+    """Limits how often one user submits the form of a view that requires sign-in."""
+
+    form_limit: ClassVar[tuple[str, str]]  # the form's name and the rate, as in `limit_form`
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        group, rate = self.form_limit
+        limit_form(request, group, str(request.user.pk), rate)
+        return super().post(request, *args, **kwargs)  # type: ignore[misc, no-any-return]  # the view's
 
 
 class SharedOrOwnCache(LocMemCache):

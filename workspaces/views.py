@@ -11,7 +11,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView, ListView
 
-from core.ratelimits import limit_form, limit_form_by_ip
+from core.ratelimits import LimitedFormMixin, limit_form, limit_form_by_ip
 from workspaces import devices
 from workspaces.forms import ChooseWorkspaceForm, SignInForm
 from workspaces.models import User, Workspace
@@ -49,14 +49,10 @@ class SignInView(LoginView):
         return response
 
 
-class ChangePasswordView(LoginRequiredMixin, PasswordChangeView):
+class ChangePasswordView(LimitedFormMixin, LoginRequiredMixin, PasswordChangeView):
     template_name = "registration/change_password.html"
     success_url = reverse_lazy("password-changed")
-
-    @method_decorator(sensitive_post_parameters())
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        limit_form(request, "change-password", str(request.user.pk), "10/5m")
-        return super().post(request, *args, **kwargs)
+    form_limit = ("change-password", "10/5m")
 
 
 class PasswordChangedView(LoginRequiredMixin, PasswordChangeDoneView):
