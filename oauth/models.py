@@ -11,7 +11,7 @@ import ipaddress
 import re
 import secrets
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
@@ -92,11 +92,6 @@ class Grant(AbstractGrant):
     token_family = models.UUIDField(null=True)
 
 
-class DeviceCodes(NamedTuple):
-    device_code: str  # the terminal polls with it
-    user_code: str  # the user enters it in the browser
-
-
 def normalize_user_code(text: str) -> str:
     """Return a code in the form `WDJB-MJHT`. Case, hyphens and spaces of `text` don't matter."""
     letters = re.sub(r"[^A-Z]", "", text.upper())
@@ -106,22 +101,26 @@ def normalize_user_code(text: str) -> str:
 class DeviceGrant(AbstractDeviceGrant):
     """A terminal's request for access, which a user approves or denies (RFC 8628)."""
 
-    device_code = DigestField(max_length=64)
-    user_code = DigestField(max_length=64)
+    device_code = DigestField(max_length=64)  # the terminal polls with it
+    user_code = DigestField(max_length=64)  # the user enters it in the browser
     last_checked = models.DateTimeField(null=True)  # type: ignore[assignment]  # the toolkit sets it on creation
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["device_code"], name="device_grant_device_code")]
 
     @classmethod
-    def start(cls, client_id: str, scope: str) -> DeviceCodes:
-        """Create a grant and return its codes. Also deletes grants that expired long ago."""
+    def start(cls, client_id: str, scope: str) -> DeviceGrant:
+        """Create a grant and return it with its codes in clear. Also delete grants that expired long ago."""
         now = timezone.now()
         cls.objects.filter(expires__lt=now - EXPIRED_GRANT_RETENTION).delete()
         letters = "".join(secrets.choice(USER_CODE_ALPHABET) for _ in range(8))
-        codes = DeviceCodes(secrets.token_urlsafe(32), normalize_user_code(letters))
-        cls.objects.create(client_id=client_id, scope=scope, expires=now + DEVICE_CODE_LIFETIME, **codes._asdict())
-        return codes
+        return cls.objects.create(
+            client_id=client_id,
+            scope=scope,
+            device_code=secrets.token_urlsafe(32),
+            user_code=normalize_user_code(letters),
+            expires=now + DEVICE_CODE_LIFETIME,
+        )
 
     @classmethod
     def find_pending(cls, user_code: str) -> DeviceGrant | None:

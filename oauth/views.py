@@ -5,6 +5,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import oauth2_provider.views as toolkit
+from csp.decorators import csp_update
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -21,7 +22,7 @@ from oauthlib.oauth2 import DeviceApplicationServer
 
 from core.client_ip import client_ip
 from core.ratelimits import FailureLimit, RateLimited, limit_form, limit_form_by_ip
-from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceCodes, DeviceGrant, normalize_user_code
+from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, normalize_user_code
 from workspaces.models import User
 
 client_failures = FailureLimit()  # of OAuth clients; bearer tokens have their own limit
@@ -63,11 +64,12 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
         return context | consent_context(self.request.user, kwargs["scopes"])
 
     def render_to_response(self, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
-        response = cast(HttpResponse, super().render_to_response(context, **kwargs))
+        render_to_response: Any = super().render_to_response
         if "redirect_uri" in context:
             # Browsers apply form-action to redirects too, and this form redirects to the client.
-            response._csp_update = {"form-action": [csp_source(context["redirect_uri"])]}  # type: ignore[attr-defined]
-        return response
+            add_source = csp_update({"form-action": [csp_source(context["redirect_uri"])]})
+            render_to_response = add_source(render_to_response)
+        return cast(HttpResponse, render_to_response(context, **kwargs))
 
 
 def csp_source(uri: str) -> str:
@@ -111,7 +113,6 @@ def rate_limited_response(error: RateLimited) -> HttpResponse:
     return JsonResponse(body, status=429, headers={"Retry-After": str(error.wait)})
 
 
-@method_decorator(csrf_exempt, name="dispatch")
 class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # without types
     """Device authorization endpoint: starts the device flow (RFC 8628, 3.1)."""
 
@@ -132,19 +133,25 @@ class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # wit
         return device_response(request, DeviceGrant.start(application.client_id, body["scope"]))
 
 
-def device_response(request: HttpRequest, codes: DeviceCodes) -> HttpResponse:
+def device_response(request: HttpRequest, grant: DeviceGrant) -> HttpResponse:
     """Return the response to a terminal that starts the device flow (RFC 8628, 3.2)."""
-    complete_url = reverse("device", query={"user_code": codes.user_code})
+    complete_url = reverse("device", query={"user_code": grant.user_code})
     return JsonResponse(
         {
-            "device_code": codes.device_code,
-            "user_code": codes.user_code,
+            "device_code": grant.device_code,
+            "user_code": grant.user_code,
             "verification_uri": request.build_absolute_uri(reverse("device")),
             "verification_uri_complete": request.build_absolute_uri(complete_url),
             "expires_in": int(DEVICE_CODE_LIFETIME.total_seconds()),
-            "interval": 5,
+            "interval": grant.interval,
         }
     )
+
+
+def find_grant(request: HttpRequest, user_code: str) -> DeviceGrant | None:
+    """Return the pending grant with this code, or None. Raise `RateLimited` after too many codes from one user."""
+    limit_form(request, "device-code", str(request.user.pk), "20/5m")
+    return DeviceGrant.find_pending(user_code)
 
 
 class DevicePageView(LoginRequiredMixin, View):
@@ -154,8 +161,7 @@ class DevicePageView(LoginRequiredMixin, View):
         user_code = request.GET.get("user_code", "")
         if not user_code:
             return render(request, "oauth/device.html")
-        limit_form(request, "device-code", str(request.user.pk), "20/5m")
-        grant = DeviceGrant.find_pending(user_code)
+        grant = find_grant(request, user_code)
         if grant is None:
             return render(request, "oauth/device.html", {"code_not_found": True}, status=404)
         context = consent_context(_user(request), grant.scope.split())
@@ -167,8 +173,7 @@ class DeviceDecisionView(LoginRequiredMixin, View):
     http_method_names = ["post"]
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        limit_form(request, "device-code", str(request.user.pk), "20/5m")
-        grant = DeviceGrant.find_pending(request.POST.get("user_code", ""))
+        grant = find_grant(request, request.POST.get("user_code", ""))
         approved = "allow" in request.POST
         if grant is None or not grant.decide(_user(request), approved=approved):
             return render(request, "oauth/device.html", {"code_not_found": True}, status=404)
