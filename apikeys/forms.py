@@ -57,7 +57,7 @@ class AddKeyForm(DescriptionForm):
         super().__init__(*args, **kwargs)
         now = timezone.now()
         labels = {"never": "Never", "30": "30 days", "90": "90 days", "365": "1 year"}
-        self.fields["expiry"].choices = [  # type: ignore[attr-defined]
+        self.fields["expiry"].choices = [  # type: ignore[attr-defined]  # a ChoiceField
             (value, labels[value] if lifetime is None else f"{labels[value]}, until {now + lifetime:%-d %B %Y}")
             for value, lifetime in EXPIRIES.items()
         ] + [(CUSTOM, "Custom date")]

@@ -131,7 +131,7 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
     ) -> tuple[ApiKey, str]:
         """Create a key and return it with its secret, which can't be shown again.
 
-        Raises `ValidationError` for an invalid description or expiry, `KeyNotCreated` if the workspace is suspended or
+        Raise `ValidationError` for an invalid description or expiry, `KeyNotCreated` if the workspace is suspended or
         at its limit, and `KeyAlreadyCreated` if it has a key with this `idempotency_key`, or `IdempotencyKeyReused` if
         that key was created with another `request_digest`.
         """
@@ -185,7 +185,7 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
     def look_up(self, text: str) -> ApiKey:
         """Return the key with this id, key id, masked form or full secret, whatever its status.
 
-        Raises `DoesNotExist`, also for a wrong secret with the key id of an existing key.
+        Raise `DoesNotExist`, also for a wrong secret with the key id of an existing key.
         """
         text = text.strip()
         if is_id("key", text):
@@ -291,7 +291,7 @@ class ApiKey(models.Model):
 
     @transaction.atomic
     def rename(self, description: str, *, by: Actor) -> None:
-        """Change the description. Raises `ValidationError`."""
+        """Change the description. Raise `ValidationError`."""
         description = clean_text(ApiKey._meta.get_field("description"), description)
         before = ApiKey.objects.select_for_update(no_key=True).get(pk=self.pk).description
         self.description = description
@@ -303,7 +303,7 @@ class ApiKey(models.Model):
     def revoke(self, *, by: Actor, reason: str = "") -> bool:
         """Revoke the key permanently, effective at its next request. Return False if it was already revoked.
 
-        Raises `ValidationError` for an invalid reason.
+        Raise `ValidationError` for an invalid reason.
         """
         reason = clean_text(ApiKey._meta.get_field("revoke_reason"), reason, name="reason")
         revoked_at = timezone.now()

@@ -24,7 +24,7 @@ class PrincipalRequired(BasePermission):
 
 
 class ScopeRequired(BasePermission):
-    """Require the scope in the view's `scopes` for reading or for writing. Raises `MissingScope`."""
+    """Require the scope in the view's `scopes` for reading or for writing. Raise `MissingScope`."""
 
     def has_permission(self, request: Request, view: object) -> bool:
         scopes: Scopes = getattr(view, "scopes", DEFAULT_SCOPES)

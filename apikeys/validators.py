@@ -14,7 +14,7 @@ PART_OF_A_KEY = re.compile(rf"{keys.PREFIX}_[0-9A-Za-z]{{{keys.KEY_ID_LENGTH}}}_
 
 @deconstructible
 class NoKeyValidator:
-    """Raises `ValidationError` for text that contains a key or a part of one. For text that is stored and shown.
+    """Raise `ValidationError` for text that contains a key or a part of one. For text that is stored and shown.
 
     The message calls the text `noun`.
     """
@@ -34,7 +34,7 @@ REASON_VALIDATORS: list[Callable[[str], None]] = [single_line, NoKeyValidator("r
 
 
 def clean_expiry(expires_at: datetime) -> datetime:
-    """Return the expiry in UTC. Raises `ValidationError` for a past time or one after the year 9999."""
+    """Return the expiry in UTC. Raise `ValidationError` for a past time or one after the year 9999."""
     try:
         expires_at = expires_at.astimezone(UTC)
     except OverflowError:

@@ -35,8 +35,8 @@ def client_ip(request: HttpRequest) -> str | None:
     `TRUSTED_PROXIES` is the client's. The entries before it are ignored: the client can forge them.
     """
     if not hasattr(request, "_client_ip"):  # cached: logs, rate limits and audit events all use it
-        request._client_ip = _client_ip(request.META)  # type: ignore[attr-defined]
-    ip: str | None = request._client_ip  # type: ignore[attr-defined]
+        request._client_ip = _client_ip(request.META)  # type: ignore[attr-defined]  # our own
+    ip: str | None = request._client_ip  # type: ignore[attr-defined]  # our own
     return ip
 
 

@@ -26,7 +26,7 @@ class AuthorizationServer(Server):  # type: ignore[misc]  # without types
 def require_s256(request: Request) -> dict[str, Any]:
     """Apply PKCE rules (RFC 9700): a challenge without a method means S256, and other methods are rejected.
 
-    Raises `UnsupportedCodeChallengeMethodError`, or `InvalidRequestError` for a malformed challenge.
+    Raise `UnsupportedCodeChallengeMethodError`, or `InvalidRequestError` for a malformed challenge.
     """
     if request.code_challenge is None:
         return {}
@@ -106,7 +106,7 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
             raise errors.InvalidGrantError(request=request)
 
     def _consume_device_code(self, request: Request) -> None:
-        """Delete the grant. Raises `InvalidGrantError` if a concurrent request has used its code."""
+        """Delete the grant. Raise `InvalidGrantError` if a concurrent request has used its code."""
         deleted, _ = DeviceGrant.objects.filter(
             client_id=request.client_id, device_code=request.device_code, status=DeviceGrant.AUTHORIZED
         ).delete()

@@ -53,7 +53,7 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
         # (RFC 8252, 8.6).
         query = request.GET.copy()
         query.pop("approval_prompt", None)
-        request.GET = query  # type: ignore[assignment]
+        request.GET = query  # type: ignore[assignment]  # mutable
         return cast(HttpResponse, super().get(request, *args, **kwargs))
 
     def form_invalid(self, form: Any) -> HttpResponse:

@@ -56,7 +56,7 @@ def problem_of(view: Callable[..., Any]) -> str:
     view_class = getattr(view, "cls", None)
     if view_class is None or not issubclass(view_class, APIView):
         return "is not a DRF view"
-    instance = view_class(**view.initkwargs)  # type: ignore[attr-defined]
+    instance = view_class(**view.initkwargs)  # type: ignore[attr-defined]  # set by `as_view`
     if not any(isinstance(authenticator, ApiKeyAuthentication) for authenticator in instance.get_authenticators()):
         return "does not use ApiKeyAuthentication"
     if not any(isinstance(throttle, QuotaThrottle) for throttle in instance.get_throttles()):

@@ -92,7 +92,7 @@ class ForwardedMiddleware:
 
 
 class QuotaHeadersMiddleware:
-    """Adds the RateLimit headers to every response to a request that counted against a quota."""
+    """Adds the RateLimit headers to every response to a request whose quota was checked, also to a 429."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response

@@ -202,7 +202,7 @@ class Schema(AutoSchema):
 
     def _component(self, kind: str, name: str, schema: dict[str, Any]) -> dict[str, str]:
         """Add a component to the document unless it is there, and return a reference to it."""
-        component = ResolvedComponent(name, kind, schema, object=name)  # type: ignore[no-untyped-call]
+        component = ResolvedComponent(name, kind, schema, object=name)  # type: ignore[no-untyped-call]  # drf-spectacular
         self.registry.register_on_missing(component)
         return component.ref
 
@@ -231,8 +231,8 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 @cache
 def schema() -> dict[str, Any]:
     """Return the document. It is generated once per process, because it is the same for all clients."""
-    generator = SchemaGenerator(urlconf="onehorizon.urls")  # type: ignore[no-untyped-call]
-    return cast(dict[str, Any], generator.get_schema(public=True))  # type: ignore[no-untyped-call]
+    generator = SchemaGenerator(urlconf="onehorizon.urls")  # type: ignore[no-untyped-call]  # drf-spectacular
+    return cast(dict[str, Any], generator.get_schema(public=True))  # type: ignore[no-untyped-call]  # drf-spectacular
 
 
 @cache

@@ -18,7 +18,7 @@ class ApiView(APIView):
     """
 
     scopes: Scopes = DEFAULT_SCOPES  # required by `ScopeRequired`
-    http_method_names = [method for method in APIView.http_method_names if method != "options"]  # not used
+    http_method_names = [method for method in APIView.http_method_names if method != "options"]  # no OPTIONS metadata
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.format_kwarg = self.get_format_suffix(**kwargs)

@@ -29,4 +29,4 @@ class ChooseWorkspaceForm(forms.Form):
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["workspace"].queryset = user.reachable_workspaces()  # type: ignore[attr-defined]
+        self.fields["workspace"].queryset = user.reachable_workspaces()  # type: ignore[attr-defined]  # the field above
