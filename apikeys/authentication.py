@@ -1,6 +1,7 @@
 """Bearer tokens (RFC 6750) as DRF authentication classes."""
 
 from abc import ABC, abstractmethod
+from copy import copy
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AnonymousUser
@@ -67,7 +68,7 @@ class BearerAuthentication(BaseAuthentication, ABC):
             try:
                 http_request.principal = self._authenticate(token, client_ip(http_request))
             except APIException as error:
-                http_request.authentication_error = error
+                http_request.authentication_error = copy(error)  # without the traceback, which refers to the request
                 raise
         principal: Principal = http_request.principal
         return principal.user or AnonymousUser(), principal
