@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 
 from apikeys.authentication import ApiKeyAuthentication
 from apikeys.throttling import QuotaThrottle
-from onehorizon.paths import is_api_path
+from onehorizon.paths import API_DOCS, is_below_api
 
 PRODUCTION = "production"
 PER_PROCESS_CACHES = {
@@ -66,12 +66,16 @@ def problem_of(view: Callable[..., Any]) -> str:
 
 def api_routes(urlconf: str | None = None) -> dict[str, Callable[..., Any]]:
     """Return the views under /api/ by route. Routes are written as in the URLconf."""
-    return {route: view for route, view in routes(get_resolver(urlconf), "") if is_api_path(literal_part(route))}
+    return {
+        route: view
+        for route, view in routes(get_resolver(urlconf), "")
+        if is_below_api(literal_part(route)) and route != API_DOCS
+    }
 
 
 def literal_part(route: str) -> str:
     """Return the path of a route up to its first parameter: `/api/v1/tasks/`. Regular expressions have a `^` before."""
-    return "/" + re.split(r"[^\w/-]", route.removeprefix("^"))[0]
+    return "/" + re.split(r"[^\w/.-]", route.removeprefix("^"))[0]
 
 
 def routes(resolver: URLResolver, prefix: str) -> Iterator[tuple[str, Callable[..., Any]]]:

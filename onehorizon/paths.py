@@ -3,5 +3,9 @@
 API_DOCS = "api/docs"  # a page, although its path is below /api/
 
 
+def is_below_api(path: str) -> bool:
+    return path == "/api" or path.startswith("/api/")
+
+
 def is_api_path(path: str) -> bool:
-    return (path == "/api" or path.startswith("/api/")) and path != f"/{API_DOCS}"
+    return is_below_api(path) and path != f"/{API_DOCS}"
