@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from django.test import Client
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.helpers import make_user
 from workspaces.models import User, Workspace
@@ -82,6 +84,14 @@ def test_a_user_who_was_created_with_another_spelling_can_sign_in(spelling: str,
     User.objects.create_user(spelling, "Owner", "owner-password")
 
     assert attempt(Client(), OWNER, "owner-password") == 302
+
+
+@given(st.text())
+@example("J\u030c@example.com")  # in lower case, letter and mark are one character
+def test_normalizing_an_email_twice_changes_nothing(email: str) -> None:
+    once = User.objects.normalize_email(email)
+
+    assert User.objects.normalize_email(once) == once
 
 
 def test_an_email_that_is_too_long_is_rejected_without_normalization(db: None) -> None:

@@ -39,7 +39,10 @@ class UserManager(BaseUserManager["User"]):
         Longer text than any email is only stripped, because normalization takes quadratic time in the worst case.
         """
         email = (email or "").strip()
-        return unicodedata.normalize("NFKC", email).strip().lower() if len(email) <= EMAIL_MAX_LENGTH else email
+        if len(email) > EMAIL_MAX_LENGTH:
+            return email
+        lower = unicodedata.normalize("NFKC", email).strip().lower()
+        return unicodedata.normalize("NFKC", lower)  # again: letters and marks may compose once they are lower-case
 
     def create_user(self, email: str, name: str, password: str | None = None, **fields: Any) -> User:
         user = self.model(email=self.normalize_email(email), name=name, **fields)
@@ -55,7 +58,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """A person. The email is stored in lower case, so that sign-in ignores case."""
+    """A person. The email is stored as `normalize_email` returns it, so that sign-in ignores case."""
 
     id = IdField("u")
     email = models.EmailField(
