@@ -161,10 +161,11 @@ class DeviceGrant(AbstractDeviceGrant):
 @transaction.atomic
 def revoke_token(token: AccessToken | RefreshToken, *, by: Actor) -> bool:
     """Revoke the token. Return False if it is revoked already. The audit event is about the token's user."""
-    if isinstance(token, RefreshToken) and token.revoked is not None:
+    locked = type(token)._default_manager.select_for_update().filter(pk=token.pk).first()
+    if locked is None or (isinstance(locked, RefreshToken) and locked.revoked is not None):
         return False
     action = Action.ACCESS_TOKEN_REVOKED if isinstance(token, AccessToken) else Action.REFRESH_TOKEN_REVOKED
-    client_id = token.application.client_id if token.application else None
-    AuditEvent.objects.record(action, by, subject=token.user_id, application=client_id)
-    token.revoke()  # type: ignore[no-untyped-call]
+    client_id = locked.application.client_id if locked.application else None
+    AuditEvent.objects.record(action, by, subject=locked.user_id, application=client_id)
+    locked.revoke()  # type: ignore[no-untyped-call]  # the toolkit has no types
     return True

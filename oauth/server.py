@@ -100,9 +100,9 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         super()._save_bearer_token(token, request, *args)
 
     def _require_unused(self, request: Request) -> None:
-        """Raise `InvalidGrantError` if a concurrent request has used the refresh token."""
-        locked = RefreshToken.objects.select_for_update().get(pk=request.refresh_token_instance.pk)
-        if locked.revoked is not None:
+        """Raise `InvalidGrantError` if a concurrent request has used or deleted the refresh token."""
+        locked = RefreshToken.objects.select_for_update().filter(pk=request.refresh_token_instance.pk).first()
+        if locked is None or locked.revoked is not None:
             raise errors.InvalidGrantError(request=request)
 
     def _consume_device_code(self, request: Request) -> None:
