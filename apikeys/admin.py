@@ -24,7 +24,7 @@ MAX_REVOKED_AT_ONCE = 500  # keys per confirmation page
 
 @sensitive_variables()
 def search_url(text: str) -> str:
-    """Return the URL of the list with a search, or of the search form if `text` may be a secret."""
+    """Return the URL of the filtered list, or of the search form if `text` is blank or may be a secret."""
     if is_id("w", text):
         return changelist_url(ApiKey, workspace=text)
     if is_id("u", text):

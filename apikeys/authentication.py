@@ -63,7 +63,7 @@ class BearerAuthentication(BaseAuthentication, ABC):
             return None
         http_request: Any = request._request  # Any: these attributes are ours
         if hasattr(http_request, "authentication_error"):
-            raise http_request.authentication_error
+            raise copy(http_request.authentication_error)
         if not hasattr(http_request, "principal"):
             try:
                 http_request.principal = self._authenticate(token, client_ip(http_request))

@@ -22,7 +22,7 @@ from workspaces.validators import REASON_MAX_LENGTH, clean_text
 
 logger = logging.getLogger("onehorizon.apikeys")
 
-ANY_STATUS = "all"  # where keys are filtered by their status
+ANY_STATUS = "all"  # the value of a status filter that selects all keys
 _SELECT_FINGERPRINT = "SELECT fingerprint FROM apikeys_apikey WHERE key_id = %(key_id)s"
 LAST_USED_RESOLUTION = timedelta(minutes=1)  # `last_used_at` is written at most this often
 
@@ -116,7 +116,7 @@ _BaseManager = models.Manager.from_queryset(ApiKeyQuerySet)  # named, because my
 
 
 class ApiKeyManager(_BaseManager["ApiKey"]):
-    """Creates and finds keys. A queryset can't do this, because its filter could hide keys from the checks."""
+    """Creates and finds keys. Use `ApiKey.objects`: a filtered manager such as `workspace.api_keys` finds only some."""
 
     @sensitive_variables("secret")
     def create_key(

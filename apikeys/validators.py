@@ -27,7 +27,7 @@ class NoKeyValidator:
             raise ValidationError(f"Don't put a key in the {self.noun}; it isn't secret.", code="contains_key")
 
 
-# For fields of models, forms and serializers. Each also sets its `max_length`, which adds the validator of the length.
+# For fields of models, forms and serializers. They also need `max_length`, which adds the check of the length.
 DESCRIPTION_MAX_LENGTH = 100
 DESCRIPTION_VALIDATORS: list[Callable[[str], None]] = [single_line, NoKeyValidator("description")]
 REASON_VALIDATORS: list[Callable[[str], None]] = [single_line, NoKeyValidator("reason")]

@@ -29,7 +29,7 @@ class OrjsonRenderer(BaseRenderer):
 class OrjsonParser(BaseParser):
     """Parses strict JSON (RFC 8259): UTF-8, no NaN, no lone surrogates, at most `MAX_BODY_BYTES` bytes.
 
-    Raise `ParseError` and `BodyTooLarge`.
+    Raises `ParseError`, or `BodyTooLarge`.
     """
 
     media_type = "application/json"

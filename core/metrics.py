@@ -43,8 +43,9 @@ _argon2 = Histogram(
 
 
 def observe_request(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
-    """Count a completed request by its URL pattern, never by the path, which is unbounded; with its duration if it was
-    not rejected.
+    """Count a completed request, and observe its duration unless it was rejected.
+
+    The label is the URL pattern: paths are unbounded.
     """
     if _ENABLED:
         method = request.method if request.method in METHODS else "other"

@@ -45,7 +45,7 @@ def require_debug() -> None:
 def seed() -> Demo:
     """Create the demo data that is missing, and one new key. Existing workspaces, members and tasks are kept.
 
-    Demo users get the passwords that are returned, which revokes their OAuth tokens if they had others. If the demo
+    A demo user with another password gets the returned one, which revokes the user's OAuth tokens. If the demo
     workspace is at its key limit, its oldest demo key is revoked.
     """
     with transaction.atomic():

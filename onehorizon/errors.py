@@ -32,7 +32,7 @@ logger = logging.getLogger("onehorizon.errors")
 
 INTERNAL_ERROR = "Something went wrong on our side. We've logged it."
 RETRY_AFTER_SECONDS = 5  # of a 503; longer than the connection pool waits between its attempts to reconnect
-# What a request names and the principal can't reach. Any other missing row, such as a tier, is our bug: a logged 500.
+# Rows that a request names but its principal can't reach. Another missing row, such as a tier, is a bug: a logged 500.
 NOT_FOUND = (
     Http404,
     Workspace.DoesNotExist,

@@ -206,7 +206,7 @@ def admitted(tier: Tier, admissions: Sequence[int]) -> Decision:
 
 
 def rejected(tier: Tier, admissions: Sequence[int], now: int) -> Decision:
-    """Count a rejection in the metrics, and return the decision on a request that `admissions` leave no room for."""
+    """Return the decision on a rejected request, and count the rejection in the metrics."""
     count_quota_rejection(tier.name)
     retry_after = _whole_seconds(delay(admissions, now, limits_of(tier)))
     return Decision(False, retry_after, status_at(tier, admissions, now))

@@ -36,9 +36,9 @@ def multiple_lines(value: str) -> None:
 
 
 def clean_text(field: Field[Any, Any], text: str, *, name: str = "") -> str:
-    """Return `text` stripped and validated by the model's field. Raise `ValidationError` under `name` or the field's.
+    """Return `text` stripped and validated by the model's field.
 
-    For methods that save with `update`, which validates nothing.
+    Raise `ValidationError` with the key `name`, by default the field's name. For methods that don't call `full_clean`.
     """
     try:
         cleaned: str = field.clean(text.strip(), None)

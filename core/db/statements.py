@@ -1,4 +1,4 @@
-"""Run constant SQL as server-side prepared statements. See docs/architecture.md.
+"""Run hand-written SQL as server-side prepared statements. See docs/architecture.md.
 
 On PostgreSQL each connection parses and plans a statement once, and rows arrive in binary format. The ORM's statements
 are not affected: their parameters are bound on the client. Behind a pooler nothing is prepared (see
@@ -16,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections
 def fetch(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Return all rows of one statement, with Django's exceptions, query log and execute wrappers.
 
-    `statement` is a constant in the database's SQL dialect, with parameters such as `%(name)s`.
+    `statement` is in the database's SQL dialect. Its text contains no input: that is in parameters such as `%(name)s`.
     """
     database: Any = connections[DEFAULT_DB_ALIAS]  # faster than the proxy django.db.connection
     if database.vendor != "postgresql":

@@ -8,7 +8,10 @@ from onehorizon import demo
 
 
 class Command(BaseCommand):
-    help = "Creates the demo workspace with its users and tasks if they are missing, and a new API key."
+    help = (
+        "Creates the demo workspace, its users and its tasks if they are missing, resets the users' passwords, "
+        "and creates an API key. Works only while DEBUG is on."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
