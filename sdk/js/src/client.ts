@@ -1,4 +1,4 @@
-// What the generator doesn't give: refusals as typed exceptions, and waiting where the API asks for it.
+// Adds typed errors and retries to the generated client.
 import {
     type ConfigurationParameters as GeneratedParameters,
     type ErrorBody,
@@ -7,12 +7,12 @@ import {
     Configuration as GeneratedConfiguration,
 } from './generated/index.js';
 
-const MOST_RETRIES = 5;
-const LONGEST_WAIT = 60; // seconds; what is told to wait longer fails at once
+const MAX_RETRIES = 5;
+const MAX_WAIT = 60; // seconds; a longer `Retry-After` is not retried
 const IDEMPOTENT = ['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']; // RFC 9110, 9.2.2
 
 export interface ConfigurationParameters extends GeneratedParameters {
-    /** Whether a request that is answered 429 or 503 is sent again, after a while; true unless told otherwise. */
+    /** Retry requests after a 429, and idempotent requests also after a 503. Default: true. */
     retry?: boolean;
 }
 
@@ -21,13 +21,13 @@ export class Configuration extends GeneratedConfiguration {
         const send: FetchAPI = parameters.fetchApi ?? ((...request) => fetch(...request));
         super({
             ...parameters,
-            fetchApi: retry ? retrying(send) : send,
+            fetchApi: retry ? withRetries(send) : send,
             middleware: [...(parameters.middleware ?? []), { post: throwApiError }],
         });
     }
 }
 
-/** A refusal: `code` is its status, `message` the API's sentence, `errors` what is wrong with each field, on 400. */
+/** An error response: `code` is the HTTP status, `errors` has the messages for each invalid field, on a 400. */
 export class ApiError extends Error {
     override readonly name = 'ApiError';
 
@@ -43,13 +43,13 @@ export class ApiError extends Error {
 
 async function throwApiError({ response }: ResponseContext): Promise<void> {
     if (response.ok) return;
-    // A proxy in between may answer anything.
+    // The body may not be the API's, if a proxy sent the response.
     const body: Partial<ErrorBody> = (await response.clone().json().catch(() => null)) ?? {};
-    const message = body.message ?? `The answer was ${response.status} ${response.statusText}`.trim() + '.';
+    const message = body.message ?? `The server returned ${response.status} ${response.statusText}`.trim() + '.';
     throw new ApiError(response.status, message, body.errors ?? {}, response);
 }
 
-function retrying(send: FetchAPI): FetchAPI {
+function withRetries(send: FetchAPI): FetchAPI {
     return async (input, init) => {
         for (let retries = 0; ; retries += 1) {
             const response = await send(input, init);
@@ -62,31 +62,31 @@ function retrying(send: FetchAPI): FetchAPI {
 }
 
 /**
- * Until the request may be sent again; undefined where it must not.
+ * Returns the seconds until the next retry, or undefined if the request must not be retried.
  *
- * `Retry-After` is exact for a client that is alone. One that is refused again shares its quota, or the service is in
- * trouble: then the wait grows exponentially, by chance, so that clients don't come back all at once.
+ * The first retry after a 429 waits for `Retry-After`, which is enough if no other client shares the quota. Every other
+ * retry adds exponential backoff with jitter, so that clients don't retry simultaneously.
  */
 function secondsToWait(response: Response, method: string, retries: number): number | undefined {
-    const refused = response.status === 429;
-    if (!refused && !(response.status === 503 && IDEMPOTENT.includes(method))) return undefined;
-    const told = Number.parseInt(response.headers.get('Retry-After') ?? '', 10);
-    if (retries >= MOST_RETRIES || told > LONGEST_WAIT) return undefined;
-    if (refused && retries === 0 && told >= 0) return told;
-    return (told || 0) + 2 ** retries * (0.5 + Math.random() / 2);
+    const rateLimited = response.status === 429;
+    if (!rateLimited && !(response.status === 503 && IDEMPOTENT.includes(method))) return undefined;
+    const retryAfter = Number.parseInt(response.headers.get('Retry-After') ?? '', 10);
+    if (retries >= MAX_RETRIES || retryAfter > MAX_WAIT) return undefined;
+    if (rateLimited && retries === 0 && retryAfter >= 0) return retryAfter;
+    return (retryAfter || 0) + 2 ** retries * (0.5 + Math.random() / 2);
 }
 
 function wait(seconds: number, signal?: AbortSignal | null): Promise<void> {
     return new Promise((resolve, reject) => {
         signal?.throwIfAborted();
-        const stop = () => {
+        const abort = () => {
             clearTimeout(timer);
             reject(signal?.reason);
         };
         const timer = setTimeout(() => {
-            signal?.removeEventListener('abort', stop);
+            signal?.removeEventListener('abort', abort);
             resolve();
         }, seconds * 1000);
-        signal?.addEventListener('abort', stop, { once: true });
+        signal?.addEventListener('abort', abort, { once: true });
     });
 }

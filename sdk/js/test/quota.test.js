@@ -1,4 +1,4 @@
-// Against a workspace whose quota, of the tier `small`, is exhausted for some seconds: `tests/system/sdk/test_js.py` prepares it.
+// `tests/system/sdk/test_js.py` prepares the workspace: its quota, of the tier `small`, is exhausted for some seconds.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
@@ -7,7 +7,7 @@ import { Configuration, TasksApi } from '@onehorizon/sdk-js';
 const workspaceId = 'current';
 const parameters = { accessToken: process.env.ONE_API_KEY, basePath: process.env.SITE };
 
-test('45 calls in a row all succeed, since the client waits', async () => {
+test('45 calls in a row succeed, because the client waits', async () => {
     const tasks = new TasksApi(new Configuration(parameters));
 
     for (let number = 1; number <= 45; number += 1) {
@@ -15,7 +15,7 @@ test('45 calls in a row all succeed, since the client waits', async () => {
     }
 });
 
-test('without waiting they do not', async () => {
+test('without waiting they fail', async () => {
     const tasks = new TasksApi(new Configuration({ ...parameters, retry: false }));
 
     await assert.rejects(

@@ -10,8 +10,9 @@ const config = new Configuration({ accessToken: process.env.ONE_API_KEY, basePat
 const tasks = new TasksApi(config);
 
 test('a task is created, fetched, updated by spreading it, and deleted', async () => {
-    const made = await tasks.createTask({ workspaceId, task: { title: 'Ship the billing page', kind: TaskKind.Bug } });
-    const { taskId } = made;
+    const task = { title: 'Ship the billing page', kind: TaskKind.Bug };
+    const created = await tasks.createTask({ workspaceId, task });
+    const { taskId } = created;
     const fetched = await tasks.fetchTask({ workspaceId, taskId });
     const updated = await tasks.updateTask({
         workspaceId,
@@ -19,11 +20,11 @@ test('a task is created, fetched, updated by spreading it, and deleted', async (
         task: { ...fetched, status: TaskStatus.Completed },
     });
 
-    assert.deepEqual({ ...fetched, updatedAt: made.updatedAt }, made);
-    assert.equal(made.kind, 'bug');
-    assert.equal(made.userId, null);
-    assert.ok(made.createdAt instanceof Date);
-    assert.equal(made.completedAt, null);
+    assert.deepEqual({ ...fetched, updatedAt: created.updatedAt }, created);
+    assert.equal(created.kind, 'bug');
+    assert.equal(created.userId, null);
+    assert.ok(created.createdAt instanceof Date);
+    assert.equal(created.completedAt, null);
     assert.equal(updated.status, 'completed');
     assert.ok(updated.completedAt instanceof Date);
 
@@ -46,7 +47,7 @@ test('tasks are listed by filters, page by page', async () => {
     assert.equal(second.nextCursor, null);
 });
 
-test('a key learns who it is and where', async () => {
+test('a key gets its principal and workspace', async () => {
     const me = await new MeApi(config).whoAmI();
     const workspaces = new WorkspacesApi(config);
 
@@ -60,25 +61,25 @@ test('a key learns who it is and where', async () => {
     ]);
 });
 
-test('a person manages keys, with an access token', async () => {
+test('a user manages keys with an access token', async () => {
     const keys = new ApiKeysApi(new Configuration({ accessToken: async () => process.env.ACCESS_TOKEN, basePath }));
-    const asked = { workspaceId, apiKey: { description: 'Deploys' }, idempotencyKey: 'once' };
+    const parameters = { workspaceId, apiKey: { description: 'Deploys' }, idempotencyKey: 'once' };
 
-    const made = await keys.createApiKey(asked);
-    const again = await keys.createApiKey(asked);
-    const { apiKeyId } = made;
+    const created = await keys.createApiKey(parameters);
+    const repeated = await keys.createApiKey(parameters);
+    const { apiKeyId } = created;
     const renamed = await keys.updateApiKey({ workspaceId, apiKeyId, apiKey: { description: 'CI' } });
     await keys.revokeApiKey({ workspaceId, apiKeyId });
 
-    assert.match(made.secret, /^one_/);
-    assert.equal(again.secret, undefined);
-    assert.match(again.notice, /Idempotency-Key/);
+    assert.match(created.secret, /^one_/);
+    assert.equal(repeated.secret, undefined);
+    assert.match(repeated.notice, /Idempotency-Key/);
     assert.equal(renamed.description, 'CI');
     assert.equal((await keys.fetchApiKey({ workspaceId, apiKeyId })).status, 'revoked');
     assert.equal((await keys.listApiKeys({ workspaceId })).activeCount, 1);
 });
 
-test('CommonJS gets the same', async () => {
+test('the CommonJS build works too', async () => {
     const sdk = createRequire(import.meta.url)('@onehorizon/sdk-js');
     const required = new sdk.TasksApi(new sdk.Configuration({ accessToken: process.env.ONE_API_KEY, basePath }));
 

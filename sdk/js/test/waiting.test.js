@@ -3,11 +3,11 @@ import { afterEach, beforeEach, test } from 'node:test';
 
 import { ApiError, Configuration, TasksApi } from '@onehorizon/sdk-js';
 
-import { answering } from './answering.js';
+import { responding } from './responding.js';
 
 const workspaceId = 'current';
 const task = { title: 'Ship' };
-const made = [201, {}, '{"taskId": "tsk_1", "createdAt": "2026-11-23T08:22:32Z"}'];
+const created = [201, {}, '{"taskId": "tsk_1", "createdAt": "2026-11-23T08:22:32Z"}'];
 const listed = [200, {}, '{"tasks": [], "nextCursor": null}'];
 const realTimeout = globalThis.setTimeout;
 let waits;
@@ -16,7 +16,7 @@ function api(fetchApi, options = {}) {
     return new TasksApi(new Configuration({ accessToken: 'one_key', fetchApi, ...options }));
 }
 
-// A second lasts a millisecond here, and is written down.
+// Records each wait in seconds, and shortens a second to a millisecond.
 beforeEach(() => {
     waits = [];
     globalThis.setTimeout = (act, milliseconds) => {
@@ -28,9 +28,9 @@ afterEach(() => {
     globalThis.setTimeout = realTimeout;
 });
 
-test('after a 429 it waits exactly as long as it is told, whatever the method', async () => {
-    const refused = [429, { 'Retry-After': '43' }];
-    const { fetchApi, methods } = answering(refused, made, refused, listed);
+test('the first retry after a 429 waits exactly for Retry-After, for every method', async () => {
+    const rateLimited = [429, { 'Retry-After': '43' }];
+    const { fetchApi, methods } = responding(rateLimited, created, rateLimited, listed);
 
     await api(fetchApi).createTask({ workspaceId, task });
     await api(fetchApi).listTasks({ workspaceId });
@@ -39,8 +39,8 @@ test('after a 429 it waits exactly as long as it is told, whatever the method', 
     assert.deepEqual(waits, [43, 43]);
 });
 
-test('a request that is refused again waits longer each time, by chance, and not forever', async () => {
-    const { fetchApi, methods } = answering([429, { 'Retry-After': '2' }, '{"code": 429, "message": "retry"}']);
+test('further retries after a 429 add exponential backoff with jitter, at most five times', async () => {
+    const { fetchApi, methods } = responding([429, { 'Retry-After': '2' }, '{"code": 429, "message": "retry"}']);
 
     await assert.rejects(api(fetchApi).listTasks({ workspaceId }), { code: 429, message: 'retry' });
 
@@ -52,16 +52,16 @@ test('a request that is refused again waits longer each time, by chance, and not
     }
 });
 
-test('nobody waits for a quarter of an hour', async () => {
-    const { fetchApi, methods } = answering([429, { 'Retry-After': '61' }]);
+test('a Retry-After of more than 60 seconds is not retried', async () => {
+    const { fetchApi, methods } = responding([429, { 'Retry-After': '61' }]);
 
     await assert.rejects(api(fetchApi).listTasks({ workspaceId }), ApiError);
 
     assert.deepEqual([methods.length, waits.length], [1, 0]);
 });
 
-test('after a 503 it waits what it is told and longer each time', async () => {
-    const { fetchApi, methods } = answering([503, { 'Retry-After': '5' }], [503], listed);
+test('a retry after a 503 waits for Retry-After and exponential backoff', async () => {
+    const { fetchApi, methods } = responding([503, { 'Retry-After': '5' }], [503], listed);
 
     await api(fetchApi).listTasks({ workspaceId });
 
@@ -70,8 +70,8 @@ test('after a 503 it waits what it is told and longer each time', async () => {
     assert.ok(waits[1] >= 1 && waits[1] <= 2, `${waits}`);
 });
 
-test('what may have been done already is not sent again after a 503', async () => {
-    const { fetchApi, methods } = answering([503, { 'Retry-After': '5' }]);
+test('POST and PATCH are not retried after a 503', async () => {
+    const { fetchApi, methods } = responding([503, { 'Retry-After': '5' }]);
 
     await assert.rejects(api(fetchApi).createTask({ workspaceId, task }), { code: 503 });
     await assert.rejects(api(fetchApi).updateTask({ workspaceId, taskId: 'tsk_1', task }), { code: 503 });
@@ -79,16 +79,16 @@ test('what may have been done already is not sent again after a 503', async () =
     assert.deepEqual(methods, ['POST', 'PATCH']);
 });
 
-test('other refusals are not repeated', async () => {
-    const { fetchApi, methods } = answering([500], [404], [400]);
+test('other errors are not retried', async () => {
+    const { fetchApi, methods } = responding([500], [404], [400]);
 
     for (const code of [500, 404, 400]) await assert.rejects(api(fetchApi).listTasks({ workspaceId }), { code });
 
     assert.equal(methods.length, 3);
 });
 
-test('one option turns it off', async () => {
-    const { fetchApi, methods } = answering([429, { 'Retry-After': '1' }]);
+test('retry: false turns retries off', async () => {
+    const { fetchApi, methods } = responding([429, { 'Retry-After': '1' }]);
 
     await assert.rejects(api(fetchApi, { retry: false }).listTasks({ workspaceId }), { code: 429 });
 
@@ -97,7 +97,7 @@ test('one option turns it off', async () => {
 
 test('an aborted request stops waiting', async () => {
     globalThis.setTimeout = realTimeout;
-    const { fetchApi } = answering([429, { 'Retry-After': '30' }]);
+    const { fetchApi } = responding([429, { 'Retry-After': '30' }]);
     const started = Date.now();
     const signal = AbortSignal.timeout(200);
 
