@@ -14,7 +14,7 @@ class OneHorizonConfig(AppConfig):
     def ready(self) -> None:
         from onehorizon import checks  # noqa: F401, registers the system checks
 
-        # Disconnect Django's signal handlers that have nothing to do here.
+        # Disconnect Django's signal handlers that are not needed here.
         if not settings.DEBUG:
             request_started.disconnect(reset_queries)  # queries are logged only with DEBUG
         if all(import_string(cache["BACKEND"]).close is BaseCache.close for cache in settings.CACHES.values()):

@@ -38,9 +38,9 @@ class HasWorkspaces(Protocol):
 
 
 class Principal(ABC):
-    """Whom a request acts for: an API key, so its workspace, or a person. `request.auth` on API requests.
+    """The identity behind a request: an API key, which acts for its workspace, or a person.
 
-    A principal belongs to one request.
+    `request.auth` on API requests. A principal belongs to one request.
     """
 
     kind: ClassVar[str]  # as in the response of whoAmI

@@ -31,4 +31,4 @@ def test_every_command_in_the_document_works(site: str, owner: User, workspace: 
     assert shell.returncode == 0
     assert '"kind":"user"' in output
     assert '"tasks":[]' in output
-    assert ApiKey.objects.get().description == "Made in a terminal"
+    assert ApiKey.objects.get().description == "Created in a terminal"
