@@ -1,4 +1,4 @@
-"""Hash and verify secrets: fingerprint, Argon2id hash, and the proof cache, which saves most requests an Argon2 run.
+"""Hash and verify secrets: fingerprint, Argon2id hash, and a cache of verified secrets, which saves Argon2 runs.
 
 See "Secrets at rest" in docs/architecture.md.
 """

@@ -63,7 +63,10 @@ class IdempotencyKeyReused(Exception):
     """An earlier, different request used this idempotency key."""
 
     def __init__(self) -> None:
-        super().__init__("This Idempotency-Key was already used with another body: use a new one for another key.")
+        super().__init__(
+            "This Idempotency-Key was used before with a different bo"
+            "dy. To create another API key, send a new Idempotency-Key."
+        )
 
 
 def key_id_starts_with(text: str) -> Q:
@@ -116,7 +119,7 @@ _BaseManager = models.Manager.from_queryset(ApiKeyQuerySet)  # named, because my
 
 
 class ApiKeyManager(_BaseManager["ApiKey"]):
-    """Creates and finds keys. Use `ApiKey.objects`: a filtered manager such as `workspace.api_keys` finds only some."""
+    """Creates and finds keys. Use `ApiKey.objects`: `workspace.api_keys` finds only that workspace's keys."""
 
     @sensitive_variables("secret")
     def create_key(
@@ -283,21 +286,23 @@ class ApiKey(models.Model):
         with _best_effort("last use", self):
             outdated = ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=cutoff), pk=self.pk)
             # Skip a locked row: another request is saving the same, or the key is being changed. SQLite has no row
-            # locks and waits for its one writer.
+            # locks and waits for the write lock.
             unlocked = outdated.select_for_update(skip_locked=True).values("pk")
             ApiKey.objects.filter(pk__in=unlocked).update(last_used_at=now, last_used_from=client_ip)
 
     # ---- changes ----
 
     @transaction.atomic
-    def rename(self, description: str, *, by: Actor) -> None:
-        """Change the description. Raise `ValidationError`."""
+    def rename(self, description: str, *, by: Actor) -> bool:
+        """Change the description. Return False if the key has this description already. Raise `ValidationError`."""
         description = clean_text(ApiKey._meta.get_field("description"), description)
         before = ApiKey.objects.select_for_update(no_key=True).get(pk=self.pk).description
         self.description = description
-        if description != before:
-            self.save(update_fields=["description"])
-            self.record(Action.API_KEY_RENAMED, by, before=before, after=description)
+        if description == before:
+            return False
+        self.save(update_fields=["description"])
+        self.record(Action.API_KEY_RENAMED, by, before=before, after=description)
+        return True
 
     @transaction.atomic
     def revoke(self, *, by: Actor, reason: str = "") -> bool:

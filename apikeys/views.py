@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.mixins import AccessMixin, LoginRequiredMixin
 from django.core.paginator import Page, Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
@@ -199,7 +200,8 @@ class RenameKeyView(LimitedFormMixin, OneKeyMixin, FormView[DescriptionForm]):
     http_method_names = ["post"]
 
     def form_valid(self, form: DescriptionForm) -> HttpResponse:
-        self.api_key.rename(form.cleaned_data["description"], by=self.actor)
+        if self.api_key.rename(form.cleaned_data["description"], by=self.actor):
+            messages.success(self.request, "Key renamed.")
         return super().form_valid(form)
 
     def form_invalid(self, form: DescriptionForm) -> HttpResponse:
@@ -219,7 +221,8 @@ class RevokeKeyView(LimitedFormMixin, OneKeyMixin, FormView[RevokeForm]):
         return super().get(request, *args, **kwargs)
 
     def form_valid(self, form: RevokeForm) -> HttpResponse:
-        self.api_key.revoke(by=self.actor, reason=form.cleaned_data["reason"])
+        if self.api_key.revoke(by=self.actor, reason=form.cleaned_data["reason"]):
+            messages.success(self.request, "Key revoked.")
         return super().form_valid(form)
 
     def form_invalid(self, form: RevokeForm) -> HttpResponse:

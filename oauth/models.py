@@ -52,17 +52,17 @@ class Application(AbstractApplication):
             models.CheckConstraint(
                 condition=models.Q(hash_client_secret=True),
                 name="application_secret_hashed",
-                violation_error_message="Client secrets are kept hashed.",
+                violation_error_message="Hash client secret must be on.",
             ),
             models.CheckConstraint(
                 condition=models.Q(skip_authorization=False),
                 name="application_asks_for_consent",
-                violation_error_message="Every application asks for consent.",
+                violation_error_message="Skip authorization must be off.",
             ),
             models.CheckConstraint(
                 condition=models.Q(authorization_grant_type__in=list(GRANT_TYPES)),
                 name="application_grant_type_offered",
-                violation_error_message="Only authorization code and device code are offered.",
+                violation_error_message="Use the authorization code or device code grant.",
             ),
         ]
 

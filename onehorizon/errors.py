@@ -108,13 +108,16 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
 
 
 def challenge_of(error: exceptions.APIException) -> dict[str, str]:
-    """Return the challenge that APIView has found for a 401. A view without one gets a 403 instead."""
+    """Return the `WWW-Authenticate` header that APIView set on the exception. Without one, APIView returns a 403."""
     challenge = getattr(error, "auth_header", None)
     return {"WWW-Authenticate": challenge} if challenge else {}
 
 
 def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:
-    """Return DRF's nested errors as one level: `{"contributors.0.userId": ["…"]}`. Errors of no field are in `body`."""
+    """Return DRF's nested errors as one level: `{"contributors.0.userId": ["…"]}`.
+
+    Errors without a field have the key `body`.
+    """
     if isinstance(detail, dict):
         items = [("" if key == "non_field_errors" else str(key), value) for key, value in detail.items()]
     elif isinstance(detail, list) and any(isinstance(item, dict | list) for item in detail):

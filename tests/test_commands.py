@@ -68,7 +68,7 @@ def test_create_api_key_fails_with_one_sentence(acme: Workspace) -> None:
     assert create_error("\udcff") == r"There is no workspace with the id or slug '\udcff'."
     assert create_error(description=" ") == "description: This field cannot be blank."
     assert "at most 100 characters (it has 101)" in create_error(description="a" * 101)
-    assert create_error(description="a\nb") == "description: Control characters are not allowed."
+    assert create_error(description="a\nb") == "description: Remove line breaks and control characters."
     assert create_error(expires_at="2020-01-01") == "expires at: This must be in the future."
     assert not ApiKey.objects.exists()
 
@@ -185,9 +185,9 @@ INVALID_TIERS = {
     ("small", "200/9999999999", "40/60"): "Invalid limit '200/9999999999': use REQUESTS/SECONDS, such as 200/900.",
     ("standard", "200/900", "40/60"): "name: Tier with this Name already exists.",
     ("burst", "200/900", "40/60"): "name: “burst” is the name of every tier's short window.",
-    ("a/b", "200/900", "40/60"): "name: Lower-case letters, digits and hyphens, a letter first.",
-    ("Small", "200/900", "40/60"): "name: Lower-case letters, digits and hyphens, a letter first.",
-    ("small\n", "200/900", "40/60"): "name: Lower-case letters, digits and hyphens, a letter first.",
+    ("a/b", "200/900", "40/60"): "name: Use lower-case letters, digits and hyphens. Start with a letter.",
+    ("Small", "200/900", "40/60"): "name: Use lower-case letters, digits and hyphens. Start with a letter.",
+    ("small\n", "200/900", "40/60"): "name: Use lower-case letters, digits and hyphens. Start with a letter.",
     ("", "200/900", "40/60"): "name: This field cannot be blank.",
 }
 

@@ -28,7 +28,7 @@ class Limit(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The state of a limit: requests left, and seconds until one more request is allowed (0 if none counts)."""
+    """The state of a limit: requests left, and seconds until one more request is allowed (0 if the window is empty)."""
 
     limit: Limit
     remaining: int
@@ -75,7 +75,7 @@ class Status(NamedTuple):
 class Decision(NamedTuple):
     """Whether a request was admitted, and the state of the quota after it.
 
-    `retry_after`: after this many whole seconds, rounded up, a request is admitted if no other client uses the room
+    `retry_after`: after this many whole seconds, rounded up, a request is admitted, unless another client sends one
     first. 0 if this one was admitted.
     """
 

@@ -23,7 +23,7 @@ def _is_visible(character: str) -> bool:
 def single_line(value: str) -> None:
     """Raise `ValidationError` for control characters and for text without a visible character. For names and titles."""
     if any(map(_is_control, value)):
-        raise ValidationError("Control characters are not allowed.", code="control_characters")
+        raise ValidationError("Remove line breaks and control characters.", code="control_characters")
 
     if not any(map(_is_visible, value)):
         raise ValidationError("Enter at least one visible character.", code="invisible")
@@ -32,7 +32,7 @@ def single_line(value: str) -> None:
 def multiple_lines(value: str) -> None:
     """Raise `ValidationError` for control characters other than line breaks and tabs. For longer text."""
     if any(_is_control(character) and character not in _WHITESPACE for character in value):
-        raise ValidationError("Control characters are not allowed.", code="control_characters")
+        raise ValidationError("Remove control characters.", code="control_characters")
 
 
 def clean_text(field: Field[Any, Any], text: str, *, name: str = "") -> str:

@@ -118,15 +118,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='application',
-            constraint=models.CheckConstraint(condition=models.Q(('hash_client_secret', True)), name='application_secret_hashed', violation_error_message='Client secrets are kept hashed.'),
+            constraint=models.CheckConstraint(condition=models.Q(('hash_client_secret', True)), name='application_secret_hashed', violation_error_message='Hash client secret must be on.'),
         ),
         migrations.AddConstraint(
             model_name='application',
-            constraint=models.CheckConstraint(condition=models.Q(('skip_authorization', False)), name='application_asks_for_consent', violation_error_message='Every application asks for consent.'),
+            constraint=models.CheckConstraint(condition=models.Q(('skip_authorization', False)), name='application_asks_for_consent', violation_error_message='Skip authorization must be off.'),
         ),
         migrations.AddConstraint(
             model_name='application',
-            constraint=models.CheckConstraint(condition=models.Q(('authorization_grant_type__in', ['authorization-code', 'urn:ietf:params:oauth:grant-type:device_code'])), name='application_grant_type_offered', violation_error_message='Only authorization code and device code are offered.'),
+            constraint=models.CheckConstraint(condition=models.Q(('authorization_grant_type__in', ['authorization-code', 'urn:ietf:params:oauth:grant-type:device_code'])), name='application_grant_type_offered', violation_error_message='Use the authorization code or device code grant.'),
         ),
         migrations.AddConstraint(
             model_name='devicegrant',

@@ -110,7 +110,7 @@ def test_a_revoked_key_is_rejected_from_the_next_request_on(admin_client: Client
     [
         ("", "Enter a reason. It is saved with the change."),
         ("x" * 201, "Ensure this value has at most 200 characters (it has 201)."),
-        ("two\nlines", "Control characters are not allowed."),
+        ("two\nlines", "Remove line breaks and control characters."),
         ("{secret}", "Don't put a key in the reason; it isn't secret."),
         ("it was one_{key_id}_Vq", "Don't put a key in the reason; it isn't secret."),
     ],

@@ -269,7 +269,7 @@ def test_renaming_changes_the_description_and_nothing_else(api_key: ApiKey, secr
     ApiKey.objects.update(last_used_at=timezone.now(), last_used_from="192.0.2.1")
     used = ApiKey.objects.values().get()
 
-    stale.rename("  Deploys ", by=BY_TEST)
+    assert stale.rename("  Deploys ", by=BY_TEST)
 
     assert ApiKey.objects.values().get() == used | {"description": "Deploys"}
     assert used != before
@@ -278,7 +278,7 @@ def test_renaming_changes_the_description_and_nothing_else(api_key: ApiKey, secr
 
 @pytest.mark.django_db
 def test_renaming_to_the_same_description_is_no_change(api_key: ApiKey) -> None:
-    api_key.rename(" CI, production ", by=BY_TEST)
+    assert not api_key.rename(" CI, production ", by=BY_TEST)
 
     assert [action for action, _ in events_of(api_key)] == ["api_key.created"]
 

@@ -287,7 +287,8 @@ def test_the_same_idempotency_key_with_another_body_is_422(admin_api: Api, body:
     assert response.status_code == 422
     assert response.json() == {
         "code": 422,
-        "message": "This Idempotency-Key was already used with another body: use a new one for another key.",
+        "message": "This Idempotency-Key was used before with a different bo"
+        "dy. To create another API key, send a new Idempotency-Key.",
     }
     assert ApiKey.objects.count() == 1
 

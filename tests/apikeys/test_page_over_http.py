@@ -93,7 +93,7 @@ def test_a_key_is_created_with_the_chosen_expiry(
         ({"expiry": "date", "expires_on": "soon"}, "Enter a date such as"),
         ({"expiry": "sometimes"}, "Select a valid choice."),
         ({"description": " "}, "Enter a description"),
-        ({"description": "a\u202eb"}, "Control characters"),
+        ({"description": "a\u202eb"}, "Remove line breaks and control characters."),
     ],
 )
 def test_an_invalid_form_shows_its_error_and_creates_nothing(
@@ -193,6 +193,29 @@ def test_text_that_is_too_long_shows_one_error(
         assert response.content.decode().count("Ensure this value has at most 100 characters (it has 101).") == 1
     assert revoked.content.decode().count("Ensure this value has at most 200 characters (it has 201).") == 1
     assert [(key.description, key.status) for key in workspace.api_keys.all()] == [("CI, production", "active")]
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "message"),
+    [("rename/", {"description": "CI, staging"}, "Key renamed."), ("revoke/", {"reason": "Leaked"}, "Key revoked.")],
+)
+def test_a_change_is_confirmed_once(
+    owner_client: Client, key_url: str, path: str, form: dict[str, str], message: str
+) -> None:
+    confirmation = f'<p class="notice notice-success" role="status">{message}</p>'
+
+    changed = owner_client.post(f"{key_url}{path}", form, follow=True)
+    reloaded = owner_client.get(key_url)
+    repeated = owner_client.post(f"{key_url}{path}", form, follow=True)
+
+    assert changed.redirect_chain == [(key_url, 302)]
+    assert [response.content.decode().count(confirmation) for response in (changed, reloaded, repeated)] == [1, 0, 0]
+
+
+def test_an_invalid_form_on_the_keys_page_confirms_nothing(owner_client: Client, key_url: str) -> None:
+    for path, form in (("rename/", {"description": ""}), ("revoke/", {"reason": "a\nb"})):
+        assert "notice-success" not in owner_client.post(f"{key_url}{path}", form).content.decode()
+    assert "notice-success" not in owner_client.get(key_url).content.decode()
 
 
 @pytest.mark.parametrize("key_id", ["nonsense", f"key_{'0' * 26}"])

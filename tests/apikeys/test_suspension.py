@@ -60,7 +60,7 @@ def test_resuming_an_active_workspace_changes_nothing(workspace: Workspace) -> N
 
 INVALID_REASONS = {
     "a" * 201: "at most 200 characters",
-    "Unpaid\nsince May": "Control characters are not allowed.",
+    "Unpaid\nsince May": "Remove line breaks and control characters.",
     "\u200b": "Enter at least one visible character.",
 }
 

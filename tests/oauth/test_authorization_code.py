@@ -176,7 +176,7 @@ def test_the_consent_page_allows_its_form_to_redirect_to_the_client_only(flow: A
     page = flow.browser.open(flow.url())
 
     assert "form-action 'self' http://127.0.0.1;" in page.headers["Content-Security-Policy"] + ";"
-    for sentence in ("Dashboards", "Create, rename and revoke API keys", "Acme", "as owner"):
+    for sentence in ("Dashboards", "List, create, rename and revoke API keys", "Acme", "as owner"):
         assert sentence in page.text
 
 

@@ -162,7 +162,7 @@ def test_the_page_accepts_a_code_as_people_type_it(terminal: Terminal, browser: 
 
     assert "One Horizon for terminals" in page.text
     assert user_code in page.text
-    assert "Create, rename and revoke API keys" in page.text
+    assert "List, create, rename and revoke API keys" in page.text
 
 
 @pytest.mark.usefixtures("_frozen_clock")

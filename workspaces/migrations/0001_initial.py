@@ -50,7 +50,7 @@ class Migration(migrations.Migration):
                 ('last_login', models.DateTimeField(blank=True, null=True, verbose_name='last login')),
                 ('is_superuser', models.BooleanField(default=False, help_text='Designates that this user has all permissions without explicitly assigning them.', verbose_name='superuser status')),
                 ('id', workspaces.ids.IdField('u', serialize=False)),
-                ('email', models.EmailField(error_messages={'unique': 'Someone has this email already.'}, max_length=254, unique=True)),
+                ('email', models.EmailField(error_messages={'unique': 'A user with this email already exists.'}, max_length=254, unique=True)),
                 ('name', models.CharField(max_length=100, validators=[workspaces.validators.single_line])),
                 ('is_active', models.BooleanField(default=True)),
                 ('is_staff', models.BooleanField(default=False, verbose_name='may use the admin')),
@@ -74,7 +74,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Tier',
             fields=[
-                ('name', models.CharField(max_length=32, primary_key=True, serialize=False, validators=[django.core.validators.RegexValidator('\\A[a-z][a-z0-9-]*\\Z', 'Lower-case letters, digits and hyphens, a letter first.'), django.core.validators.RegexValidator('\\Aburst\\Z', "“burst” is the name of every tier's short window.", inverse_match=True)])),
+                ('name', models.CharField(max_length=32, primary_key=True, serialize=False, validators=[django.core.validators.RegexValidator('\\A[a-z][a-z0-9-]*\\Z', 'Use lower-case letters, digits and hyphens. Start with a letter.'), django.core.validators.RegexValidator('\\Aburst\\Z', "“burst” is the name of every tier's short window.", inverse_match=True)])),
                 ('requests', models.PositiveIntegerField(validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(10000)])),
                 ('seconds', models.PositiveIntegerField(validators=[django.core.validators.MinValueValidator(1)])),
                 ('burst_requests', models.PositiveIntegerField(validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(10000)])),
@@ -82,7 +82,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['name'],
-                'constraints': [models.CheckConstraint(condition=models.Q(('burst_requests__gte', 1), ('burst_seconds__gte', 1), ('requests__gte', 1), ('seconds__gte', 1), ('burst_requests__lte', 10000), ('requests__lte', 10000)), name='tier_within_bounds', violation_error_message='A window takes 1 to 10,000 requests and lasts at least a second.'), models.CheckConstraint(condition=models.Q(('burst_seconds__lte', models.F('seconds'))), name='tier_burst_is_shorter', violation_error_message="The burst's window can't be longer than the main one.")],
+                'constraints': [models.CheckConstraint(condition=models.Q(('burst_requests__gte', 1), ('burst_seconds__gte', 1), ('requests__gte', 1), ('seconds__gte', 1), ('burst_requests__lte', 10000), ('requests__lte', 10000)), name='tier_within_bounds', violation_error_message='Requests must be 1 to 10,000, and seconds at least 1.'), models.CheckConstraint(condition=models.Q(('burst_seconds__lte', models.F('seconds'))), name='tier_burst_is_shorter', violation_error_message="The burst's window can't be longer than the main one.")],
             },
         ),
         migrations.CreateModel(

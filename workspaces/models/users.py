@@ -62,7 +62,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     id = IdField("u")
     email = models.EmailField(
-        max_length=EMAIL_MAX_LENGTH, unique=True, error_messages={"unique": "Someone has this email already."}
+        max_length=EMAIL_MAX_LENGTH, unique=True, error_messages={"unique": "A user with this email already exists."}
     )
     name = models.CharField(max_length=100, validators=[single_line])
     is_active = models.BooleanField(default=True)

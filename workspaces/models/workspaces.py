@@ -37,7 +37,7 @@ class Tier(models.Model):
         primary_key=True,
         max_length=32,
         validators=[
-            RegexValidator(r"\A[a-z][a-z0-9-]*\Z", "Lower-case letters, digits and hyphens, a letter first."),
+            RegexValidator(r"\A[a-z][a-z0-9-]*\Z", "Use lower-case letters, digits and hyphens. Start with a letter."),
             RegexValidator(r"\Aburst\Z", "“burst” is the name of every tier's short window.", inverse_match=True),
         ],
     )
@@ -55,7 +55,7 @@ class Tier(models.Model):
                 condition=models.Q(requests__gte=1, burst_requests__gte=1, seconds__gte=1, burst_seconds__gte=1)
                 & models.Q(requests__lte=MAX_REQUESTS, burst_requests__lte=MAX_REQUESTS),
                 name="tier_within_bounds",
-                violation_error_message=f"A window takes 1 to {MAX_REQUESTS:,} requests and lasts at least a second.",
+                violation_error_message=f"Requests must be 1 to {MAX_REQUESTS:,}, and seconds at least 1.",
             ),
             models.CheckConstraint(
                 condition=models.Q(burst_seconds__lte=models.F("seconds")),

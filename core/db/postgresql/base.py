@@ -1,7 +1,7 @@
 """Django's PostgreSQL backend with time limits and a pool that replaces dead connections. See docs/architecture.md.
 
 Behind a transaction pooler (`pgbouncer` in OPTIONS) nothing is prepared on the server: clients share the server's
-connections there and number their prepared statements alike, so one client could run another's statement.
+connections there and use the same names for prepared statements, so one client could run another's statement.
 """
 
 import logging
@@ -27,8 +27,8 @@ BACKEND_QUERY = "SELECT pg_backend_pid(), quote_ident(current_user)"
 LIMITS_QUERY = "SELECT name, setting::bigint FROM pg_settings WHERE name = ANY(%s)"
 
 UNDECLARED_POOLER = (
-    "DATABASE_URL leads to a connection pooler and must say so, as in postgres://user@host/name?pgbouncer=true "
-    "(docs/operations.md has the rest)."
+    "DATABASE_URL points to an undeclared connection pooler. Add ?pgbouncer=true, as in "
+    "postgres://user@host/name?pgbouncer=true. See docs/operations.md."
 )
 
 
@@ -49,7 +49,8 @@ class Connection(psycopg.Connection[Any]):
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Wait for the server. Raise `OperationalError` after the time limit, and for a write on a standby.
 
-        After a failover the server is a read-only standby. An `OperationalError` lets clients retry.
+        After a failover the server may be a read-only standby. The response to an `OperationalError` is a 503, so that
+        clients retry.
         """
         try:
             return super().wait(gen, interval, self.client_timeout if timeout is None else timeout)
@@ -145,8 +146,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def check_before_serving(self) -> None:
         """Raise `ImproperlyConfigured` if a pooler is not declared or a time limit has no effect.
 
-        If the database is unavailable, log a warning and return: the server can start before it, and `configure` checks
-        each connection.
+        If the database is unavailable, log a warning and return: the server may start before the database, and
+        `configure` checks each connection.
         """
         try:
             with Connection.connect(**self.get_connection_params() | {"autocommit": True}) as connection:
@@ -166,10 +167,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._configure_connection(connection)  # type: ignore[attr-defined]  # not in the stubs
 
     def _check(self, connection: Connection) -> None:
-        """Turn off prepared statements behind a pooler.
+        """Turn off prepared statements behind a pooler. In servers, also check the pooler and the time limits.
 
-        Commands accept a pooler that is not declared. Servers raise `ImproperlyConfigured` for one, and if a time limit
-        has no effect.
+        Servers raise `ImproperlyConfigured` for an undeclared pooler and for a time limit that has no effect. Commands
+        accept both.
         """
         cursor = psycopg.Cursor(connection)
         [(pid, role)] = cursor.execute(BACKEND_QUERY, prepare=False).fetchall()
@@ -184,7 +185,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise ImproperlyConfigured(UNDECLARED_POOLER)
         if missing:
             statements = "; ".join(f"ALTER ROLE {role} SET {name} = {limit}" for name, limit in missing.items())
-            raise ImproperlyConfigured(f"Behind a pooler PostgreSQL must set the time limits: {statements}.")
+            raise ImproperlyConfigured(f"Behind a pooler, set the time limits in PostgreSQL: {statements}.")
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Borrow a connection from the pool, and return it when the thread ends."""

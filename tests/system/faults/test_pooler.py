@@ -269,7 +269,7 @@ def test_a_pooler_without_the_limits_stops_the_server(pooler: str) -> None:
 
     assert result.returncode == 1
     assert result.stderr == (
-        "onehorizon: Behind a pooler PostgreSQL must set the time limits: "
+        "onehorizon: Behind a pooler, set the time limits in PostgreSQL: "
         f"{'; '.join(f'ALTER ROLE unlimited SET {limit}' for limit in LIMITS)}.\n"
     )
 
