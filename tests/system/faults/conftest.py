@@ -42,7 +42,8 @@ def cluster() -> Iterator[Cluster]:
         if os.environ.get("CI") == "true":
             pytest.fail(NEEDS)
         pytest.skip(NEEDS)
-    with postgresql(installed, free_port(), max_connections="20") as cluster:
+    # More than the pools of the site's two workers can use together, which may be full after a fault.
+    with postgresql(installed, free_port(), max_connections="60") as cluster:
         yield cluster
 
 
