@@ -64,8 +64,8 @@ class IdempotencyKeyReused(Exception):
 
     def __init__(self) -> None:
         super().__init__(
-            "This Idempotency-Key was used before with a different bo"
-            "dy. To create another API key, send a new Idempotency-Key."
+            "This Idempotency-Key was used before with a different body. "
+            "To create another API key, send a new Idempotency-Key."
         )
 
 
