@@ -21,9 +21,20 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _new_connection() -> Iterator[None]:
+    """Give each test a new connection, and leave none to later tests that prepares no statements any more."""
+    _close_all_connections()
+    yield
+    _close_all_connections()
+
+
+def _close_all_connections() -> None:
+    connection.close()
+    connection.close_pool()  # type: ignore[attr-defined]  # not in the stubs
+
+
 def test_a_connection_keeps_a_limited_number_of_prepared_statements() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DEALLOCATE ALL")
     for number in range(120):
         assert fetch(f"SELECT {number} + %(one)s::int", {"one": 1}) == [(number + 1,)]
 
@@ -118,7 +129,3 @@ def test_a_migration_that_widens_a_column_breaks_no_statement() -> None:
             assert fetch("SELECT value FROM widened", {}) == [("a",)]
         finally:
             migration.execute("DROP TABLE widened")
-            # Reset the connection for the next test: after a rollback, every statement is prepared again.
-            with transaction.atomic():
-                transaction.set_rollback(True)
-            connection.connection.prepare_threshold = 0
