@@ -1,11 +1,14 @@
-"""DRF's JSON parser and renderer, on orjson."""
+"""The JSON of the API: DRF's parser and renderer on orjson, and content negotiation."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 from rest_framework import exceptions, status
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -24,6 +27,20 @@ class OrjsonRenderer(BaseRenderer):
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
         return b"" if data is None else orjson.dumps(data, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
+
+
+class QuickNegotiation(DefaultContentNegotiation):
+    """DRF's content negotiation, which does not parse `Accept` if the header obviously allows the first renderer."""
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        """Return the renderer and its media type. Raise `NotAcceptable`."""
+        first = next(iter(renderers))
+        if not format_suffix and request.META.get("HTTP_ACCEPT", "*/*") in ("*/*", first.media_type):
+            return first, first.media_type
+        chosen: tuple[BaseRenderer, str] = super().select_renderer(request, renderers, format_suffix)
+        return chosen
 
 
 class OrjsonParser(BaseParser):

@@ -262,6 +262,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["apikeys.permissions.PrincipalRequired", "apikeys.permissions.ScopeRequired"],
     "DEFAULT_RENDERER_CLASSES": ["core.formats.OrjsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["core.formats.OrjsonParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "core.formats.QuickNegotiation",
     "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "onehorizon.errors.exception_handler",
     "URL_FORMAT_OVERRIDE": None,

@@ -132,7 +132,13 @@ def test_a_format_other_than_json_is_406(accept: str, api: Api) -> None:
     "accept", ["*/*", "application/*", "application/json", "text/html,application/xhtml+xml,*/*;q=0.8"]
 )
 def test_any_accept_header_that_includes_json_gets_json(accept: str, api: Api) -> None:
-    assert api.get("/me", headers={"Accept": accept}).status_code == 200
+    response = api.get("/me", headers={"Accept": accept})
+
+    assert (response.status_code, response["Content-Type"]) == (200, "application/json")
+
+
+def test_a_request_without_an_accept_header_gets_json(api: Api) -> None:
+    assert api.get("/me")["Content-Type"] == "application/json"
 
 
 def test_the_url_does_not_choose_the_format(api: Api) -> None:
