@@ -75,7 +75,7 @@ class Stage:
         granian = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
         granian += ["--port", str(port), "--workers", str(workers), "--blocking-threads", str(threads)]
         # The client's connections are idle while other contenders are measured; granian would close them after 30 s.
-        granian += ["--log-level", "warning", "--http1-header-read-timeout", "60000"]
+        granian += ["--log-level", "warning", "--http1-header-read-timeout", "60000", "--workers-kill-timeout", "5"]
         log = self._stack.enter_context((self.directory / f"{port}.log").open("wb"))
         process = subprocess.Popen(
             [*granian, application],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -120,10 +121,15 @@ def wait_until_listening(port: int, child: subprocess.Popen[bytes], log: Path) -
 
 @contextmanager
 def process(arguments: list[str], log: Path, **overrides: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process whose output goes to `log`, and terminate it at the end of the block."""
+    """Run a process whose output goes to `log`, and stop it with its children at the end of the block."""
     with log.open("wb") as output:
         child = subprocess.Popen(
-            arguments, cwd=ROOT, env=environment(**overrides), stdout=output, stderr=subprocess.STDOUT
+            arguments,
+            cwd=ROOT,
+            env=environment(**overrides),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
         )
         try:
             yield child
@@ -132,7 +138,7 @@ def process(arguments: list[str], log: Path, **overrides: str) -> Iterator[subpr
             try:
                 child.wait(10)
             except subprocess.TimeoutExpired:
-                child.kill()
+                os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
 
 
@@ -143,6 +149,7 @@ def server(log: Path, workers: int = 1, **overrides: str) -> Iterator[str]:
     port = free_port()
     arguments = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
     arguments += ["--port", str(port), "--workers", str(workers), "--blocking-threads", "2"]
+    arguments += ["--workers-kill-timeout", "1"]  # a worker that is told to stop while it starts would never stop
     with process([*arguments, "onehorizon.wsgi:application"], log, **overrides) as child:
         wait_until_responding(f"http://127.0.0.1:{port}/api/", child, log)
         yield f"http://127.0.0.1:{port}"
