@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env, EnvError, EnvValidationError, validate
@@ -25,7 +24,7 @@ env = Env()
 
 
 @contextmanager
-def _improperly_configured(name: str) -> Iterator[None]:
+def improperly_configured(name: str) -> Iterator[None]:
     """Convert errors about the variable `name` into `ImproperlyConfigured`."""
     try:
         yield
@@ -39,32 +38,32 @@ def _improperly_configured(name: str) -> Iterator[None]:
 
 
 def env_bool(name: str, default: bool) -> bool:
-    with _improperly_configured(name):
+    with improperly_configured(name):
         return env.bool(name, default)
 
 
 def env_int(name: str, default: int, *, minimum: int | None = None, maximum: int | None = None) -> int:
-    with _improperly_configured(name):
+    with improperly_configured(name):
         return env.int(name, default, validate=validate.Range(minimum, maximum))
 
 
 def env_str(name: str, default: str, *, max_length: int | None = None) -> str:
     """Return the variable's text. With `max_length`, it must not be empty."""
-    with _improperly_configured(name):
+    with improperly_configured(name):
         limits = None if max_length is None else validate.Length(1, max_length)
         return env.str(name, default, validate=limits)
 
 
 def env_list(name: str, default: list[str]) -> list[str]:
     """Return comma-separated values, without empty ones."""
-    with _improperly_configured(name):
+    with improperly_configured(name):
         return [item.strip() for item in env.list(name, default) if item.strip()]
 
 
 def env_networks(name: str) -> list[IPNetwork]:
     """Return comma-separated IP addresses and networks: `10.0.0.7, 2001:db8::/32`."""
     values = env_list(name, [])
-    with _improperly_configured(name):
+    with improperly_configured(name):
         return [ipaddress.ip_network(value) for value in values]
 
 
@@ -73,50 +72,16 @@ def env_listener(name: str) -> tuple[str, int] | None:
     value = env_str(name, "")
     if not value:
         return None
-    with _improperly_configured(name):
+    with improperly_configured(name):
         host, _, port = value.rpartition(":")
         if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
             raise ValueError("use an IP address and a port, such as 127.0.0.1:9401.")
         return str(ipaddress.ip_address(host.strip("[]"))), int(port)
 
 
-def env_database(name: str, default: str) -> dict[str, Any]:
-    """Return the entry of `DATABASES` for a URL."""
-    with _improperly_configured(name):
-        return dict(env.dj_db_url(name, default))
-
-
-# Parameters that the URL of a PostgreSQL database may set. Any other could silently override one of our settings.
-URL_PARAMETERS = {
-    *("pgbouncer", "application_name", "currentSchema", "options", "host", "hostaddr", "port", "passfile"),
-    *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslcrldir", "sslsni", "sslnegotiation"),
-    *("sslcertmode", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding", "require_auth"),
-    *("gssencmode", "krbsrvname", "gsslib", "gssdelegation", "requirepeer", "load_balance_hosts"),
-}
-
-
-def env_pgbouncer(name: str) -> bool:
-    """Return whether the URL of a PostgreSQL database declares a pooler.
-
-    Raise `ImproperlyConfigured` if the URL has parameters that are not allowed, repeated or contradictory.
-    """
-    parameters = parse_qsl(urlsplit(env.str(name)).query, keep_blank_values=True)
-    names = {parameter for parameter, _ in parameters}
-    if rejected := sorted(names - URL_PARAMETERS):
-        raise ImproperlyConfigured(f"{name} can't set {', '.join(rejected)}.")
-    if len(names) < len(parameters) or {"currentSchema", "options"} <= names:
-        raise ImproperlyConfigured(f"{name} must set each parameter once, and currentSchema or options, not both.")
-    pgbouncer = dict(parameters).get("pgbouncer", "false")
-    if pgbouncer not in ("true", "false"):
-        raise ImproperlyConfigured(f"{name} takes pgbouncer=true or pgbouncer=false.")
-    if pgbouncer == "true" and names & {"currentSchema", "options"}:
-        raise ImproperlyConfigured(f"{name} can't set currentSchema or options with pgbouncer=true.")
-    return pgbouncer == "true"
-
-
 def env_cache(name: str) -> dict[str, Any]:
     """Return the entry of `CACHES` for a URL. A Redis that does not respond raises after half a second."""
-    with _improperly_configured(name):
+    with improperly_configured(name):
         cache = dict(env.dj_cache_url(name))
     if cache["BACKEND"] == "django.core.cache.backends.redis.RedisCache":
         timeouts = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}

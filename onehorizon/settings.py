@@ -8,20 +8,17 @@ import django_stubs_ext
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from onehorizon.databases import database_settings
 from onehorizon.environment import (
     development_secret_key,
     env_bool,
     env_cache,
-    env_database,
     env_int,
     env_list,
     env_listener,
     env_networks,
-    env_pgbouncer,
     env_str,
-    granian_option,
     is_weak_key,
-    make_directory,
 )
 from onehorizon.oauth_settings import OAUTH_SETTINGS
 from onehorizon.openapi_settings import OPENAPI_SETTINGS
@@ -190,46 +187,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
 
-MAX_CONNECTIONS = 16  # to PostgreSQL, per process
-DATABASES = {"default": env_database("DATABASE_URL", f"sqlite:///{VAR_DIR / 'onehorizon.sqlite3'}")}
-database = DATABASES["default"]
-if database["NAME"] in ("", ":memory:"):
-    raise ImproperlyConfigured("DATABASE_URL must name a database, for SQLite a file: connections can't share memory.")
-if database["ENGINE"] == "django.db.backends.sqlite3":
-    if not DEBUG and granian_option("workers", 1) > 1:
-        raise ImproperlyConfigured("DATABASE_URL must be a postgres:// URL for several workers; SQLite supports one.")
-    make_directory(Path(database["NAME"]).parent)
-    database["CONN_MAX_AGE"] = None
-    database["OPTIONS"] = {
-        # Take the write lock when a transaction begins: upgrading a read lock later fails if another thread writes.
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode = WAL",
-    }
-    # A file: tests use threads and processes, and connections can't share an in-memory database.
-    database["TEST"] = {"NAME": f"{database['NAME']}.test"}
-elif database["ENGINE"] == "django.db.backends.postgresql":
-    database["ENGINE"] = "core.db.postgresql"
-    database.setdefault("OPTIONS", {})["pgbouncer"] = pooled = env_pgbouncer("DATABASE_URL")
-    database["DISABLE_SERVER_SIDE_CURSORS"] = pooled
-    # A thread keeps its connection between requests, unless there are more threads than connections.
-    database["CONN_MAX_AGE"] = 600 if granian_option("blocking-threads", MAX_CONNECTIONS + 1) <= MAX_CONNECTIONS else 0
-    database["OPTIONS"].update(
-        {
-            # After a failure the pool retries for `reconnect_timeout` seconds, and again at the next request.
-            "pool": {"min_size": 1, "max_size": MAX_CONNECTIONS, "timeout": 3, "reconnect_timeout": 2},
-            "connect_timeout": 3,
-            "target_session_attrs": "read-write",  # after a failover, not the standby that was the primary
-            # Drop the connection to an unresponsive host after about 10 s.
-            "keepalives_idle": 4,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 10_000,
-            "prepare_threshold": 0,  # for core.db.statements; the ORM binds its parameters on the client
-        }
-    )
-else:
-    raise ImproperlyConfigured("DATABASE_URL must be a sqlite:// or a postgres:// URL.")
+DATABASES = {"default": database_settings(VAR_DIR / "onehorizon.sqlite3", debug=DEBUG)}
 
 # With Django's default of 300 entries, a client could evict the counts of rate limits from the cache.
 CACHE_SIZE = {"MAX_ENTRIES": 100_000}
