@@ -12,6 +12,9 @@ run: .venv/.installed
 test: .venv/.installed-dev
 	@$(BIN)/pytest $(ARGS)
 
+# The settings have no default for DEBUG once DATABASE_URL names a PostgreSQL database.
+lint sdk: export DEBUG ?= on
+
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -42,6 +42,16 @@ def env_bool(name: str, default: bool) -> bool:
         return env.bool(name, default)
 
 
+def env_debug() -> bool:
+    """Return DEBUG. It is on by default only while nothing of production is configured."""
+    configured = [name for name in ("ALLOWED_HOSTS", "TRUSTED_PROXIES") if os.environ.get(name, "").strip()]
+    if not os.environ.get("DATABASE_URL", "sqlite:").startswith("sqlite:"):
+        configured.append("DATABASE_URL")
+    if configured and "DEBUG" not in os.environ:
+        raise ImproperlyConfigured(f"DEBUG must be set when {configured[0]} is: off in production, on for development.")
+    return env_bool("DEBUG", True)
+
+
 def env_int(name: str, default: int, *, minimum: int | None = None, maximum: int | None = None) -> int:
     with improperly_configured(name):
         return env.int(name, default, validate=validate.Range(minimum, maximum))

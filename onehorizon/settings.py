@@ -11,8 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 from onehorizon.databases import database_settings
 from onehorizon.environment import (
     development_secret_key,
-    env_bool,
     env_cache,
+    env_debug,
     env_int,
     env_list,
     env_listener,
@@ -30,7 +30,7 @@ VAR_DIR = BASE_DIR / "var"
 
 # ---- this installation ----
 
-DEBUG = env_bool("DEBUG", True)
+DEBUG = env_debug()
 
 SECRET_KEY = env_str("SECRET_KEY", "")
 if not SECRET_KEY:

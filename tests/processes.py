@@ -69,9 +69,9 @@ def database_url() -> str:
     return f"postgres://{settings['USER']}:{settings['PASSWORD']}@{host}:{port}/{settings['NAME']}"
 
 
-def environment(**overrides: str) -> dict[str, str]:
-    """Return this process's environment with the test database, fast hashing and `overrides`."""
-    return {
+def environment(**overrides: str | None) -> dict[str, str]:
+    """Return this process's environment with the test database, fast hashing and `overrides`. None unsets one."""
+    variables = {
         **{name: value for name, value in os.environ.items() if name != "DJANGO_ALLOW_ASYNC_UNSAFE"},  # Playwright's
         "DATABASE_URL": database_url(),
         "APIKEYS_ARGON2_MEMORY_COST": "64",
@@ -79,9 +79,10 @@ def environment(**overrides: str) -> dict[str, str]:
         "PYTHONWARNINGS": "default",
         **overrides,
     }
+    return {name: value for name, value in variables.items() if value is not None}
 
 
-def manage(*arguments: str, stdin: str = "", **overrides: str) -> subprocess.CompletedProcess[str]:
+def manage(*arguments: str, stdin: str = "", **overrides: str | None) -> subprocess.CompletedProcess[str]:
     """Run `manage.py` in a process, as an operator does."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],

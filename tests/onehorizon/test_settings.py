@@ -68,6 +68,14 @@ INVALID = [
 ]
 
 
+# Each of them alone says that this may be production.
+OF_PRODUCTION = [
+    ("ALLOWED_HOSTS", "onehorizon.example"),
+    ("TRUSTED_PROXIES", "10.0.0.7"),
+    ("DATABASE_URL", "postgres://me@db/x"),
+]
+
+
 def read_settings(monkeypatch: pytest.MonkeyPatch, **variables: str | None) -> dict[str, Any]:
     """Return the settings for these environment variables. None unsets a variable."""
     for name, value in {**environment(), **variables}.items():
@@ -112,6 +120,25 @@ def test_a_password_in_an_invalid_database_url_is_not_shown(monkeypatch: pytest.
         read_settings(monkeypatch, DATABASE_URL=url)
 
     assert "hunter22" not in str(excinfo.value)
+
+
+@pytest.mark.parametrize(("name", "value"), OF_PRODUCTION)
+def test_debug_has_no_default_once_something_of_production_is_configured(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    unset = {other: None for other, _ in [("DEBUG", ""), *OF_PRODUCTION]}
+
+    with pytest.raises(ImproperlyConfigured, match=rf"\ADEBUG must be set when {name} is[^\n]*\Z"):
+        read_settings(monkeypatch, **unset | {name: value})
+    assert read_settings(monkeypatch, **unset | {name: value, "DEBUG": "on"})["DEBUG"] is True
+
+
+def test_blank_variables_configure_nothing_of_production(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = read_settings(
+        monkeypatch, DEBUG=None, TRUSTED_PROXIES=" ", ALLOWED_HOSTS=None, DATABASE_URL=f"sqlite:///{tmp_path}/a.sqlite3"
+    )
+
+    assert settings["DEBUG"] is True
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "ALLOWED_HOSTS"])

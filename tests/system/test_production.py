@@ -89,6 +89,16 @@ def test_unsafe_settings_stop_a_command() -> None:
     )
 
 
+def test_a_forgotten_debug_stops_a_command() -> None:
+    others = {name: value for name, value in PRODUCTION.items() if name != "DEBUG"}
+    result = manage("migrate", **others, DEBUG=None)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "onehorizon: DEBUG must be set when ALLOWED_HOSTS is: off in production, on for development.\n"
+    )
+
+
 def test_unsafe_settings_stop_a_server_process() -> None:
     result = load(SECRET_KEY="short")
 
