@@ -7,8 +7,11 @@ import time
 from typing import Any
 
 import pytest
+from django.test import RequestFactory
 
 from apikeys.models import ApiKey
+from core.client_ip import client_ip
+from core.logs import LineFormatter
 from tests.helpers import BY_TEST, Api, remaining
 
 pytestmark = pytest.mark.django_db
@@ -46,7 +49,26 @@ def test_without_trusted_proxies_the_peer_is_the_client(forwarded: str | None, a
         (PROXY, f"{CLIENT},10.1.1.1,10.2.2.2", CLIENT),
         ("2001:db8:ffff::1", "2001:db8:1::7", "2001:db8:1::7"),
         (PROXY, "2001:DB8:1:0::7", "2001:db8:1::7"),
+        # with the client's port, in brackets, in quotes
+        (PROXY, f"{CLIENT}:51234", CLIENT),
+        (PROXY, f"{CLIENT}:0", CLIENT),
+        (PROXY, f" {CLIENT}:51234 , 10.1.1.1:443", CLIENT),
+        (PROXY, f"198.51.100.1:51234, {CLIENT}:51234, 10.1.1.1:443", CLIENT),
+        (PROXY, "[2001:db8:1::7]", "2001:db8:1::7"),
+        (PROXY, "[2001:db8:1::7]:51234", "2001:db8:1::7"),
+        (PROXY, "[2001:DB8:1:0::7]:51234, [2001:db8:ffff::1]:443", "2001:db8:1::7"),
+        (PROXY, f'"{CLIENT}"', CLIENT),
+        (PROXY, f'"{CLIENT}:51234"', CLIENT),
+        (PROXY, '"[2001:db8:1::7]"', "2001:db8:1::7"),
+        (PROXY, '"[2001:db8:1::7]:51234", 10.1.1.1', "2001:db8:1::7"),
+        # with leading zeros, which mean the same only in IPv6
+        (PROXY, "2001:0db8:0001::0007", "2001:db8:1::7"),
+        # with a zone, which means nothing on this machine
+        (PROXY, "fe80::1%eth0", "fe80::1"),
+        (PROXY, "[fe80::1%25eth0]:51234", "fe80::1"),
         # IPv4-mapped IPv6
+        (PROXY, f"[::ffff:{CLIENT}]:51234", CLIENT),
+        (PROXY, f"::ffff:{CLIENT}%eth0", CLIENT),
         ("::ffff:10.0.0.7", CLIENT, CLIENT),
         (PROXY, f"::ffff:{CLIENT}", CLIENT),
         (f"::ffff:{CLIENT}", None, CLIENT),
@@ -66,8 +88,34 @@ def test_without_trusted_proxies_the_peer_is_the_client(forwarded: str | None, a
         (PROXY, "", PROXY),
         (PROXY, ",", PROXY),
         (PROXY, "unknown", PROXY),
-        (PROXY, "203.0.113.7:443", PROXY),
-        (PROXY, "[2001:db8::1]:443", PROXY),
+        (PROXY, "203.0.113.7:", PROXY),
+        (PROXY, "203.0.113.7:https", PROXY),
+        (PROXY, "203.0.113.7:51234:8", PROXY),
+        (PROXY, "203.0.113.7:512345", PROXY),
+        (PROXY, "[203.0.113.7]", PROXY),
+        (PROXY, "[203.0.113.7]:443", PROXY),
+        (PROXY, "[2001:db8:1::7", PROXY),
+        (PROXY, "2001:db8:1::7]", PROXY),
+        (PROXY, "[2001:db8:1::7]443", PROXY),
+        (PROXY, "[2001:db8:1::7]:", PROXY),
+        (PROXY, "[[2001:db8:1::7]]", PROXY),
+        (PROXY, '"203.0.113.7', PROXY),
+        (PROXY, '""203.0.113.7""', PROXY),
+        (PROXY, '"', PROXY),
+        (PROXY, "'203.0.113.7'", PROXY),
+        (PROXY, "for=203.0.113.7", PROXY),
+        (PROXY, "_hidden", PROXY),
+        (PROXY, "unix:", PROXY),
+        (PROXY, "203.0.113.007", PROXY),
+        (PROXY, "0313.0.113.7", PROXY),
+        (PROXY, "203.0.113.7/32", PROXY),
+        (PROXY, "203.0.113.7%eth0", PROXY),
+        (PROXY, "2001:db8:1::7%", PROXY),
+        (PROXY, "٢٠٣.0.113.7", PROXY),
+        (PROXY, f"{CLIENT}:51234, unknown, 10.1.1.1:443", "10.1.1.1"),
+        # an empty entry: the proxy that wrote it did not know the client
+        (PROXY, f"{CLIENT},", PROXY),
+        (PROXY, f"{CLIENT}, ,10.1.1.1", "10.1.1.1"),
         (PROXY, "203.0.113.256", PROXY),
         (PROXY, "203.0.113", PROXY),
         (PROXY, "3405803783", PROXY),
@@ -87,6 +135,58 @@ def test_behind_trusted_proxies_the_client_is_the_last_untrusted_hop(
 @pytest.mark.usefixtures("_behind_proxies")
 def test_a_client_ip_is_stored_without_its_zone(api: Api, api_key: ApiKey) -> None:
     assert recorded_ip(api, api_key, "fe80::1%eth0", None) == "fe80::1"
+
+
+# ---- entries that can't be parsed ----
+
+
+@pytest.fixture
+def _nothing_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.client_ip._reported", set())
+
+
+@pytest.mark.usefixtures("_behind_proxies", "_nothing_reported")
+def test_an_entry_that_can_not_be_parsed_is_logged_once_for_each_proxy(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    for peer, forwarded in [
+        (PROXY, "unknown"),
+        (PROXY, "unknown"),
+        (PROXY, "_hidden"),
+        (PROXY, f"{CLIENT}, unix:, 10.1.1.1"),
+        (PROXY, CLIENT),
+        (PROXY, ""),
+        (CLIENT, "unknown"),
+    ]:
+        api.get("/me", headers={"X-Forwarded-For": forwarded}, REMOTE_ADDR=peer)
+
+    assert [record.getMessage() for record in caplog.records if record.name == "onehorizon.client_ip"] == [
+        "X-Forwarded-For from the trusted proxy 10.0.0.7 has an entry that is not an IP address: 'unknown'",
+        "X-Forwarded-For from the trusted proxy 10.1.1.1 has an entry that is not an IP address: 'unix:'",
+    ]
+
+
+@pytest.mark.usefixtures("_behind_proxies", "_nothing_reported")
+def test_a_logged_entry_is_short_printable_and_without_secrets(
+    api: Api, secret: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = [secret, "\r\nforged line \x1b[31m\u202e\udcff", "x" * 5000]
+    for number, entry in enumerate(entries):
+        request = RequestFactory().get("/", HTTP_X_FORWARDED_FOR=entry, REMOTE_ADDR=f"10.0.0.{number}")
+        assert client_ip(request) == f"10.0.0.{number}"
+
+    lines = [LineFormatter().format(record) for record in caplog.records if record.name == "onehorizon.client_ip"]
+    assert len(lines) == 3
+    assert all(line.isprintable() and line.replace("…", "").isascii() for line in lines)
+    assert not [line for line in lines if secret[20:] in line or len(line) > 250]
+
+
+@pytest.mark.usefixtures("_behind_proxies", "_nothing_reported")
+def test_the_proxies_that_are_logged_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(150):
+        client_ip(RequestFactory().get("/", HTTP_X_FORWARDED_FOR="unknown", REMOTE_ADDR=f"10.0.1.{number}"))
+
+    assert len([record for record in caplog.records if record.name == "onehorizon.client_ip"]) == 100
 
 
 # ---- the limit on failed authentications ----
@@ -183,6 +283,14 @@ def test_an_ipv4_client_and_its_mapped_ipv6_form_are_the_same() -> None:
 def test_clients_behind_one_proxy_have_separate_limits() -> None:
     assert fail(PROXY, 4, forwarded=CLIENT) == [401, 401, 401, 429]
     assert fail(PROXY, forwarded="203.0.113.8") == [401]
+
+
+@pytest.mark.usefixtures("_three_failures", "_behind_proxies")
+def test_a_client_behind_a_proxy_that_sends_ports_has_one_limit_of_its_own() -> None:
+    ports = [fail(PROXY, forwarded=f"{CLIENT}:{port}") for port in range(50_000, 50_004)]
+
+    assert ports == [[401], [401], [401], [429]]
+    assert fail(PROXY, forwarded="203.0.113.8:50000") == [401]
 
 
 @pytest.mark.usefixtures("_three_failures", "_behind_proxies")

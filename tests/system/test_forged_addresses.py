@@ -80,6 +80,22 @@ def test_behind_a_proxy_a_claim_to_be_a_proxy_bypasses_nothing(proxied: str) -> 
     assert [attempt(number) for number in range(6)] == [401] * 3 + [429] * 3
 
 
+def test_behind_a_proxy_that_sends_ports_each_client_has_its_own_limit(proxied: str, tmp_path: Path) -> None:
+    def attempt(*entries: str) -> int:
+        headers = [f"X-Forwarded-For: {entry}" for entry in entries]
+        return send(proxied, "/api/v1/me", "Authorization: Bearer one_wrong", *headers)[0]
+
+    ipv4 = [attempt(f"198.51.100.{port}", f"{CLIENT}:{port}") for port in range(50_000, 50_005)]
+    ipv6 = [attempt(f'"[2001:db8::7]:{port}"', "10.0.0.7:443") for port in range(50_000, 50_005)]
+    unknown = [attempt("198.51.100.1", f"unknown-{number}") for number in range(5)]
+
+    assert ipv4 == ipv6 == unknown == [401] * 3 + [429] * 2
+    assert attempt("203.0.113.8:50000") == 401
+    lines = [line for line in (tmp_path / "log").read_text().splitlines() if "is not an IP address" in line]
+    assert len(lines) == 1
+    assert "proxy 127.0.0.1 " in lines[0]
+
+
 def test_no_header_bypasses_the_limit_on_sign_in(direct: str) -> None:
     form = "username=someone-{}%40example.com&password=a-wrong-guess&csrfmiddlewaretoken=" + "a" * 32
 
