@@ -59,7 +59,7 @@ _STATEMENT = f"""
         FROM known
         WHERE quota.subject = known.apikey_workspace_id
           AND {quota.admissible_sql("known.before", *_LIMITS, now="known.now")}
-          AND {quota.admissible_sql("quota.admissions", *_LIMITS)}
+          AND {quota.NOT_IN_FUTURE_SQL} AND {quota.admissible_sql("quota.admissions", *_LIMITS)}
         RETURNING quota.admissions
     )
     SELECT {_ALIASES}, admitted.admissions IS NOT NULL, coalesce(admitted.admissions, known.before), known.now
@@ -109,9 +109,7 @@ def _decide(subject: str, tier: Tier, before: list[int] | None, now: int) -> quo
     `before` are the admissions in the statement's snapshot, newest first, or None if the quota had no row yet. `now` is
     the database's time. Both are in microseconds.
     """
-    if before is None:
-        return quota.admit(subject, tier)
-    if quota.delay(before, now, quota.limits_of(tier)) > 0:
+    if before and not quota.is_in_future(before, now) and quota.delay(before, now, quota.limits_of(tier)) > 0:
         return quota.rejected(tier, before, now)
-    # The snapshot had room, and concurrent requests have used it up since.
-    return quota.rejected(tier, *quota.read(subject))
+    # The quota has no row yet, the clock has stepped back, or concurrent requests took what room the snapshot had.
+    return quota.admit(subject, tier)

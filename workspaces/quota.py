@@ -92,12 +92,14 @@ def limits_of(tier: Tier) -> tuple[Limit, Limit]:
 
 # ---- the decision, without I/O ----
 
+# `admissions` are newest first. If the database's clock has stepped back, some are in the future: they count as `now`.
+
 
 def delay(admissions: Sequence[int], now: int, limits: Sequence[Limit]) -> int:
-    """Return the microseconds until a request is admitted; 0 or less: now. `admissions` are newest first."""
+    """Return the microseconds until a request is admitted, at most the longest window; 0 or less: now."""
     return max(
         (
-            admissions[limit.requests - 1] + limit.seconds * SECOND - now
+            min(admissions[limit.requests - 1] - now, 0) + limit.seconds * SECOND
             for limit in limits
             if len(admissions) >= limit.requests
         ),
@@ -106,7 +108,7 @@ def delay(admissions: Sequence[int], now: int, limits: Sequence[Limit]) -> int:
 
 
 def window_at(admissions: Sequence[int], now: int, limit: Limit) -> Window:
-    """Return the state of the limit at `now`. `admissions` are newest first."""
+    """Return the state of the limit at `now`."""
     length = limit.seconds * SECOND
     count = bisect_left(admissions, length - now, key=neg)  # admissions later than `now - length`
     if not count:
@@ -114,7 +116,7 @@ def window_at(admissions: Sequence[int], now: int, limit: Limit) -> Window:
     # One more request is left when this admission leaves the window: the oldest that counts, or a later one if the
     # limit was lowered.
     next_to_leave = admissions[min(count, limit.requests) - 1]
-    return Window(limit, max(limit.requests - count, 0), _whole_seconds(next_to_leave + length - now))
+    return Window(limit, max(limit.requests - count, 0), _whole_seconds(min(next_to_leave - now, 0) + length))
 
 
 def _whole_seconds(microseconds: int) -> int:
@@ -134,11 +136,8 @@ NOW_SQL = _NOW_SQL["postgresql"]
 
 
 def record_sql(max_admissions: str) -> str:
-    """Return PostgreSQL's expression for `quota.admissions` with the current time added, cut to `max_admissions`.
-
-    `greatest` keeps the order if the clock steps back.
-    """
-    return f"ARRAY[greatest({NOW_SQL}, quota.admissions[1])] || quota.admissions[1:{max_admissions} - 1]"
+    """Return PostgreSQL's expression for `quota.admissions` with the current time added, cut to `max_admissions`."""
+    return f"ARRAY[{NOW_SQL}] || quota.admissions[1:{max_admissions} - 1]"
 
 
 def admissible_sql(
@@ -151,13 +150,16 @@ def admissible_sql(
     )
 
 
+# After the clock stepped back, no statement admits a request before `_STEP_BACK` has changed the times in the future,
+# so the times in a row stay in order.
+NOT_IN_FUTURE_SQL = f"quota.admissions[1] <= {NOW_SQL}"
 _LIMIT_PARAMS = ("%(requests)s", "%(window)s", "%(burst_requests)s", "%(burst_window)s")
 _ADMIT = {
     "postgresql": f"""
         INSERT INTO workspaces_quota AS quota (subject, admissions) VALUES (%(subject)s, ARRAY[{NOW_SQL}])
         ON CONFLICT (subject) DO UPDATE
             SET admissions = {record_sql("%(max_admissions)s")}
-            WHERE {admissible_sql("quota.admissions", *_LIMIT_PARAMS)}
+            WHERE {NOT_IN_FUTURE_SQL} AND {admissible_sql("quota.admissions", *_LIMIT_PARAMS)}
         RETURNING admissions
     """,  # noqa: S608, constants
     # SQLite has no slices. Each admission adds one time and removes up to two beyond the maximum, so that a list that
@@ -166,16 +168,32 @@ _ADMIT = {
         INSERT INTO workspaces_quota AS quota (subject, admissions) VALUES (%(subject)s, json_array({now}))
         ON CONFLICT (subject) DO UPDATE
             SET admissions = json_remove(
-                '[' || max({now}, json_extract(quota.admissions, '$[0]')) || ',' || substr(quota.admissions, 2),
+                '[' || {now} || ',' || substr(quota.admissions, 2),
                 '$[' || %(max_admissions)s || ']',
                 '$[' || %(max_admissions)s || ']'
             )
-            WHERE coalesce(json_extract(quota.admissions, '$[' || (%(requests)s - 1) || ']') <= {now} - %(window)s, 1)
+            WHERE json_extract(quota.admissions, '$[0]') <= {now}
+              AND coalesce(json_extract(quota.admissions, '$[' || (%(requests)s - 1) || ']') <= {now} - %(window)s, 1)
               AND coalesce(
                     json_extract(quota.admissions, '$[' || (%(burst_requests)s - 1) || ']') <= {now} - %(burst_window)s,
                     1
                   )
         RETURNING admissions
+    """.format(now=_NOW_SQL["sqlite"]),  # noqa: S608, constants
+}
+# Changes the times in the future to the current time.
+_STEP_BACK = {
+    "postgresql": f"""
+        UPDATE workspaces_quota AS quota
+            SET admissions = ARRAY(SELECT least(time, {NOW_SQL}) FROM unnest(quota.admissions) AS time ORDER BY 1 DESC)
+            WHERE subject = %(subject)s AND NOT {NOT_IN_FUTURE_SQL}
+        RETURNING subject
+    """,  # noqa: S608, constants
+    "sqlite": """
+        UPDATE workspaces_quota
+            SET admissions = (SELECT json_group_array(min(value, {now})) FROM json_each(admissions))
+            WHERE subject = %(subject)s AND json_extract(admissions, '$[0]') > {now}
+        RETURNING subject
     """.format(now=_NOW_SQL["sqlite"]),  # noqa: S608, constants
 }
 _READ = {
@@ -195,9 +213,19 @@ def admit(subject: str, tier: Tier) -> Decision:
         "burst_requests": burst.requests,
         "burst_window": burst.seconds * SECOND,
     }
-    if rows := fetch(_ADMIT[connection.vendor], params):
-        return admitted(tier, _parse(rows[0][0]))
-    return rejected(tier, *read(subject))
+    rows = fetch(_ADMIT[connection.vendor], params)
+    if not rows:
+        admissions, now = read(subject)
+        if not is_in_future(admissions, now):
+            return rejected(tier, admissions, now)
+        fetch(_STEP_BACK[connection.vendor], {"subject": subject})
+        rows = fetch(_ADMIT[connection.vendor], params)
+    return admitted(tier, _parse(rows[0][0])) if rows else rejected(tier, *read(subject))
+
+
+def is_in_future(admissions: Sequence[int], now: int) -> bool:
+    """Return whether the newest admission is later than the database's time: its clock has stepped back."""
+    return bool(admissions) and admissions[0] > now
 
 
 def admitted(tier: Tier, admissions: Sequence[int]) -> Decision:

@@ -140,6 +140,21 @@ def test_after_a_limit_was_lowered_the_delay_and_the_reset_are_still_exact(
         assert delay(admissions, now + wait, [lowered]) <= 0
 
 
+@given(arrivals_drawn, limits_drawn, moments)
+def test_admissions_in_the_future_count_as_now_and_no_delay_exceeds_the_longest_window(
+    arrivals: list[int], limits: list[Limit], back: int
+) -> None:
+    admissions = admissions_of(arrivals, limits)
+    now = arrivals[-1] - back
+    as_now = [min(admission, now) for admission in admissions]
+
+    assert delay(admissions, now, limits) == delay(as_now, now, limits)
+    assert delay(admissions, now, limits) <= max(limit.seconds for limit in limits) * SECOND
+    for limit in limits:
+        assert window_at(admissions, now, limit) == window_at(as_now, now, limit)
+        assert window_at(admissions, now, limit).reset <= limit.seconds
+
+
 def test_an_unused_quota_is_full_and_has_no_delay() -> None:
     limit = Limit("standard", 200, 900)
 

@@ -42,7 +42,8 @@ tiers_drawn = st.builds(
 requests_drawn = st.lists(
     st.tuples(st.sampled_from("abc"), st.sampled_from([0, 0, TEN_MINUTES, 2 * TEN_MINUTES])), max_size=40
 )
-waits_drawn = st.lists(st.integers(0, 4).map(lambda times: times * TEN_MINUTES), min_size=1, max_size=25)
+# A negative wait is a clock that steps back.
+waits_drawn = st.lists(st.integers(-2, 4).map(lambda times: times * TEN_MINUTES), min_size=1, max_size=25)
 
 
 def stored(subject: str) -> Sequence[int]:
@@ -69,6 +70,7 @@ def test_the_statement_makes_the_same_decisions_as_the_pure_functions(drawn: Tie
     for wait in waits:
         now += wait * SECOND
         advance_quota_clock(subject, wait)
+        kept = [min(time, now) for time in kept]
         expected_delay = quota.delay(kept, now, limits)
 
         decision = quota.admit(subject, drawn)
@@ -174,13 +176,18 @@ def test_admissions_are_stored_newest_first_up_to_the_largest_limit() -> None:
 @pytest.mark.django_db
 def test_stored_admissions_keep_their_order_when_the_clock_steps_back() -> None:
     subject, small = new_subject(), tier(5, 30, 5, 10)
-    quota.admit(subject, small)
+    for _ in range(3):
+        quota.admit(subject, small)
     advance_quota_clock(subject, -5)
+    before = stored(subject)
 
-    quota.admit(subject, small)
+    decision = quota.admit(subject, small)
 
     times = stored(subject)
-    assert times[0] == times[1]
+    assert decision.admitted
+    assert list(times) == sorted(times, reverse=True)
+    assert len(times) == 4
+    assert times[0] < before[-1]
 
 
 @pytest.mark.django_db
@@ -273,6 +280,19 @@ def test_twelve_threads_are_admitted_exactly_forty_times() -> None:
         return sum(quota.admit(subject, STANDARD).admitted for _ in range(10))
 
     assert sum(map(as_int, in_threads(*[admit_ten_times] * 12))) == 40
+
+
+@commits
+def test_threads_are_admitted_exactly_to_the_limit_while_the_clock_steps_back() -> None:
+    subject = new_subject()
+    for _ in range(10):
+        quota.admit(subject, STANDARD)
+    advance_quota_clock(subject, -3600)
+
+    def admit_ten_times() -> int:
+        return sum(quota.admit(subject, STANDARD).admitted for _ in range(10))
+
+    assert sum(map(as_int, in_threads(*[admit_ten_times] * 6))) == 30
 
 
 def as_int(result: int | Exception) -> int:
