@@ -18,6 +18,8 @@ _NODE = re.compile(r"(?P<ipv4>[0-9.]+):[0-9]{1,5}|\[(?P<ipv6>[^\[\]]*:[^\[\]]*)\
 _MAX_REPORTED = 100
 _reported: set[IPAddress] = set()  # the proxies whose malformed entries have been logged
 
+SITE_MULTIPLE = 8  # how much more an IPv6 /48 may use than a /64
+
 
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> IPAddress | None:
@@ -80,11 +82,14 @@ def _client_ip(meta: dict[str, Any]) -> str | None:
     return str(client) if client is not None else None
 
 
-def network_of(ip: str | None) -> str:
-    """Return the network that rate limits count: an IPv6 client's /64, the IPv4 address itself, or "" for None.
+def networks_of(ip: str | None) -> list[tuple[str, int]]:
+    """Return the networks that rate limits count, each with the multiple of the limit that it may use.
 
-    A client usually owns a whole IPv6 /64, and could use a new IP for each request.
+    These are the IPv4 address itself, or an IPv6 client's /64 and /48. A client usually owns a whole /64, and could use
+    a new IP for each request. Some own a /48, which has 65,536 of them; elsewhere it has many people, so it gets more.
     """
     if ip is None or ":" not in ip:
-        return ip or ""
-    return str(ipaddress.ip_network((ip.partition("%")[0], 64), strict=False))
+        return [(ip or "", 1)]
+    address = ip.partition("%")[0]
+    multiples = {64: 1, 48: SITE_MULTIPLE}
+    return [(str(ipaddress.ip_network((address, prefix), strict=False)), multiples[prefix]) for prefix in multiples]

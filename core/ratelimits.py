@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django_ratelimit.core import get_usage
 from rest_framework.exceptions import Throttled
 
-from core.client_ip import client_ip, network_of
+from core.client_ip import client_ip, networks_of
 
 Result = TypeVar("Result")
 
@@ -39,15 +39,15 @@ class RateLimited(Throttled):
 class FailureLimit:
     """A sliding-window limit on failed authentications per client IP, in this process.
 
-    Allows `APIKEYS_FAILURES_PER_MINUTE` failures per minute. IPv6 clients are limited by their /64 network. Remembers
-    at most `MAX_CLIENTS` clients and drops the least recently used first.
+    Allows `APIKEYS_FAILURES_PER_MINUTE` failures per minute, and an IPv6 client's networks as many as `networks_of`
+    says. Remembers at most `MAX_NETWORKS` networks and drops the least recently used first.
     """
 
     SECONDS = 60
-    MAX_CLIENTS = 10_000
+    MAX_NETWORKS = 10_000
 
     def __init__(self) -> None:
-        self._failures: TTLCache[str, deque[float]] = TTLCache(self.MAX_CLIENTS, self.SECONDS)
+        self._failures: TTLCache[str, deque[float]] = TTLCache(self.MAX_NETWORKS, self.SECONDS)
         self._lock = threading.Lock()
 
     def count(self, client_ip: str | None) -> None:
@@ -55,29 +55,30 @@ class FailureLimit:
 
         Call this after an authentication has failed, so that the limit never affects a valid credential.
         """
-        network = network_of(client_ip)
         with self._lock:
-            times = self._check(network)
-            times.append(time.monotonic())
-            self._failures[network] = times
+            now = time.monotonic()
+            for network, times in self._check(client_ip, now).items():
+                times.append(now)
+                self._failures[network] = times
 
     def check(self, client_ip: str | None) -> None:
         """Raise `RateLimited` if the limit is reached. Call this before an authentication that takes Argon2."""
         with self._lock:
-            self._check(network_of(client_ip))
+            self._check(client_ip, time.monotonic())
 
-    def _check(self, network: str) -> deque[float]:
-        """Return the times of the network's last failures, oldest first, in seconds of the monotonic clock.
+    def _check(self, client_ip: str | None, now: float) -> dict[str, deque[float]]:
+        """Return the times of the last minute's failures by network, oldest first, in seconds of the monotonic clock.
 
-        Raise `RateLimited` if the limit is reached.
+        Raise `RateLimited` if a limit is reached.
         """
-        limit = settings.APIKEYS_FAILURES_PER_MINUTE
-        times = self._failures.get(network) or deque(maxlen=limit)
-        if len(times) == limit:
-            wait = times[0] + self.SECONDS - time.monotonic()
-            if wait > 0:
-                raise RateLimited("too many failed authentications", math.ceil(wait))
-        return times
+        failures = {}
+        for network, multiple in networks_of(client_ip):
+            failures[network] = times = self._failures.get(network) or deque()
+            while times and times[0] <= now - self.SECONDS:
+                times.popleft()
+            if len(times) >= multiple * settings.APIKEYS_FAILURES_PER_MINUTE:
+                raise RateLimited("too many failed authentications", math.ceil(times[0] + self.SECONDS - now))
+        return failures
 
     def clear(self) -> None:
         with self._lock:
@@ -96,8 +97,10 @@ def limit_form(request: HttpRequest, group: str, key: str, rate: str) -> None:
 
 
 def limit_form_by_ip(request: HttpRequest, group: str, rate: str) -> None:
-    """Count a submission of the form `group` by the client IP's network. See `limit_form`."""
-    limit_form(request, group, network_of(client_ip(request)), rate)
+    """Count a submission of the form `group` by each network of the client IP. See `limit_form`."""
+    number, _, period = rate.partition("/")
+    for network, multiple in networks_of(client_ip(request)):
+        limit_form(request, group, network, f"{int(number) * multiple}/{period}")
 
 
 class LimitedFormMixin:

@@ -12,6 +12,7 @@ from django.test import RequestFactory
 from apikeys.models import ApiKey
 from core.client_ip import client_ip
 from core.logs import LineFormatter
+from core.ratelimits import FailureLimit
 from tests.helpers import BY_TEST, Api, remaining
 
 pytestmark = pytest.mark.django_db
@@ -269,6 +270,31 @@ def test_ipv6_clients_of_one_64_network_share_a_limit() -> None:
     assert [fail(client_ip) for client_ip in client_ips] == [[401]] * 3
     assert fail("2001:db8:1:2:ffff:ffff:ffff:ffff") == [429]
     assert fail("2001:db8:1:3::1") == [401]
+
+
+@pytest.mark.usefixtures("_three_failures")
+def test_the_64_networks_of_one_48_network_share_a_limit_that_is_eight_times_as_large(api: Api) -> None:
+    statuses = [fail(f"2001:db8:1:{number:x}::1")[0] for number in range(25)]
+
+    assert statuses == [401] * 24 + [429]
+    assert fail("2001:db8:2::1") == [401]
+    assert api.get("/me", REMOTE_ADDR="2001:db8:1:ff::1").status_code == 200
+
+
+@pytest.mark.usefixtures("_three_failures")
+def test_one_64_network_can_not_exhaust_the_limit_of_its_48_network() -> None:
+    assert fail("2001:db8:1:2::1", 30) == [401] * 3 + [429] * 27
+
+    assert fail("2001:db8:1:3::1", 3) == [401] * 3
+
+
+def test_failures_older_than_a_minute_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = FailureLimit()
+    monkeypatch.setattr(FailureLimit, "SECONDS", 0)
+    for _ in range(200):
+        limit.count("2001:db8::1")
+
+    assert [len(times) for times in limit._failures.values()] == [1, 1]
 
 
 @pytest.mark.usefixtures("_three_failures")

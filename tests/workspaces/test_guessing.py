@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from django.test import Client
+from django.test import Client, RequestFactory
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from core.ratelimits import limit_form_by_ip
 from tests.helpers import make_user
 from workspaces.models import User, Workspace
 
@@ -65,6 +66,15 @@ def test_ipv6_clients_of_one_64_network_share_a_limit(db: None) -> None:
 
     assert statuses[-1] == 429
     assert attempt(Client(), "another@example.com", client_ip="2001:db8:0:1::1") == 200
+
+
+def test_the_64_networks_of_one_48_network_share_a_limit_that_is_eight_times_as_large(owner: User) -> None:
+    for number in range(480):
+        client = RequestFactory().post("/sign-in/", REMOTE_ADDR=f"2001:db8:1:{number:x}::1")
+        limit_form_by_ip(client, "sign-in", "60/5m")
+
+    assert attempt_with_correct_password(Client(), "2001:db8:1:ffff::1") == 429
+    assert attempt_with_correct_password(Client(), "2001:db8:2::1") == 302
 
 
 FULLWIDTH = "".join(chr(ord(letter) + 0xFEE0) for letter in "owner@example.com")
