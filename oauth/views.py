@@ -20,6 +20,7 @@ from oauth2_provider.scopes import get_scopes_backend
 from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.oauth2 import DeviceApplicationServer
 
+from core.argon2 import TooBusy
 from core.client_ip import client_ip
 from core.ratelimits import FailureLimit, RateLimited, limit_form, limit_form_by_ip
 from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, normalize_user_code
@@ -96,6 +97,8 @@ class LimitClientFailuresMixin:
                 client_failures.count(ip)
         except RateLimited as error:
             return rate_limited_response(error)
+        except TooBusy as error:
+            return rate_limited_response(error, status=503)
         return response
 
 
@@ -108,9 +111,9 @@ class RevokeView(LimitClientFailuresMixin, toolkit.RevokeTokenView):  # type: ig
     pass
 
 
-def rate_limited_response(error: RateLimited) -> HttpResponse:
+def rate_limited_response(error: RateLimited | TooBusy, status: int = 429) -> HttpResponse:
     body = {"error": "temporarily_unavailable", "error_description": str(error)}
-    return JsonResponse(body, status=429, headers={"Retry-After": str(error.wait)})
+    return JsonResponse(body, status=status, headers={"Retry-After": str(error.wait)})
 
 
 class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # without types

@@ -32,6 +32,11 @@ def database_settings(default: Path, *, debug: bool) -> dict[str, Any]:
     raise ImproperlyConfigured("DATABASE_URL must be a sqlite:// or a postgres:// URL.")
 
 
+def server_threads() -> int:
+    """Return how many threads of this process run requests. Without a server, assume more than connections."""
+    return granian_option("blocking-threads", MAX_CONNECTIONS + 1)
+
+
 def _sqlite_settings(name: str) -> dict[str, Any]:
     make_directory(Path(name).parent)
     return {
@@ -53,7 +58,7 @@ def _postgresql_settings(url_options: dict[str, Any]) -> dict[str, Any]:
         "ENGINE": "core.db.postgresql",
         "DISABLE_SERVER_SIDE_CURSORS": pooled,
         # A thread keeps its connection between requests, unless there are more threads than connections.
-        "CONN_MAX_AGE": 600 if granian_option("blocking-threads", MAX_CONNECTIONS + 1) <= MAX_CONNECTIONS else 0,
+        "CONN_MAX_AGE": 600 if server_threads() <= MAX_CONNECTIONS else 0,
         "OPTIONS": {
             **url_options,
             "pgbouncer": pooled,

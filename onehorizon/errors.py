@@ -23,6 +23,7 @@ from rest_framework.views import set_rollback
 from apikeys.authentication import CHALLENGE
 from apikeys.models import ApiKey, IdempotencyKeyReused, KeyNotCreated
 from apikeys.permissions import MissingScope
+from core.argon2 import TooBusy
 from core.ratelimits import RateLimited
 from oauth.models import Application
 from onehorizon.paths import is_api_path
@@ -144,6 +145,8 @@ def page_error_response(error: Exception, request: HttpRequest) -> HttpResponse 
             response = render(request, "429.html", {"retry_at": retry_at}, status=429)
             response["Retry-After"] = str(error.wait)
             return response
+        case TooBusy():
+            return _static_page(503, "503_busy.html")
         case NoWorkspaceChosen():
             return redirect("workspaces")
         case DataError():  # such as a NUL character, which PostgreSQL can't store

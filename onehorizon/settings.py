@@ -8,7 +8,7 @@ import django_stubs_ext
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from onehorizon.databases import database_settings
+from onehorizon.databases import database_settings, server_threads
 from onehorizon.environment import (
     development_secret_key,
     env_cache,
@@ -187,6 +187,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
 
+SERVER_THREADS = server_threads()
 DATABASES = {"default": database_settings(VAR_DIR / "onehorizon.sqlite3", debug=DEBUG)}
 
 # With Django's default of 300 entries, a client could evict the counts of rate limits from the cache.
