@@ -1,10 +1,12 @@
 """Bearer tokens (RFC 6750) as DRF authentication classes."""
 
+import re
 from abc import ABC, abstractmethod
 from copy import copy
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed
@@ -21,12 +23,27 @@ from workspaces.models import User
 
 CHALLENGE = 'Bearer realm="onehorizon"'
 
+# Headers and query parameters in which other APIs expect a key.
+_OTHER_HEADER = re.compile(r"HTTP_(X_|PROXY_)?(API_?KEY|(AUTH|ACCESS)_?TOKEN|AUTHORIZATION)")
+_PARAMETER = re.compile(r"(\A|&)(key|token|api[_-]?key|(auth|access)[_-]?token|authorization)=", re.IGNORECASE)
+
 
 @sensitive_variables()
 def bearer_token(request: Request) -> str | None:
-    """Return the token of `Authorization: Bearer …`, or None for another scheme or no header."""
+    """Return the token of `Authorization: Bearer …`, or None for another scheme, no token or no header."""
     scheme, _, rest = request.META.get("HTTP_AUTHORIZATION", "").strip(" \t").partition(" ")
-    return rest.strip(" ") if scheme.lower() == "bearer" else None
+    return rest.strip(" ") or None if scheme.lower() == "bearer" else None
+
+
+def sends_key_elsewhere(request: HttpRequest | Request) -> bool:
+    """Return whether a request without a bearer token sends credentials in another scheme, header or parameter.
+
+    Looks at names only, so the result does not depend on whether a secret is valid.
+    """
+    if request.META.get("HTTP_AUTHORIZATION", "").strip(" \t").lower() not in ("", "bearer"):
+        return True
+    headers = (name for name in request.META if name != "HTTP_AUTHORIZATION")
+    return any(map(_OTHER_HEADER.fullmatch, headers)) or bool(_PARAMETER.search(request.META.get("QUERY_STRING", "")))
 
 
 class BearerAuthentication(BaseAuthentication, ABC):

@@ -20,7 +20,7 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.views import set_rollback
 
-from apikeys.authentication import CHALLENGE
+from apikeys.authentication import CHALLENGE, sends_key_elsewhere
 from apikeys.models import ApiKey, IdempotencyKeyReused, KeyNotCreated
 from apikeys.permissions import MissingScope
 from core.argon2 import TooBusy
@@ -31,6 +31,7 @@ from workspaces.models import Membership, NoWorkspaceChosen, Task, Workspace
 
 logger = logging.getLogger("onehorizon.errors")
 
+NO_KEY = "No API key was sent."
 INTERNAL_ERROR = "Something went wrong on our side. We've logged it."
 RETRY_AFTER_SECONDS = 5  # of a 503; longer than the connection pool waits between its attempts to reconnect
 # Rows that a request names but its principal can't reach. Another missing row, such as a tier, is a bug: a logged 500.
@@ -70,7 +71,8 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             code, message = 400, "Invalid fields: " + ", ".join(errors) + "."
         case exceptions.NotAuthenticated():
             guide = request.build_absolute_uri(reverse("document", args=["api-keys"]))
-            message = f'No API key was sent. Send it as "Authorization: Bearer one_…". See {guide}.'
+            problem = "The API key was not sent as a bearer token." if sends_key_elsewhere(request) else NO_KEY
+            message = f'{problem} Send it as "Authorization: Bearer one_…". See {guide}.'
             code, headers = error.status_code, challenge_of(error)
         case exceptions.AuthenticationFailed():
             code, message, headers = error.status_code, str(error.detail), challenge_of(error)

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from django.urls import resolve, reverse
 from rest_framework import exceptions
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -49,4 +50,8 @@ class UnknownPathView(ApiView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        raise exceptions.NotFound("This path does not exist.")
+        view = resolve(request.path_info.rstrip("/")).func
+        if getattr(view, "cls", None) is not UnknownPathView:
+            raise exceptions.NotFound("This path does not exist. Remove the trailing slash.")
+        guide = request.build_absolute_uri(reverse("document", args=["api"]))
+        raise exceptions.NotFound(f"This path does not exist. See {guide}.")

@@ -101,7 +101,7 @@ def test_all_invalid_tokens_get_the_same_response(member: User, workspace: Works
     AccessToken.objects.filter(user=member).update(expires=timezone.now() - timedelta(seconds=1))
     User.objects.filter(email="gone@example.com").update(is_active=False)
 
-    for bearer in (expired, inactive, "a" * 30, "a", "", "é" * 30, "x" * 10_000, f"one_{expired}"):
+    for bearer in (expired, inactive, "a" * 30, "a", "é" * 30, "x" * 10_000, f"one_{expired}"):
         response = Api(bearer).get("/me")
         assert (response.status_code, response.json()) == (401, INVALID_TOKEN), bearer
         assert response["WWW-Authenticate"] == 'Bearer realm="onehorizon", error="invalid_token"'

@@ -141,6 +141,28 @@ def test_a_request_without_an_accept_header_gets_json(api: Api) -> None:
     assert api.get("/me")["Content-Type"] == "application/json"
 
 
+@pytest.mark.parametrize(
+    "url", ["/me/", "/me//", "/workspaces/", "/workspaces/current/tasks/", f"{TASKS}/tsk_1/", "/openapi.json/"]
+)
+def test_an_extra_trailing_slash_is_404_that_says_what_to_do(url: str, api: Api) -> None:
+    for client, method in ((api, "GET"), (api, "POST"), (Api(), "DELETE")):
+        response = client.request(method, url)
+        assert_envelope(response, 404)
+        assert response.json()["message"] == "This path does not exist. Remove the trailing slash."
+    assert api.get("/me")["RateLimit"].startswith('"standard";r=197;')
+
+
+@pytest.mark.parametrize(
+    "url", ["", "/", "/..", "/../", "/nowhere", "/nowhere/", "/../me", "/Me", "/tasks?status=open"]
+)
+def test_another_unknown_path_is_404_that_names_the_documentation(url: str, api: Api) -> None:
+    for client in (api, Api()):
+        response = client.get(url)
+        assert_envelope(response, 404)
+        assert response.json()["message"] == "This path does not exist. See http://testserver/docs/api/."
+    assert api.get("/me")["RateLimit"].startswith('"standard";r=198;')
+
+
 def test_the_url_does_not_choose_the_format(api: Api) -> None:
     assert api.get("/me?format=html").json()["kind"] == "apiKey"
     assert_envelope(api.get("/me.json"), 404)
