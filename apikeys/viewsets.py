@@ -1,6 +1,6 @@
 import hashlib
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError as DjangoValidationError
@@ -91,6 +91,7 @@ API_KEY_BODY = {"x-codegen-request-body-name": "apiKey"}
 class ApiKeyViewSet(InWorkspaceViewSet):
     permission_classes = [PrincipalRequired, PersonRequired, ScopeRequired, KeyManagerRequired]
     scopes = Scopes(read=Scope.MANAGE_KEYS, write=Scope.MANAGE_KEYS)
+    query_serializers: ClassVar = {"list": ApiKeyQuery}
 
     def get_queryset(self) -> ApiKeyQuerySet:
         return self.workspace.api_keys.with_users()
@@ -103,12 +104,10 @@ class ApiKeyViewSet(InWorkspaceViewSet):
         return Actor.of(self.request, Via.API)
 
     def list(self, request: Request, workspace_id: str) -> Response:
-        query = ApiKeyQuery(data=request.query_params)
-        query.is_valid(raise_exception=True)
         keys = self.get_queryset()
         serializer = ApiKeyListSerializer(
             {
-                "apiKeys": keys.with_status(query.validated_data["status"]),
+                "apiKeys": keys.with_status(self.query["status"]),
                 "activeCount": keys.active().count(),
                 "activeLimit": settings.APIKEYS_MAX_ACTIVE,
             }

@@ -11,7 +11,6 @@ from rest_framework.response import Response
 from onehorizon.urls import urlpatterns  # noqa: F401, so that resolving the URL takes as long
 from workspaces import api_urls
 from workspaces.models import Workspace
-from workspaces.serializers import task_query
 from workspaces.task_pages import task_page
 from workspaces.viewsets import TaskViewSet
 
@@ -31,7 +30,7 @@ class OpenTaskViewSet(TaskViewSet):
         return bench_workspace()
 
     def list(self, request: Request, workspace_id: str) -> Response:
-        tasks, next_cursor = task_page(self.workspace.pk, None, **task_query(request.META["QUERY_STRING"]))
+        tasks, next_cursor = task_page(self.workspace.pk, None, **self.query)
         return Response({"tasks": tasks, "nextCursor": next_cursor})
 
 

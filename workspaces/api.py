@@ -1,8 +1,10 @@
 """The base view of the REST API. It defines the order of the checks."""
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
 from django.urls import resolve, reverse
+from django.utils.functional import cached_property
 from rest_framework import exceptions
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -10,15 +12,18 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSetMixin
 
 from workspaces.access import DEFAULT_SCOPES, Principal, Scopes
+from workspaces.serializers import QuerySerializer, validated_query
 
 
 class ApiView(APIView):
     """Checks authentication and the quota first, so that every authenticated request counts against the quota.
 
-    `APIView` checks throttles last: a request answered 403 or 406 would not count.
+    `APIView` checks throttles last: a request answered 403 or 406 would not count. Query parameters that an action does
+    not declare in `query_serializers` are rejected.
     """
 
     scopes: Scopes = DEFAULT_SCOPES  # required by `ScopeRequired`
+    query_serializers: ClassVar[Mapping[str, type[QuerySerializer]]] = {}  # by the action of a viewset
     http_method_names = [method for method in APIView.http_method_names if method != "options"]  # no OPTIONS metadata
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -27,6 +32,14 @@ class ApiView(APIView):
         self.check_throttles(request)
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
         self.check_permissions(request)
+        if request.META["QUERY_STRING"] and request.method in self.allowed_methods:
+            _ = self.query  # raises for an invalid query string, whether or not the view reads it
+
+    @cached_property
+    def query(self) -> Mapping[str, Any]:
+        """The validated query string. Raise `ValidationError`."""
+        serializer = self.query_serializers.get(getattr(self, "action", ""), QuerySerializer)
+        return validated_query(serializer, self.request.META["QUERY_STRING"])
 
     @property
     def principal(self) -> Principal:

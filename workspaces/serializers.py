@@ -1,6 +1,9 @@
 import re
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from django.http import QueryDict
@@ -21,6 +24,10 @@ from workspaces.models import (
 from workspaces.validators import multiple_lines, single_line
 
 MAX_CONTRIBUTORS = 100
+
+# Names of parameters that an error may repeat, unless they may contain a secret: a key or a part of one, or a token.
+_PARAMETER_NAME = re.compile(r"[A-Za-z_$][\w$.:\[\]-]{0,39}", re.ASCII)
+_SECRET = re.compile(r"one_|[0-9A-Za-z]{24}")
 
 
 class TextField(serializers.CharField):
@@ -66,17 +73,61 @@ class InputSerializer(serializers.Serializer[Any]):
 class QuerySerializer(InputSerializer):
     """A query string, validated like a body.
 
-    DRF ignores empty values of a `QueryDict`, so that `?cursor=` would return the first page again. Here they are
-    values: a plain dict is validated instead.
+    Unknown parameters are errors: with a misspelled filter, a client would get, and perhaps delete, more than it meant.
+    Repeated ones are too, unless the field is a list. DRF ignores empty values of a `QueryDict`, so that `?cursor=`
+    would return the first page again. Here they are values: a plain dict is validated instead.
     """
 
+    MAX_ERRORS = 10
+
     def to_internal_value(self, data: QueryDict) -> Any:
+        errors = dict(islice(self._errors_of_names(data), self.MAX_ERRORS))
+        if errors:
+            raise serializers.ValidationError(errors)
         values = {
             name: data.getlist(name) if isinstance(field, serializers.ListField) else data[name]
             for name, field in self.fields.items()
             if name in data
         }
         return super().to_internal_value(values)
+
+    def _errors_of_names(self, data: QueryDict) -> Iterator[tuple[str, str]]:
+        """Yield the name and error of each unknown or repeated parameter. A name that may be a secret is `query`."""
+        known = f"Use one of: {', '.join(self.fields)}." if self.fields else "This operation has none."
+        for name, values in data.lists():
+            field = self.fields.get(name)
+            if field is None:
+                is_safe = _PARAMETER_NAME.fullmatch(name) and not _SECRET.search(name)
+                yield (
+                    name if is_safe else "query",
+                    f"Unknown query parameter. {known}",
+                )
+            elif len(values) > 1 and not isinstance(field, serializers.ListField):
+                yield name, "Send this query parameter once."
+
+
+class LimitField(serializers.IntegerField):
+    """The number of items of a page. DRF also accepts `+5`, ` 5`, `5.0`, `1_0` and digits of other scripts."""
+
+    PATTERN = re.compile(r"[0-9]{1,9}")
+    MAX = 200
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=1, max_value=self.MAX, default=50, **kwargs)
+        self.error_messages["invalid"] = f"Send a whole number from 1 to {self.MAX}."
+
+    def to_internal_value(self, data: Any) -> int:
+        if not self.PATTERN.fullmatch(data):
+            self.fail("invalid")
+        return int(data)
+
+
+@lru_cache(maxsize=256)
+def validated_query(serializer: type[QuerySerializer], query_string: str) -> Mapping[str, Any]:
+    """Return the values of a query string by the names of the serializer's sources. Raise `ValidationError`."""
+    query = serializer(data=QueryDict(query_string))
+    query.is_valid(raise_exception=True)
+    return MappingProxyType(query.validated_data)
 
 
 @extend_schema_serializer(description="The body of every error response.")
@@ -219,7 +270,7 @@ class TaskQuery(QuerySerializer):
     scope = serializers.ListField(child=ChoiceField(choices=TaskScope.choices), required=False)
     kind = serializers.ListField(child=ChoiceField(choices=TaskKind.choices), required=False)
     userId = serializers.CharField(source="user", max_length=40, required=False, help_text="Only tasks of this owner.")
-    limit = serializers.IntegerField(min_value=1, max_value=200, default=50)
+    limit = LimitField()
     cursor = serializers.CharField(max_length=64, required=False, help_text="The `nextCursor` of the previous page.")
     all = serializers.BooleanField(required=False, help_text="Accepted for compatibility. Has no effect.")
 
@@ -231,15 +282,6 @@ class TaskQuery(QuerySerializer):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         attrs.pop("all", None)
         return attrs
-
-
-@lru_cache(maxsize=256)
-def task_query(query_string: str) -> dict[str, Any]:
-    """Return the arguments of `task_page` for the query string of listTasks. Raise `ValidationError`."""
-    query = TaskQuery(data=QueryDict(query_string))
-    query.is_valid(raise_exception=True)
-    arguments: dict[str, Any] = query.validated_data
-    return arguments
 
 
 class QuotaLimitSerializer(serializers.Serializer[Any]):

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import transaction
 from django.utils.functional import cached_property
@@ -19,7 +19,6 @@ from workspaces.serializers import (
     TaskSerializer,
     WorkspaceListSerializer,
     WorkspaceSerializer,
-    task_query,
 )
 from workspaces.task_pages import task_page
 
@@ -112,6 +111,8 @@ class MemberViewSet(InWorkspaceViewSet):
     destroy=extend_schema(operation_id="deleteTask", summary="Delete a task", responses={204: None}),
 )
 class TaskViewSet(InWorkspaceViewSet):
+    query_serializers: ClassVar = {"list": TaskQuery}
+
     def get_queryset(self) -> TaskQuerySet:
         tasks: TaskQuerySet = self.workspace.tasks.visible_to(self.principal.user)
         return tasks.prefetch_related("contributors")
@@ -121,9 +122,8 @@ class TaskViewSet(InWorkspaceViewSet):
         return get_by_id(tasks.select_for_update(no_key=True) if lock else tasks, self.kwargs["task_id"])
 
     def list(self, request: Request, workspace_id: str) -> Response:
-        query = task_query(request.META["QUERY_STRING"])
         user = self.principal.user
-        tasks, next_cursor = task_page(self.workspace.pk, user.pk if user else None, **query)
+        tasks, next_cursor = task_page(self.workspace.pk, user.pk if user else None, **self.query)
         return Response({"tasks": tasks, "nextCursor": next_cursor})
 
     def create(self, request: Request, workspace_id: str) -> Response:

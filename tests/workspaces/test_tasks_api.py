@@ -375,7 +375,6 @@ def board(workspace: Workspace, member: User, owner: User) -> None:
         ("", "edcba"),
         ("?all=true", "edcba"),
         ("?all=False", "edcba"),
-        ("?unknown=1", "edcba"),
         ("?status=open", "ba"),
         ("?status=open&status=completed", "dba"),
         ("?status=open&status=open", "ba"),

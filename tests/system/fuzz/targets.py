@@ -37,7 +37,7 @@ with atheris.instrument_imports(
     from onehorizon.wsgi import application  # noqa: F401, all code that handles a request
     from tests.system.fuzz.envelope import require_envelope
     from workspaces.ids import is_id, new_id
-    from workspaces.serializers import task_query
+    from workspaces.serializers import TaskQuery, validated_query
 
 
 def require_field_errors(detail: Any) -> None:
@@ -76,7 +76,7 @@ def identifier(data: bytes) -> None:
 def query(data: bytes) -> None:
     """The cursor and the other query parameters of a list."""
     try:
-        params = task_query.__wrapped__(data.decode("latin-1"))
+        params = validated_query.__wrapped__(TaskQuery, data.decode("latin-1"))
     except ValidationError as error:
         require_field_errors(error.detail)
     else:

@@ -41,7 +41,7 @@ from tests.system.fuzz.strategies import (
 )
 from workspaces.ids import is_id, new_id
 from workspaces.models import AuditEvent, Task, TaskContributor, Tier, User, Workspace
-from workspaces.serializers import task_query
+from workspaces.serializers import TaskQuery, validated_query
 
 TASKS = "/workspaces/current/tasks"
 KEYS = "/workspaces/current/api-keys"
@@ -248,7 +248,7 @@ query_strings = st.lists(parameters, max_size=6).map(
 @given(query=query_strings)
 def test_a_query_is_parsed_or_rejected(query: str, owner_api: Api) -> None:
     try:
-        params = task_query(query)
+        params = validated_query(TaskQuery, query)
     except ValidationError:
         params = None
 
