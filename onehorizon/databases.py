@@ -3,33 +3,131 @@
 Each function raises `ImproperlyConfigured` with one sentence that names the variable and never shows a password.
 """
 
+import ipaddress
+import os
+import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from onehorizon.environment import env, granian_option, improperly_configured, make_directory
+from onehorizon.environment import env, env_str, granian_option, improperly_configured, make_directory
 
 MAX_CONNECTIONS = 16  # to PostgreSQL, per process
+
+# Parameters that the URL of a PostgreSQL database may set, and patterns of the values that libpq accepts. Any other
+# parameter could silently override one of our settings. libpq rejects a wrong value only when it connects.
+TLS_VERSION = r"TLSv1(\.[123])?"
+AUTHENTICATION = "(password|md5|gss|sspi|scram-sha-256|none)"
+URL_PARAMETERS = {
+    **dict.fromkeys(["application_name", "currentSchema", "options", "host", "requirepeer", "krbsrvname"], ".+"),
+    **dict.fromkeys(["passfile", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "sslpassword"], ".+"),
+    **dict.fromkeys(["sslsni", "gssdelegation"], "[01]"),
+    **dict.fromkeys(["ssl_min_protocol_version", "ssl_max_protocol_version"], TLS_VERSION),
+    **dict.fromkeys(["channel_binding", "gssencmode"], "disable|prefer|require"),
+    "pgbouncer": "true|false",
+    "hostaddr": ".+",
+    "port": "[0-9]+(,[0-9]+)*",
+    "sslmode": "disable|allow|prefer|require|verify-ca|verify-full",
+    "sslnegotiation": "postgres|direct",
+    "sslcertmode": "disable|allow|require",
+    "require_auth": f"!?{AUTHENTICATION}(,!?{AUTHENTICATION})*",
+    "gsslib": "gssapi|sspi",
+    "load_balance_hosts": "disable|random",
+}
+FILES = {"passfile", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir"}
+HOSTS = re.compile(r"(/.*|[0-9a-z_.:%-]+(,[0-9a-z_.:%-]+)*)?")
 
 
 def database_settings(default: Path, *, debug: bool) -> dict[str, Any]:
     """Return the settings of the database at DATABASE_URL, or of the SQLite file `default`."""
-    database = env_database("DATABASE_URL", f"sqlite:///{default}")
-    if database["NAME"] in ("", ":memory:"):
-        raise ImproperlyConfigured(
-            "DATABASE_URL must name a database, for SQLite a file: connections can't share memory."
-        )
-    if database["ENGINE"] == "django.db.backends.sqlite3":
-        if not debug and granian_option("workers", 1) > 1:
-            raise ImproperlyConfigured(
-                "DATABASE_URL must be a postgres:// URL for several workers; SQLite supports one."
-            )
-        return database | _sqlite_settings(database["NAME"])
-    if database["ENGINE"] == "django.db.backends.postgresql":
-        return database | _postgresql_settings(database.get("OPTIONS", {}))
+    if "DATABASE_URL" not in os.environ:
+        return _sqlite_settings(str(default), debug=debug)
+    url = env_str("DATABASE_URL", "")
+    with improperly_configured("DATABASE_URL"):
+        database = dict(env.dj_db_url("DATABASE_URL"))
+    if url != url.strip() or re.search(r"[\x00-\x1f\x7f]", unquote(url)):
+        raise ImproperlyConfigured("DATABASE_URL must not contain surrounding spaces or control characters.")
+    match database["ENGINE"]:
+        case "django.db.backends.sqlite3":
+            return _sqlite_settings(_sqlite_file(url, database["NAME"]), debug=debug)
+        case "django.db.backends.postgresql":
+            return database | _postgresql_settings(_url_parameters(url, database))
     raise ImproperlyConfigured("DATABASE_URL must be a sqlite:// or a postgres:// URL.")
+
+
+def _sqlite_file(url: str, name: str) -> str:
+    """Return the path of the file that a sqlite:// URL names."""
+    if name in ("", ":memory:") or name.startswith("file:"):
+        raise ImproperlyConfigured("DATABASE_URL must name a file for SQLite: connections can't share memory.")
+    if not url.startswith("sqlite:///") or "?" in url or "#" in url:
+        raise ImproperlyConfigured(
+            "DATABASE_URL must be sqlite:/// and the path of a file, without host and parameters: ? is %3F, # is %23."
+        )
+    if name.endswith("/") or Path(name).is_dir():
+        raise ImproperlyConfigured("DATABASE_URL must name a file for SQLite, not a directory.")
+    return name
+
+
+def _url_parameters(url: str, database: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters of a postgres:// URL, as text."""
+    parts = urlsplit(url)
+    if "#" in url or "@" in parts.path + parts.query:
+        raise ImproperlyConfigured("DATABASE_URL must percent-encode special characters: / is %2F, ? is %3F, # is %23.")
+    if not re.match("[a-z]+://", url) or not database["NAME"] or "/" in parts.path[1:]:
+        raise ImproperlyConfigured("DATABASE_URL must name a database, as in postgres://user@host:5432/name.")
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    parameters = dict(pairs)
+    if rejected := sorted(parameters.keys() - URL_PARAMETERS):
+        raise ImproperlyConfigured(f"DATABASE_URL can't set {', '.join(map(ascii, rejected))}.")
+    if len(parameters) < len(pairs):
+        raise ImproperlyConfigured("DATABASE_URL must set each parameter once.")
+    for name, value in parameters.items():
+        if not _is_accepted(name, value):
+            raise ImproperlyConfigured(f"DATABASE_URL has a value for {name} that PostgreSQL's client does not accept.")
+    _check_server(parts.port, database["HOST"], parameters)
+    _check_combinations(parameters)
+    return parameters
+
+
+def _is_accepted(name: str, value: str) -> bool:
+    if not re.fullmatch(URL_PARAMETERS[name], value):
+        return False
+    match name:
+        case "port":
+            return all(0 < int(port) <= 65535 for port in value.split(","))
+        case "hostaddr":
+            return all(map(_is_ip, value.split(",")))
+    return name not in FILES or (name, value) == ("sslrootcert", "system") or Path(value).exists()
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_server(port: int | None, host: str, parameters: dict[str, str]) -> None:
+    """Check the host and the port, which are before the path or among the parameters."""
+    if port == 0 or not HOSTS.fullmatch(host):
+        raise ImproperlyConfigured("DATABASE_URL must name a host in ASCII and a port from 1 to 65535.")
+    if (host and "host" in parameters) or (port and "port" in parameters):
+        raise ImproperlyConfigured("DATABASE_URL must name the host and the port once.")
+
+
+def _check_combinations(parameters: dict[str, str]) -> None:
+    if {"currentSchema", "options"} <= parameters.keys():
+        raise ImproperlyConfigured("DATABASE_URL must set currentSchema or options, not both.")
+    if parameters.get("pgbouncer") == "true" and parameters.keys() & {"currentSchema", "options"}:
+        raise ImproperlyConfigured("DATABASE_URL can't set currentSchema or options with pgbouncer=true.")
+    if parameters.get("sslrootcert") == "system" and parameters.get("sslmode", "verify-full") != "verify-full":
+        raise ImproperlyConfigured("DATABASE_URL can set sslrootcert=system with sslmode=verify-full only.")
+    is_required = parameters.get("sslmode") in ("require", "verify-ca", "verify-full")
+    if parameters.get("sslnegotiation") == "direct" and not is_required:
+        raise ImproperlyConfigured("DATABASE_URL can set sslnegotiation=direct with sslmode=require or stricter only.")
 
 
 def server_threads() -> int:
@@ -37,9 +135,13 @@ def server_threads() -> int:
     return granian_option("blocking-threads", MAX_CONNECTIONS + 1)
 
 
-def _sqlite_settings(name: str) -> dict[str, Any]:
+def _sqlite_settings(name: str, *, debug: bool) -> dict[str, Any]:
+    if not debug and granian_option("workers", 1) > 1:
+        raise ImproperlyConfigured("DATABASE_URL must be a postgres:// URL for several workers; SQLite supports one.")
     make_directory(Path(name).parent)
     return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": name,
         "CONN_MAX_AGE": None,
         "OPTIONS": {
             # Take the write lock when a transaction begins: upgrading a read lock later fails if another thread writes.
@@ -52,15 +154,18 @@ def _sqlite_settings(name: str) -> dict[str, Any]:
     }
 
 
-def _postgresql_settings(url_options: dict[str, Any]) -> dict[str, Any]:
-    pooled = env_pgbouncer("DATABASE_URL")
+def _postgresql_settings(parameters: dict[str, str]) -> dict[str, Any]:
+    options = {name: value for name, value in parameters.items() if name not in ("pgbouncer", "currentSchema")}
+    if schema := parameters.get("currentSchema"):
+        options["options"] = f"-c search_path={schema}"
+    pooled = parameters.get("pgbouncer") == "true"
     return {
         "ENGINE": "core.db.postgresql",
         "DISABLE_SERVER_SIDE_CURSORS": pooled,
         # A thread keeps its connection between requests, unless there are more threads than connections.
         "CONN_MAX_AGE": 600 if server_threads() <= MAX_CONNECTIONS else 0,
         "OPTIONS": {
-            **url_options,
+            **options,
             "pgbouncer": pooled,
             # After a failure the pool retries for `reconnect_timeout` seconds, and again at the next request.
             "pool": {"min_size": 1, "max_size": MAX_CONNECTIONS, "timeout": 3, "reconnect_timeout": 2},
@@ -74,37 +179,3 @@ def _postgresql_settings(url_options: dict[str, Any]) -> dict[str, Any]:
             "prepare_threshold": 0,  # for core.db.statements; the ORM binds its parameters on the client
         },
     }
-
-
-def env_database(name: str, default: str) -> dict[str, Any]:
-    """Return the entry of `DATABASES` for a URL."""
-    with improperly_configured(name):
-        return dict(env.dj_db_url(name, default))
-
-
-# Parameters that the URL of a PostgreSQL database may set. Any other could silently override one of our settings.
-URL_PARAMETERS = {
-    *("pgbouncer", "application_name", "currentSchema", "options", "host", "hostaddr", "port", "passfile"),
-    *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslcrldir", "sslsni", "sslnegotiation"),
-    *("sslcertmode", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding", "require_auth"),
-    *("gssencmode", "krbsrvname", "gsslib", "gssdelegation", "requirepeer", "load_balance_hosts"),
-}
-
-
-def env_pgbouncer(name: str) -> bool:
-    """Return whether the URL of a PostgreSQL database declares a pooler.
-
-    Raise `ImproperlyConfigured` if the URL has parameters that are not allowed, repeated or contradictory.
-    """
-    parameters = parse_qsl(urlsplit(env.str(name)).query, keep_blank_values=True)
-    names = {parameter for parameter, _ in parameters}
-    if rejected := sorted(names - URL_PARAMETERS):
-        raise ImproperlyConfigured(f"{name} can't set {', '.join(rejected)}.")
-    if len(names) < len(parameters) or {"currentSchema", "options"} <= names:
-        raise ImproperlyConfigured(f"{name} must set each parameter once, and currentSchema or options, not both.")
-    pgbouncer = dict(parameters).get("pgbouncer", "false")
-    if pgbouncer not in ("true", "false"):
-        raise ImproperlyConfigured(f"{name} takes pgbouncer=true or pgbouncer=false.")
-    if pgbouncer == "true" and names & {"currentSchema", "options"}:
-        raise ImproperlyConfigured(f"{name} can't set currentSchema or options with pgbouncer=true.")
-    return pgbouncer == "true"

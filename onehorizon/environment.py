@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,24 +57,79 @@ def env_int(name: str, default: int, *, minimum: int | None = None, maximum: int
         return env.int(name, default, validate=validate.Range(minimum, maximum))
 
 
-def env_str(name: str, default: str, *, max_length: int | None = None) -> str:
-    """Return the variable's text. With `max_length`, it must not be empty."""
-    with improperly_configured(name):
-        limits = None if max_length is None else validate.Length(1, max_length)
-        return env.str(name, default, validate=limits)
+def env_str(name: str, default: str) -> str:
+    value = os.environ.get(name, default)
+    if not value.isascii() and re.search(r"[\ud800-\udfff]", value):  # bytes that are not UTF-8
+        raise ImproperlyConfigured(f"{name} must be UTF-8 text.")
+    return value
+
+
+def env_label(name: str, default: str, max_length: int) -> str:
+    """Return printable text without surrounding spaces, of 1 to `max_length` characters."""
+    value = env_str(name, default).strip()
+    if not value.isprintable() or not 1 <= len(value) <= max_length:
+        raise ImproperlyConfigured(f"{name} must be text of 1 to {max_length} printable characters.")
+    return value
 
 
 def env_list(name: str, default: list[str]) -> list[str]:
     """Return comma-separated values, without empty ones."""
-    with improperly_configured(name):
-        return [item.strip() for item in env.list(name, default) if item.strip()]
+    items = env_str(name, ",".join(default)).split(",")
+    return [item.strip() for item in items if item.strip()]
+
+
+def env_entries(name: str, default: list[str], is_valid: Callable[[str], bool], rule: str) -> list[str]:
+    """Return comma-separated values that are all valid. `rule` describes them in the plural."""
+    entries = env_list(name, default)
+    for number, entry in enumerate(entries, 1):
+        if not is_valid(entry):  # an entry may contain a password by mistake, so it is not shown
+            raise ImproperlyConfigured(f"{name} must list {rule}: entry {number} is something else.")
+    return entries
+
+
+def is_host(text: str) -> bool:
+    """Return whether this is a host as browsers send it, without port: in ASCII, an IPv6 address in its short form."""
+    if not text.startswith("["):
+        return re.fullmatch(r"[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*", text) is not None
+    try:
+        return text.lower() == f"[{ipaddress.IPv6Address(text[1:-1])}]" and "%" not in text
+    except ValueError:
+        return False
+
+
+def env_hosts(name: str, default: list[str]) -> list[str]:
+    """Return host names for Django's ALLOWED_HOSTS: `example.com`, `.example.com` with all subdomains, or `*`."""
+    rule = "hosts such as example.com or .example.com, without scheme, port and path, IPv6 as [::1]"
+    return env_entries(name, default, lambda host: host == "*" or is_host(host.removeprefix(".")), rule)
+
+
+def env_origins(name: str) -> list[str]:
+    """Return the origins that browsers send: `https://example.com:8443`, or `https://*.example.com`."""
+    rule = "origins such as https://example.com, https://*.example.com or https://example.com:8443, in lower case and"
+    return env_entries(name, [], _is_origin, f"{rule} without path and default port")
+
+
+def _is_origin(text: str) -> bool:
+    origin = re.fullmatch(r"(https?)://(?:\*\.)?(.+?)(?::([1-9][0-9]{0,4}))?", text)
+    if origin is None or text != text.lower() or not is_host(origin[2]):
+        return False
+    default = "443" if origin[1] == "https" else "80"
+    return origin[3] != default and int(origin[3] or default) <= 65535
 
 
 def env_networks(name: str) -> list[IPNetwork]:
     """Return comma-separated IP addresses and networks: `10.0.0.7, 2001:db8::/32`."""
-    values = env_list(name, [])
-    with improperly_configured(name):
-        return [ipaddress.ip_network(value) for value in values]
+    rule = "IP addresses and networks such as 10.0.0.7, 10.0.0.0/8 or 2001:db8::/32, not all of the Internet"
+    return [ipaddress.ip_network(entry) for entry in env_entries(name, [], _is_network, rule)]
+
+
+def _is_network(text: str) -> bool:
+    """Return whether this is a network that can match: peers with IPv4-mapped addresses are compared as IPv4."""
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return network.prefixlen > 0 and getattr(network.network_address, "ipv4_mapped", None) is None
 
 
 def env_listener(name: str) -> tuple[str, int] | None:
@@ -82,21 +137,41 @@ def env_listener(name: str) -> tuple[str, int] | None:
     value = env_str(name, "")
     if not value:
         return None
-    with improperly_configured(name):
-        host, _, port = value.rpartition(":")
-        if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-            raise ValueError("use an IP address and a port, such as 127.0.0.1:9401.")
-        return str(ipaddress.ip_address(host.strip("[]"))), int(port)
+    try:
+        host, port = re.fullmatch(r"(\[.+\]|[^:]+):([0-9]{1,5})", value).groups()  # type: ignore[union-attr]
+        if int(port) <= 65535:
+            return str(ipaddress.ip_address(host.strip("[]"))), int(port)
+    except (AttributeError, ValueError):
+        pass
+    raise ImproperlyConfigured(f"{name} must be an IP address and a port, such as 127.0.0.1:9401.")
 
 
-def env_cache(name: str) -> dict[str, Any]:
-    """Return the entry of `CACHES` for a URL. A Redis that does not respond raises after half a second."""
-    with improperly_configured(name):
-        cache = dict(env.dj_cache_url(name))
-    if cache["BACKEND"] == "django.core.cache.backends.redis.RedisCache":
-        timeouts = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
-        cache.setdefault("OPTIONS", {}).update(timeouts)
-    return cache
+OWN_CACHES = {  # not shared between processes
+    "locmem://": "django.core.cache.backends.locmem.LocMemCache",
+    "dummy://": "django.core.cache.backends.dummy.DummyCache",
+}
+REDIS_URL = re.compile(r"rediss?://([^\s/?#\[\]]*@)?([0-9A-Za-z_.-]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?(/[0-9]*)?")
+
+
+def env_cache(name: str, size: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of `CACHES` for a URL: this process's memory by default, with the options `size`, or Redis.
+
+    A Redis that does not respond raises after half a second.
+    """
+    url = env_str(name, "") or "locmem://"
+    if url in OWN_CACHES:
+        return {"BACKEND": OWN_CACHES[url], "OPTIONS": size}
+    redis = REDIS_URL.fullmatch(url)
+    if redis is None or int((redis[3] or ":0")[1:]) > 65535:
+        raise ImproperlyConfigured(
+            f"{name} must be a URL such as redis://host:6379/0 or rediss://user:password@host:6379/0, in which special "
+            "characters of the password are percent-encoded."
+        )
+    return {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": [url],
+        "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)},
+    }
 
 
 def granian_option(option: str, default: int) -> int:

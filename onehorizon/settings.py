@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import django_stubs_ext
 from csp.constants import NONE, SELF
@@ -13,10 +12,13 @@ from onehorizon.environment import (
     development_secret_key,
     env_cache,
     env_debug,
+    env_hosts,
     env_int,
+    env_label,
     env_list,
     env_listener,
     env_networks,
+    env_origins,
     env_str,
     is_weak_key,
 )
@@ -43,23 +45,21 @@ if not DEBUG and is_weak_key(SECRET_KEY):
 if not DEBUG and any(map(is_weak_key, SECRET_KEY_FALLBACKS)):
     raise ImproperlyConfigured("SECRET_KEY_FALLBACKS must each be 50 random characters or more: remove weak ones.")
 
-ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+ALLOWED_HOSTS = env_hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS must list this site's hosts; it is optional only while DEBUG is on.")
 if not DEBUG and "*" in ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS must list this site's hosts when DEBUG is off; * allows every host.")
-CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
-if malformed := [origin for origin in CSRF_TRUSTED_ORIGINS if "://" not in origin]:
-    raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS must list origins such as https://example.com: {malformed[0]}")
+CSRF_TRUSTED_ORIGINS = env_origins("CSRF_TRUSTED_ORIGINS")
 
 # The environment's name, which the admin shows.
-ENVIRONMENT = env_str("ENVIRONMENT", "development" if DEBUG else "production", max_length=30)
-if DEBUG and ENVIRONMENT == "production":
+ENVIRONMENT = env_label("ENVIRONMENT", "development" if DEBUG else "production", max_length=30)
+if DEBUG and ENVIRONMENT.lower() == "production":
     raise ImproperlyConfigured("DEBUG must be off when ENVIRONMENT is production.")
 # The path of the admin. Scanners try admin/, so an operator can choose another.
 ADMIN_URL = env_str("ADMIN_URL", "admin/")
 if not re.fullmatch(r"(?!(api|app|docs|w|settings|static|workspaces|sign-in|sign-out)/)([0-9A-Za-z_-]+/)+", ADMIN_URL):
-    raise ImproperlyConfigured(f"ADMIN_URL must be an unused path that ends with a slash, as operators/: {ADMIN_URL}")
+    raise ImproperlyConfigured("ADMIN_URL must be an unused path that ends with a slash, such as operators/.")
 
 # Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted.
 TRUSTED_PROXIES = env_networks("TRUSTED_PROXIES")
@@ -192,14 +192,9 @@ DATABASES = {"default": database_settings(VAR_DIR / "onehorizon.sqlite3", debug=
 
 # With Django's default of 300 entries, a client could evict the counts of rate limits from the cache.
 CACHE_SIZE = {"MAX_ENTRIES": 100_000}
-CACHES: dict[str, dict[str, Any]] = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": CACHE_SIZE}
-}
-if env_str("CACHE_URL", ""):
-    CACHES = {
-        "default": env_cache("CACHE_URL"),
-        "forms": {"BACKEND": "core.ratelimits.SharedOrOwnCache", "LOCATION": "forms", "OPTIONS": CACHE_SIZE},
-    }
+CACHES = {"default": env_cache("CACHE_URL", CACHE_SIZE)}
+if "LOCATION" in CACHES["default"]:
+    CACHES["forms"] = {"BACKEND": "core.ratelimits.SharedOrOwnCache", "LOCATION": "forms", "OPTIONS": CACHE_SIZE}
     RATELIMIT_USE_CACHE = "forms"
 
 if not DEBUG:

@@ -1,4 +1,4 @@
-"""The admin's URL and environment name are settings; an invalid value is rejected with one sentence."""
+"""The admin's URL and environment name are settings."""
 
 from secrets import token_urlsafe
 
@@ -31,15 +31,3 @@ def test_the_environment_is_production_with_debug_off() -> None:
 
 def test_the_environment_and_the_url_can_be_set() -> None:
     assert environment_and_url(ENVIRONMENT="staging", ADMIN_URL="desk/night-shift/") == "staging /desk/night-shift/"
-
-
-@pytest.mark.parametrize("url", ["", "/", "/admin/", "admin", "admin//", "a b/", "<x>/", "api/", "w/admin/", "docs/"])
-def test_an_invalid_admin_url_is_rejected(url: str) -> None:
-    result = manage("check", ADMIN_URL=url)
-
-    assert result.returncode != 0
-    assert result.stderr.startswith("onehorizon: ADMIN_URL must be an unused path that ends with a slash")
-
-
-def test_an_invalid_environment_is_rejected() -> None:
-    assert "ENVIRONMENT" in manage("check", ENVIRONMENT="x" * 31).stderr
