@@ -46,13 +46,18 @@ def ready() -> HttpResponse:
     The time limits of requests apply (see docs/architecture.md).
     """
     try:
-        is_migrated = _latest_migrations() <= MigrationRecorder(connection).applied_migrations().keys()
+        has_migrations = is_migrated()
     except (DatabaseError, InterfaceError) as error:
         logger.warning("not ready: %s", error)
         return _not_ready("The database is unavailable.")
-    if not is_migrated:
+    if not has_migrations:
         return _not_ready("Database migrations have not been applied yet.")
     return JsonResponse({"status": "ok"})
+
+
+def is_migrated() -> bool:
+    """Return whether the database has all migrations of this release."""
+    return _latest_migrations() <= MigrationRecorder(connection).applied_migrations().keys()
 
 
 @cache

@@ -1,0 +1,50 @@
+"""One sentence about a database that a command can't use, instead of a traceback."""
+
+import sqlite3
+
+import psycopg
+from django.db import DatabaseError, OperationalError, connection
+from django.db.migrations.exceptions import MigrationSchemaMissing
+from psycopg_pool import PoolTimeout
+
+from onehorizon.health import is_migrated
+
+# SQLite's errors that a bug does not cause. Python raises some of them, and many bugs, as OperationalError.
+SQLITE_FAILURES = {
+    *(
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    ),
+    *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB),
+}
+
+
+def database_problem(error: DatabaseError) -> str | None:
+    """Return a sentence about a database that is unavailable or lacks migrations, or None if the error is a bug."""
+    try:
+        if not _is_failure(error):
+            return None if is_migrated() else "The database lacks migrations of this release: run manage.py migrate."
+    except DatabaseError as later:
+        error = later
+    return f"The database can't be used: {_reason(error)}."
+
+
+def _is_failure(error: DatabaseError) -> bool:
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error):
+        return cause.sqlite_errorcode & 0xFF in SQLITE_FAILURES  # without SQLite's details
+    return isinstance(error, OperationalError | MigrationSchemaMissing)
+
+
+def _reason(error: DatabaseError) -> str:
+    """Return the first line of the driver's message."""
+    cause: BaseException = error.__context__ or error
+    if isinstance(cause, PoolTimeout):  # the pool does not say why it could not connect
+        try:
+            psycopg.connect(**connection.get_connection_params()).close()
+        except psycopg.Error as failure:
+            cause = failure
+    return str(cause).partition("\n")[0].rstrip(".")

@@ -1,0 +1,73 @@
+"""A command that can't use its database prints one sentence and exits with 1. A bug still shows its traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from tests.processes import database_url, free_port, manage
+
+pytestmark = pytest.mark.django_db
+on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+
+MISSING_MIGRATIONS = "onehorizon: The database lacks migrations of this release: run manage.py migrate.\n"
+BUG = "from django.db import connection; connection.cursor().execute('SELECT nonsense')"
+
+
+def sentence_of(*arguments: str, **overrides: str) -> str:
+    """Run a command that fails, and return what it prints to standard error."""
+    result = manage(*arguments, **overrides)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    return result.stderr
+
+
+def test_postgresql_that_does_not_respond() -> None:
+    port = free_port()
+    sentence = sentence_of("list_api_keys", "acme", DATABASE_URL=f"postgres://me:hunter22@127.0.0.1:{port}/x")
+
+    assert sentence.startswith("onehorizon: The database can't be used: connection failed: ")
+    assert sentence.endswith(f'"127.0.0.1", port {port} failed: Connection refused.\n')
+    assert (sentence.count("\n"), "hunter22" in sentence) == (1, False)
+
+
+def test_a_file_that_is_not_a_database(tmp_path: Path) -> None:
+    file = tmp_path / "onehorizon.sqlite3"
+    file.write_text("not a database " * 100)
+
+    sentence = sentence_of("createsuperuser", "--no-input", DATABASE_URL=f"sqlite:///{file}")
+
+    assert sentence == "onehorizon: The database can't be used: file is not a database.\n"
+
+
+def test_sqlite_without_migrations(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/onehorizon.sqlite3"
+
+    assert sentence_of("list_api_keys", "acme", DATABASE_URL=url) == MISSING_MIGRATIONS
+
+
+@on_postgresql
+def test_postgresql_without_migrations() -> None:
+    url = f"{database_url()}?currentSchema=nowhere"
+
+    assert sentence_of("list_api_keys", "acme", DATABASE_URL=url) == MISSING_MIGRATIONS
+    assert sentence_of("migrate", "--verbosity=0", DATABASE_URL=url) == (
+        "onehorizon: The database can't be used: no schema has been selected to create in.\n"
+    )
+
+
+def test_a_bug_shows_its_traceback() -> None:
+    stderr = sentence_of("shell", "--verbosity=0", "--command", BUG)
+
+    assert stderr.startswith("Traceback (most recent call last):\n")
+    assert "onehorizon: " not in stderr
+
+
+def test_a_traceback_can_be_requested(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/onehorizon.sqlite3"
+    stderr = sentence_of("list_api_keys", "acme", "--traceback", DATABASE_URL=url)
+
+    assert stderr.startswith("Traceback (most recent call last):\n")
+    assert "no such table" in stderr
