@@ -7,6 +7,7 @@ from django import forms
 from django.utils import timezone
 
 from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS, PART_OF_A_KEY, REASON_VALIDATORS
+from workspaces.fields import LineFormField
 from workspaces.ids import is_id
 from workspaces.validators import REASON_MAX_LENGTH
 
@@ -34,7 +35,7 @@ class KeylessInput(forms.TextInput):
 class DescriptionForm(forms.Form):
     """A key's description."""
 
-    description = forms.CharField(
+    description = LineFormField(
         max_length=DESCRIPTION_MAX_LENGTH,
         validators=DESCRIPTION_VALIDATORS,
         widget=KeylessInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
@@ -86,7 +87,7 @@ class AddKeyForm(DescriptionForm):
         return None if lifetime is None else timezone.now() + lifetime
 
 
-class ReasonField(forms.CharField):
+class ReasonField(LineFormField):
     """A reason, which is stored and shown."""
 
     def __init__(self, **kwargs: Any) -> None:

@@ -16,6 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 from apikeys import hashing, keys
 from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS, REASON_VALIDATORS, clean_expiry
 from core.db.statements import fetch
+from workspaces.fields import LineField
 from workspaces.ids import IdField, is_id
 from workspaces.models import Action, Actor, AuditEvent, User, Workspace
 from workspaces.validators import REASON_MAX_LENGTH, clean_text
@@ -211,13 +212,13 @@ class ApiKey(models.Model):
     key_id = models.CharField(max_length=keys.KEY_ID_LENGTH, unique=True, editable=False)
     hash = models.CharField(max_length=200, editable=False)
     fingerprint = models.BinaryField(max_length=hashing.FINGERPRINT_BYTES, editable=False)
-    description = models.CharField(max_length=DESCRIPTION_MAX_LENGTH, validators=DESCRIPTION_VALIDATORS)
+    description = LineField(max_length=DESCRIPTION_MAX_LENGTH, validators=DESCRIPTION_VALIDATORS)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     expires_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True, editable=False)
     revoked_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
-    revoke_reason = models.CharField(max_length=REASON_MAX_LENGTH, blank=True, validators=REASON_VALIDATORS)
+    revoke_reason = LineField(max_length=REASON_MAX_LENGTH, blank=True, validators=REASON_VALIDATORS)
     last_used_at = models.DateTimeField(null=True, editable=False)
     last_used_from = models.GenericIPAddressField(null=True, editable=False)
     idempotency_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001, "" would be a value

@@ -7,7 +7,7 @@ from rest_framework import serializers
 from apikeys.models import ANY_STATUS, ApiKeyStatus
 from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS
 from workspaces.models import User
-from workspaces.serializers import ChoiceField, InputSerializer, QuerySerializer, TextField, TimeField
+from workspaces.serializers import LENGTH_HELP, ChoiceField, InputSerializer, QuerySerializer, TextField, TimeField
 
 
 class PersonSerializer(serializers.Serializer[User]):
@@ -19,7 +19,7 @@ class ApiKeySerializer(InputSerializer):
     """A key, without its secret. Read-only fields are ignored in requests."""
 
     apiKeyId = serializers.CharField(source="id", read_only=True)
-    description = TextField(max_length=DESCRIPTION_MAX_LENGTH, validators=DESCRIPTION_VALIDATORS)
+    description = TextField(max_length=DESCRIPTION_MAX_LENGTH, validators=DESCRIPTION_VALIDATORS, help_text=LENGTH_HELP)
     maskedKey = serializers.CharField(source="masked", read_only=True)
     status = serializers.ChoiceField(choices=ApiKeyStatus.choices, read_only=True)
     createdAt = serializers.DateTimeField(source="created_at", read_only=True)
@@ -45,7 +45,7 @@ class RepeatedApiKeySerializer(ApiKeySerializer):
 
 
 class NewApiKeySerializer(InputSerializer):
-    description = TextField(max_length=DESCRIPTION_MAX_LENGTH, validators=DESCRIPTION_VALIDATORS)
+    description = TextField(max_length=DESCRIPTION_MAX_LENGTH, validators=DESCRIPTION_VALIDATORS, help_text=LENGTH_HELP)
     expiresAt = TimeField(source="expires_at", required=False, allow_null=True, default=None)
 
     @property

@@ -1,5 +1,6 @@
 """The JSON of the API: DRF's parser and renderer on orjson, and content negotiation."""
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,19 +44,27 @@ class QuickNegotiation(DefaultContentNegotiation):
         return chosen
 
 
-class OrjsonParser(BaseParser):
-    """Parses strict JSON (RFC 8259): UTF-8, no NaN, no lone surrogates, at most `MAX_BODY_BYTES` bytes.
+class EncodedBody(exceptions.APIException):
+    status_code = status.HTTP_415_UNSUPPORTED_MEDIA_TYPE
+    default_detail = "Send the body uncompressed, without a Content-Encoding."
 
-    Raises `ParseError`, or `BodyTooLarge`.
+
+class OrjsonParser(BaseParser):
+    """Parses strict JSON (RFC 8259): UTF-8, no NaN, no lone surrogates, at most `MAX_BODY_BYTES` bytes, uncompressed.
+
+    Ignores a byte order mark, as the RFC allows. Raises `ParseError`, `BodyTooLarge` or `EncodedBody`.
     """
 
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        encoding = parser_context["request"].META.get("HTTP_CONTENT_ENCODING", "")
+        if encoding.lower() not in ("", "identity"):
+            raise EncodedBody
         body = stream.read(MAX_BODY_BYTES + 1)
         if len(body) > MAX_BODY_BYTES:
             raise BodyTooLarge
         try:
-            return orjson.loads(body)
+            return orjson.loads(body.removeprefix(BOM_UTF8))
         except orjson.JSONDecodeError as error:
             raise exceptions.ParseError("The body is not well-formed JSON.") from error

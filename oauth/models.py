@@ -19,6 +19,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from oauth2_provider.models import AbstractApplication, AbstractDeviceGrant, AbstractGrant, AccessToken, RefreshToken
 
+from workspaces.fields import LineField
 from workspaces.models import Action, Actor, AuditEvent, User
 
 # No vowels, so that no words appear, and no digits, which look like letters (RFC 8628, section 6.1).
@@ -45,6 +46,7 @@ class DigestField(models.CharField[str, str]):
 class Application(AbstractApplication):
     """An OAuth client. The secret of a confidential client is hashed like a password."""
 
+    name = LineField("name", max_length=255, blank=True)
     authorization_grant_type = models.CharField(max_length=44, choices=GRANT_TYPES)
 
     class Meta:

@@ -55,7 +55,7 @@ ERRORS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     406: ("NotAcceptable", "The Accept header excludes application/json.", ()),
     409: ("Conflict", "The workspace has reached its limit of active keys, or it is suspended.", ()),
     413: ("ContentTooLarge", "The body is larger than 1 MiB.", ()),
-    415: ("UnsupportedMediaType", "The Content-Type is not application/json.", ()),
+    415: ("UnsupportedMediaType", "The Content-Type is not application/json, or the body has a Content-Encoding.", ()),
     422: ("IdempotencyKeyReused", "The Idempotency-Key was used before, with another body.", ()),
     429: ("TooManyRequests", "Over the quota, or too many failed authentications from a client IP.", ("Retry-After",)),
     500: ("ServerError", "Something went wrong on our side.", ()),

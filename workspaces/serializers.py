@@ -21,9 +21,10 @@ from workspaces.models import (
     TaskVisibility,
     Workspace,
 )
-from workspaces.validators import multiple_lines, single_line
+from workspaces.validators import LengthValidator, multiple_lines, normalize, single_line
 
 MAX_CONTRIBUTORS = 100
+LENGTH_HELP = "Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two."
 
 # Names of parameters that an error may repeat, unless they may contain a secret: a key or a part of one, or a token.
 _PARAMETER_NAME = re.compile(r"[A-Za-z_$][\w$.:\[\]-]{0,39}", re.ASCII)
@@ -31,14 +32,18 @@ _SECRET = re.compile(r"one_|[0-9A-Za-z]{24}")
 
 
 class TextField(serializers.CharField):
-    """A string. DRF's `CharField` also accepts numbers and booleans."""
+    """A string in NFC, with a length as browsers count it. DRF's `CharField` also accepts numbers and booleans."""
 
     default_error_messages = {"invalid": "This must be a string."}
+
+    def __init__(self, *, max_length: int, **kwargs: Any) -> None:
+        super().__init__(max_length=max_length, **kwargs)
+        self.validators.append(LengthValidator(max_length))
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
-        return super().to_internal_value(data)
+        return normalize(super().to_internal_value(data))
 
 
 class TimeField(serializers.DateTimeField):
@@ -186,13 +191,14 @@ class TaskSerializer(InputSerializer):
 
     taskId = serializers.CharField(source="id", read_only=True)
     workspaceId = serializers.CharField(source="workspace_id", read_only=True)
-    title = TextField(max_length=Task.TITLE_MAX_LENGTH, validators=[single_line])
+    title = TextField(max_length=Task.TITLE_MAX_LENGTH, validators=[single_line], help_text=LENGTH_HELP)
     description = TextField(
         max_length=Task.DESCRIPTION_MAX_LENGTH,
         required=False,
         allow_blank=True,
         trim_whitespace=False,
         validators=[multiple_lines],
+        help_text=LENGTH_HELP,
     )
     status = ChoiceField(choices=TaskStatus.choices, required=False)
     kind = ChoiceField(choices=TaskKind.choices, required=False)

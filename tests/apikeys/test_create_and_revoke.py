@@ -81,7 +81,7 @@ def test_each_hash_has_its_own_salt(workspace: Workspace) -> None:
         ("a" * 100, "a" * 100),
         (" " + "a" * 100 + " ", "a" * 100),
         ("🚀 Deploys 👩‍💻", "🚀 Deploys 👩‍💻"),
-        ("🚀" * 100, "🚀" * 100),
+        ("🚀" * 50, "🚀" * 50),
         ("Zürich, 東京, عربي", "Zürich, 東京, عربي"),
         ("<b>bold</b> & \"quoted\" 'too'", "<b>bold</b> & \"quoted\" 'too'"),
     ],

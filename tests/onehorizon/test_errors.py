@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from typing import Any
 
@@ -214,7 +215,8 @@ def test_every_spelling_of_the_json_media_type_is_accepted(content_type: str, ap
         b'{"title":"\xff"}',
         b'{"title":"\xed\xa0\x80"}',
         b'// a comment\n{"title":"Ship it"}',
-        "\ufeff".encode() + b'{"title":"Ship it"}',
+        "\ufeff".encode(),
+        "\ufeff\ufeff".encode() + b'{"title":"Ship it"}',
         '{"title":"Ship it"}'.encode("utf-16"),
         b"[" * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
@@ -228,6 +230,27 @@ def test_malformed_json_is_400(body: bytes, api: Api) -> None:
 
     assert_envelope(response, 400)
     assert response.json()["message"] == "The body is not well-formed JSON."
+
+
+def test_a_byte_order_mark_before_json_is_ignored(api: Api) -> None:
+    response = api.request("POST", TASKS, **raw("\ufeff".encode() + '{"title":"Ship it ✓"}'.encode()))
+
+    assert (response.status_code, response.json()["title"]) == (201, "Ship it ✓")
+
+
+def test_a_body_with_a_content_encoding_is_415(api: Api) -> None:
+    body = raw(gzip.compress(b'{"title":"Ship it"}'))
+    for encoding in ("gzip", "GZIP", "deflate", "br", "zstd", "identity, gzip", "nonsense"):
+        response = api.request("POST", TASKS, **body, headers={"Content-Encoding": encoding})
+
+        assert_envelope(response, 415)
+        assert response.json()["message"] == "Send the body uncompressed, without a Content-Encoding."
+
+
+def test_a_body_with_the_identity_encoding_is_accepted(api: Api) -> None:
+    for encoding in ("", "identity", "Identity"):
+        response = api.request("POST", TASKS, **raw(b'{"title":"Ship it"}'), headers={"Content-Encoding": encoding})
+        assert response.status_code == 201
 
 
 def test_a_body_over_one_mebibyte_is_413(api: Api) -> None:

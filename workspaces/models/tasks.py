@@ -8,6 +8,7 @@ from typing import Any
 from django.db import models, transaction
 from django.utils import timezone
 
+from workspaces.fields import LineField, LinesField
 from workspaces.ids import IdField
 from workspaces.models.users import User
 from workspaces.models.workspaces import Workspace
@@ -69,8 +70,8 @@ class Task(models.Model):
 
     id = IdField("tsk")
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="tasks", db_index=False)
-    title = models.CharField(max_length=TITLE_MAX_LENGTH, validators=[single_line])
-    description = models.TextField(max_length=DESCRIPTION_MAX_LENGTH, blank=True, validators=[multiple_lines])
+    title = LineField(max_length=TITLE_MAX_LENGTH, validators=[single_line])
+    description = LinesField(max_length=DESCRIPTION_MAX_LENGTH, blank=True, validators=[multiple_lines])
     status = models.CharField(max_length=12, choices=TaskStatus.choices, default=TaskStatus.OPEN)
     kind = models.CharField(max_length=4, choices=TaskKind.choices, default=TaskKind.TASK)
     scope = models.CharField(max_length=10, choices=TaskScope.choices, default=TaskScope.TODO)

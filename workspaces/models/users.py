@@ -11,6 +11,7 @@ from django.db import models, transaction
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from workspaces.fields import LineField
 from workspaces.ids import IdField
 from workspaces.validators import single_line
 
@@ -64,7 +65,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     email = models.EmailField(
         max_length=EMAIL_MAX_LENGTH, unique=True, error_messages={"unique": "A user with this email already exists."}
     )
-    name = models.CharField(max_length=100, validators=[single_line])
+    name = LineField(max_length=100, validators=[single_line])
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField("may use the admin", default=False)
     chosen_workspace = models.ForeignKey(

@@ -8,6 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models, transaction
 from django.utils import timezone
 
+from workspaces.fields import LineField
 from workspaces.ids import IdField
 from workspaces.models.audit import Action, Actor, AuditEvent
 from workspaces.models.users import User
@@ -89,7 +90,7 @@ class Workspace(models.Model):
     """The tenant. It owns tasks, members, API keys and a quota."""
 
     id = IdField("w")
-    name = models.CharField(max_length=100, validators=[single_line])
+    name = LineField(max_length=100, validators=[single_line])
     slug = models.SlugField(max_length=50, unique=True)
     tier = models.ForeignKey(Tier, on_delete=models.PROTECT, default=Tier.DEFAULT)
     members: models.ManyToManyField[User, Membership] = models.ManyToManyField(
@@ -97,9 +98,7 @@ class Workspace(models.Model):
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     suspended_at = models.DateTimeField(null=True, editable=False)
-    suspend_reason = models.CharField(
-        max_length=REASON_MAX_LENGTH, blank=True, editable=False, validators=[single_line]
-    )
+    suspend_reason = LineField(max_length=REASON_MAX_LENGTH, blank=True, editable=False, validators=[single_line])
 
     objects: ClassVar[WorkspaceManager] = WorkspaceManager()
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from apikeys import keys
 from apikeys.models import ApiKey
-from tests.helpers import Visit, commits, make_key
+from tests.helpers import Api, Visit, commits, make_key, make_token
 from tests.processes import TIMEOUT, fetch, program
 from workspaces.models import User, Workspace
 
@@ -274,3 +274,22 @@ def test_a_key_created_in_the_browser_works_at_once(visit: Visit, owner: User, s
     secret = add_key(visit(owner), keys_url)
 
     assert fetch(f"{site}/api/v1/me", secret)[0] == 200
+
+
+def test_the_form_accepts_as_many_characters_as_the_api(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str
+) -> None:
+    """Browsers count UTF-16 code units, of which an emoji has two."""
+    page = visit(owner)
+    page.goto(f"{keys_url}add/")
+    page.get_by_label("Description").focus()
+    page.keyboard.insert_text("\U0001f511" * 60)
+    page.get_by_role("button", name="Create key").click()
+    page.locator("#secret").wait_for()
+
+    api_key = workspace.api_keys.get()
+    api = Api(make_token(owner))
+    path = f"/workspaces/current/api-keys/{api_key.pk}"
+    assert api_key.description == "\U0001f511" * 50
+    assert api.patch(path, {"description": api_key.description}).status_code == 200
+    assert api.patch(path, {"description": f"{api_key.description}!"}).status_code == 400

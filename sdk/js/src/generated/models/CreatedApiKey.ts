@@ -40,7 +40,7 @@ export interface CreatedApiKey {
      */
     readonly apiKeyId: string;
     /**
-     * 
+     * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
      */
     description: string;
     /**

@@ -21,7 +21,7 @@ import { mapValues, parseDate, parseDateTime, serializeDate, serializeDateTime }
  */
 export interface NewApiKey {
     /**
-     * 
+     * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
      */
     description: string;
     /**

@@ -65,11 +65,11 @@ export interface Task {
      */
     readonly workspaceId: string;
     /**
-     * 
+     * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
      */
     title: string;
     /**
-     * 
+     * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
      */
     description?: string;
     /**
