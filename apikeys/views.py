@@ -126,7 +126,9 @@ class FindKeyView(LimitedFormMixin, ManagesKeysMixin, FormView[FindForm]):
 
     form_class = FindForm
     form_limit = ("find-key", "60/m")
-    http_method_names = ["post"]
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return redirect("api-keys", self.workspace.pk)
 
     @sensitive_variables()
     def form_valid(self, form: FindForm) -> HttpResponse:
@@ -194,10 +196,14 @@ class KeyView(OneKeyMixin, TemplateView):
 
 
 class RenameKeyView(LimitedFormMixin, OneKeyMixin, FormView[DescriptionForm]):
+    """Receives the form of `KeyView`, and shows that page again if the form is invalid."""
+
     template_name = "apikeys/key.html"
     form_class = DescriptionForm
     form_limit = ("rename-key", "120/5m")
-    http_method_names = ["post"]
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return redirect(self.get_success_url())
 
     def form_valid(self, form: DescriptionForm) -> HttpResponse:
         if self.api_key.rename(form.cleaned_data["description"], by=self.actor):

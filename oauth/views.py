@@ -9,7 +9,7 @@ from csp.decorators import csp_update
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -173,7 +173,10 @@ class DevicePageView(LoginRequiredMixin, View):
 
 
 class DeviceDecisionView(LoginRequiredMixin, View):
-    http_method_names = ["post"]
+    """Receives the form of `DevicePageView`."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return redirect("device")
 
     def post(self, request: HttpRequest) -> HttpResponse:
         grant = find_grant(request, request.POST.get("user_code", ""))

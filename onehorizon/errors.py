@@ -185,6 +185,13 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return render(request, "403_csrf.html", status=403)
 
 
+def method_not_allowed(request: HttpRequest, allow: str) -> HttpResponse:
+    """Return the page for a 405. `allow` is the value of its Allow header."""
+    response = render(request, "405.html", status=405)
+    response["Allow"] = allow
+    return response
+
+
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
     if is_api_path(request.path):

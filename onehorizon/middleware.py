@@ -8,13 +8,13 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.core.handlers.exception import convert_exception_to_response
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.utils.module_loading import import_string
 
 from core.client_ip import client_ip, sent_by_trusted_proxy
 from core.logs import redact
 from core.metrics import observe_request
-from onehorizon.errors import api_error_response, error_response, page_error_response
+from onehorizon.errors import api_error_response, error_response, method_not_allowed, page_error_response
 from onehorizon.paths import is_api_path
 from workspaces.access import Principal
 
@@ -23,6 +23,7 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 logger = logging.getLogger("onehorizon.requests")
 
 REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
+PAGE_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 
 
 class NoStoreMiddleware:
@@ -144,8 +145,8 @@ class PageMiddleware:
     OTHER_HOOKS = ("process_view", "process_exception", "process_template_response")
 
     def __init__(self, get_response: GetResponse) -> None:
-        self.get_api_response = get_response
-        handler: Any = get_response
+        self.get_response = get_response
+        handler: Any = self._get_view_response
         for path in reversed(settings.PAGE_MIDDLEWARE):
             middleware = import_string(path)(handler)
             for hook in self.OTHER_HOOKS:
@@ -155,7 +156,30 @@ class PageMiddleware:
         self.get_page_response: GetResponse = handler
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_api_response(request) if is_api_path(request.path) else self.get_page_response(request)
+        return self.get_response(request) if is_api_path(request.path) else self.get_page_response(request)
+
+    def _get_view_response(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        return method_not_allowed(request, response["Allow"]) if response.status_code == 405 else response
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        """Reject methods that no page supports.
+
+        `CsrfViewMiddleware` would answer that the form is out of date, and Django's generic views handle PUT as POST.
+        """
+        if request.method in PAGE_METHODS or is_api_path(request.path):
+            return None
+        return HttpResponseNotAllowed(supported_methods(view))
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         return None if is_api_path(request.path) else page_error_response(exception, request)
+
+
+def supported_methods(view: Callable[..., Any]) -> list[str]:
+    """Return the methods that the view of a page supports. A function, such as a view of the admin, supports all."""
+    view_class = getattr(view, "view_class", None)
+    if view_class is None:
+        return list(PAGE_METHODS)
+    handlers = {method: "get" if method == "HEAD" else method.lower() for method in PAGE_METHODS}
+    names = view_class.http_method_names
+    return [method for method in PAGE_METHODS if method.lower() in names and hasattr(view_class, handlers[method])]

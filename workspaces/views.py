@@ -70,8 +70,12 @@ class WorkspaceListView(LoginRequiredMixin, ListView[Workspace]):
 
 
 class ChooseWorkspaceView(LoginRequiredMixin, FormView[ChooseWorkspaceForm]):
+    """Receives the form of `WorkspaceListView` and of the switcher."""
+
     form_class = ChooseWorkspaceForm
-    http_method_names = ["post"]
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return redirect("workspaces")
 
     def get_form_kwargs(self) -> dict[str, Any]:
         return {**super().get_form_kwargs(), "user": self.request.user}

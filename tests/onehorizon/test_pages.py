@@ -61,13 +61,6 @@ def test_every_post_form_has_a_csrf_token(owner_client: Client, api_key: ApiKey,
         assert all("csrfmiddlewaretoken" in form for form in forms)
 
 
-@pytest.mark.parametrize("route", ["find/", "{key}/rename/"])
-def test_get_is_405_for_a_url_that_only_accepts_post(
-    owner_client: Client, api_key: ApiKey, keys_url: str, route: str
-) -> None:
-    assert owner_client.get(keys_url + route.format(key=api_key.pk)).status_code == 405
-
-
 @pytest.mark.parametrize("idempotency_key", ["", "x", "A" * 32, "a" * 33, "\x00" * 32])
 def test_a_form_with_an_invalid_idempotency_key_shows_an_error(
     owner_client: Client, workspace: Workspace, keys_url: str, idempotency_key: str
