@@ -21,6 +21,7 @@ class Request(WSGIRequest):
             body = environ["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
             environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
         super().__init__(environ)
+        self.method = environ["REQUEST_METHOD"]  # case-sensitive (RFC 9110, 9.1), but Django makes it upper case
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         """Parse the Content-Type but ignore its charset: text is always UTF-8. A malformed one counts as absent.

@@ -32,6 +32,8 @@ class ApiView(APIView):
         self.check_throttles(request)
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
         self.check_permissions(request)
+        if not request.method.isupper():  # type: ignore[union-attr]  # `dispatch` would call the handler for `get` too
+            self.http_method_not_allowed(request)
         if request.META["QUERY_STRING"] and request.method in self.allowed_methods:
             _ = self.query  # raises for an invalid query string, whether or not the view reads it
 

@@ -45,6 +45,55 @@ def sender(site: str, secret: str, workspace: Workspace) -> Sender:
     return Sender(site, secret)
 
 
+# ---- methods and paths ----
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/api/v1/me", "GET, HEAD"),
+        (TASKS, "GET, POST, HEAD"),
+        ("/sign-in/", "GET, HEAD, POST, OPTIONS"),
+        ("/healthz", "GET, HEAD"),
+        ("/static/css/app.css", "GET, HEAD"),
+    ],
+)
+def test_the_names_of_methods_are_case_sensitive(path: str, allow: str, sender: Sender) -> None:
+    for method in ("get", "Get", "post", "Head"):
+        response = sender.send(method, path, b"", **JSON)
+
+        assert (response.status, response.headers["Allow"]) == (405, allow), method
+        assert response.json == {"code": 405, "message": f'Method "{method}" not allowed.'} or "/api/" not in path
+    assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//api/v1/me",
+        "/api//v1/me",
+        "/api/v1//me",
+        "/api/v1/%2Fme",
+        "/x/../api/v1/me",
+        "/x/%2e%2e/api/v1/me",
+        "/api/v1/%2e%2e/v1/me",
+        "/api/./v1/me",
+        "/API/v1/me",
+        "/api\\v1\\me",
+        "/api%5Cv1%5Cme",
+        "/api%252Fv1%252Fme",
+        "/api;/v1/me",
+        "/api/v1/me%00",
+        "/api/v1/me%20",
+        "/api/v1/me%0A",
+        "/%EF%BC%8Fapi/v1/me",
+        "/api/v1/m%EF%BD%85",
+    ],
+)
+def test_only_the_exact_path_leads_to_an_operation(path: str, sender: Sender) -> None:
+    assert sender.send("GET", path).status == 404
+
+
 # ---- Content-Type ----
 
 
