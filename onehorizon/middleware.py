@@ -23,13 +23,15 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 logger = logging.getLogger("onehorizon.requests")
 
 REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
+NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"  # a Content-Security-Policy that loads nothing
 PAGE_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 
 
-class NoStoreMiddleware:
-    """Forbids caching of every response except static files, whose caching headers are WhiteNoise's.
+class DefaultHeadersMiddleware:
+    """Adds the headers that every response needs, and forbids caching of all but static files.
 
-    The outermost middleware, so that probes, redirects and errors are not cached either.
+    The outermost middleware, so that static files, probes, redirects and early errors have them too. A page has its own
+    Content-Security-Policy from `CSPMiddleware`. Django's error pages for DEBUG have none: their styles are inline.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -38,8 +40,11 @@ class NoStoreMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         is_static_file = request.path.startswith(settings.STATIC_URL) and response.has_header("Cache-Control")
-        if not is_static_file:
+        if not is_static_file:  # their caching headers are WhiteNoise's
             response["Cache-Control"] = "no-store"
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        if not (settings.DEBUG and response.status_code in (404, 500)):
+            response.headers.setdefault("Content-Security-Policy", NO_CONTENT)
         return response
 
 
@@ -125,7 +130,7 @@ class ApiMiddleware:
             response = error_response(400, "This host name is not served here.")
         else:
             response = self.get_response(request)
-        response["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+        response["Content-Security-Policy"] = NO_CONTENT
         if response.status_code != 204:  # a 204 must not have a Content-Length (RFC 9110, 8.6)
             response["Content-Length"] = str(len(response.content))
         return response

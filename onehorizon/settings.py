@@ -101,7 +101,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
-    "onehorizon.middleware.NoStoreMiddleware",
+    "onehorizon.middleware.DefaultHeadersMiddleware",
     "onehorizon.health.HealthMiddleware",
     "onehorizon.middleware.RequestLogMiddleware",
     "onehorizon.middleware.ForwardedMiddleware",
