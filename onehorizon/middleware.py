@@ -23,6 +23,7 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 logger = logging.getLogger("onehorizon.requests")
 
 REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
+HTTPS_REQUIRED = "Send this request over https, and replace the key if it had one: plain HTTP is not encrypted."
 NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"  # a Content-Security-Policy that loads nothing
 PAGE_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 
@@ -113,27 +114,37 @@ class QuotaHeadersMiddleware:
 
 
 class ApiMiddleware:
-    """Adds the headers that all responses under /api/ share, and returns 400 for an unknown host.
+    """Adds the headers that all responses under /api/ share, and rejects unknown hosts and plain HTTP.
 
     Without a Content-Length the server would send the body in chunks.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
+        self.https_only: bool = settings.SECURE_SSL_REDIRECT
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if not is_api_path(request.path):
             return self.get_response(request)
-        try:
-            request.get_host()
-        except DisallowedHost:
-            response = error_response(400, "This host name is not served here.")
-        else:
-            response = self.get_response(request)
+        response = self._rejection(request) or self.get_response(request)
         response["Content-Security-Policy"] = NO_CONTENT
         if response.status_code != 204:  # a 204 must not have a Content-Length (RFC 9110, 8.6)
             response["Content-Length"] = str(len(response.content))
         return response
+
+    def _rejection(self, request: HttpRequest) -> HttpResponse | None:
+        """Return a 400 for an unknown host and a 403 for plain HTTP, else None.
+
+        A client would follow a redirect to https: it would send its key in clear on every request, and nobody would
+        notice.
+        """
+        try:
+            request.get_host()
+        except DisallowedHost:
+            return error_response(400, "This host name is not served here.")
+        if self.https_only and not request.is_secure():
+            return error_response(403, HTTPS_REQUIRED)
+        return None
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Handle exceptions outside DRF's views too, so that DEBUG's HTML page is never returned."""

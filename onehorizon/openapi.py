@@ -50,7 +50,11 @@ HEADERS_OF_EVERY_RESPONSE = ("X-Request-Id", "RateLimit-Policy", "RateLimit")
 ERRORS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     400: ("BadRequest", "The body or the query is invalid; `errors` has the messages by field.", ()),
     401: ("Unauthorized", "No credentials, or invalid ones.", ("WWW-Authenticate",)),
-    403: ("Forbidden", "The role or the scope is not sufficient.", ("WWW-Authenticate",)),
+    403: (
+        "Forbidden",
+        "The role or scope is not sufficient, or the request came over plain HTTP.",
+        ("WWW-Authenticate",),
+    ),
     404: ("NotFound", "The object does not exist, or you don't have access.", ()),
     406: ("NotAcceptable", "The Accept header excludes application/json.", ()),
     409: ("Conflict", "The workspace has reached its limit of active keys, or it is suspended.", ()),
@@ -61,7 +65,7 @@ ERRORS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     500: ("ServerError", "Something went wrong on our side.", ()),
     503: ("Unavailable", "The database is temporarily unavailable.", ("Retry-After",)),
 }
-ERRORS_OF_EVERY_OPERATION = {400, 401, 406, 429, 500, 503}
+ERRORS_OF_EVERY_OPERATION = {400, 401, 403, 406, 429, 500, 503}
 
 # ---- authentication ----
 
@@ -158,8 +162,6 @@ class Schema(AutoSchema):
 
     def _shared_errors(self, operation: dict[str, Any]) -> set[int]:
         errors = set(ERRORS_OF_EVERY_OPERATION)
-        if self.scope:
-            errors.add(403)
         if "{" in self.path:
             errors.add(404)
         if "requestBody" in operation:

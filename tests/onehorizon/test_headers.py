@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+from itertools import product
 from typing import Any
 
 import pytest
 from django.test import Client
+
+from tests.helpers import Api
 
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
 STATIC = "/static/css/app.css"
@@ -77,3 +81,41 @@ def test_the_error_pages_of_debug_keep_their_inline_styles(settings: Any, client
 
     assert "Content-Security-Policy" not in client.get("/nowhere/")
     assert client.get("/api/nowhere")["Content-Security-Policy"] == NOTHING
+
+
+# ---- plain HTTP ----
+
+
+@pytest.mark.usefixtures("https_only")
+@pytest.mark.parametrize("path", ["/me", "/workspaces", "/workspaces/current/tasks", "/nowhere", "/openapi.json"])
+def test_plain_http_under_api_is_403_with_and_without_a_key(path: str, api: Api) -> None:
+    message = "Send this request over https, and replace the key if it had one: plain HTTP is not encrypted."
+    for method, caller in product(("GET", "HEAD", "POST", "DELETE"), (api, Api())):
+        response = caller.request(method, path)
+
+        assert (response.status_code, response.has_header("Location")) == (403, False)
+        assert response["Cache-Control"] == "no-store"
+        assert not response.has_header("RateLimit")  # the key was not looked up
+        assert method == "HEAD" or response.json() == {"code": 403, "message": message}
+
+
+@pytest.mark.usefixtures("https_only")
+def test_plain_http_on_unknown_paths_under_api_is_403(client: Client) -> None:
+    assert [client.get(path).status_code for path in ("/api", "/api/", "/api/v2/me")] == [403, 403, 403]
+
+
+@pytest.mark.usefixtures("https_only")
+@pytest.mark.parametrize("path", ["/sign-in/", "/api/docs", "/.well-known/oauth-authorization-server", STATIC])
+def test_pages_and_public_documents_are_redirected_to_https(path: str) -> None:
+    response = Client().get(path)
+
+    assert (response.status_code, response["Location"]) == (301, f"https://testserver{path}")
+
+
+@pytest.mark.usefixtures("https_only")
+def test_a_proxy_that_terminates_tls_reaches_the_api(settings: Any, api: Api) -> None:
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+    assert api.get("/me", headers={"X-Forwarded-Proto": "https"}).status_code == 403  # not a trusted proxy
+    settings.TRUSTED_PROXIES = [ip_network("127.0.0.1")]
+    assert api.get("/me", headers={"X-Forwarded-Proto": "https"}).status_code == 200
