@@ -11,25 +11,25 @@ from django.core.signing import BadSignature, TimestampSigner
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-COOKIE_NAME = "device"
 MAX_AGE = timedelta(days=365)
 
 
 def get_device_id(request: HttpRequest, email: str) -> str | None:
     """Return the id of this browser for the account, or None if the user hasn't signed in here before."""
     try:
-        return _signer(email).unsign(request.COOKIES.get(COOKIE_NAME, ""), max_age=MAX_AGE)
+        return _signer(email).unsign(request.COOKIES.get(_name_and_path()[0], ""), max_age=MAX_AGE)
     except BadSignature:
         return None
 
 
 def set_device_cookie(response: HttpResponse, email: str) -> None:
     """Set a cookie with a new device id. Each sign-in gets its own, and so its own rate limit."""
+    name, path = _name_and_path()
     response.set_cookie(
-        COOKIE_NAME,
+        name,
         _signer(email).sign(secrets.token_hex(16)),
         max_age=MAX_AGE,
-        path=reverse("sign-in"),
+        path=path,
         secure=settings.SESSION_COOKIE_SECURE,
         httponly=True,
         samesite="Lax",
@@ -38,3 +38,11 @@ def set_device_cookie(response: HttpResponse, email: str) -> None:
 
 def _signer(email: str) -> TimestampSigner:
     return TimestampSigner(salt=f"workspaces.devices {email}")
+
+
+def _name_and_path() -> tuple[str, str]:
+    """Return the cookie's name and path.
+
+    Browsers accept a secure cookie whose name begins with `__Host-` from this host only. Its path must be `/`.
+    """
+    return ("__Host-device", "/") if settings.SESSION_COOKIE_SECURE else ("device", reverse("sign-in"))

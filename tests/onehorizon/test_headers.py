@@ -10,6 +10,8 @@ import pytest
 from django.test import Client
 
 from tests.helpers import Api
+from tests.onehorizon.test_settings import PRODUCTION, read_settings
+from workspaces.models import User, Workspace
 
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
 STATIC = "/static/css/app.css"
@@ -119,3 +121,36 @@ def test_a_proxy_that_terminates_tls_reaches_the_api(settings: Any, api: Api) ->
     assert api.get("/me", headers={"X-Forwarded-Proto": "https"}).status_code == 403  # not a trusted proxy
     settings.TRUSTED_PROXIES = [ip_network("127.0.0.1")]
     assert api.get("/me", headers={"X-Forwarded-Proto": "https"}).status_code == 200
+
+
+# ---- cookies and sign-out ----
+
+
+@pytest.fixture
+def secure_cookies(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    production = read_settings(monkeypatch, **PRODUCTION)
+    for name in ("SESSION_COOKIE_NAME", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_NAME", "CSRF_COOKIE_SECURE"):
+        setattr(settings, name, production[name])
+
+
+@pytest.mark.usefixtures("secure_cookies", "workspace")
+def test_secure_cookies_are_bound_to_this_host(owner: User) -> None:
+    """Browsers accept a `__Host-` cookie only if it is secure, for all paths, and without a domain."""
+    browser = Client(enforce_csrf_checks=True)
+    browser.get("/sign-in/", secure=True)
+    form = {"username": owner.email, "password": "owner-password"}
+    form["csrfmiddlewaretoken"] = browser.cookies["__Host-csrftoken"].value
+
+    assert browser.post("/sign-in/", form, secure=True, headers={"Referer": "https://testserver/"}).status_code == 302
+
+    assert set(browser.cookies) == {"__Host-sessionid", "__Host-csrftoken", "__Host-device"}
+    for cookie in browser.cookies.values():
+        assert (cookie["secure"], cookie["path"], cookie["domain"]) == (True, "/", "")
+    assert browser.get("/workspaces/", secure=True).status_code == 200
+
+
+def test_without_https_cookies_have_plain_names(owner: User, workspace: Workspace) -> None:
+    browser = Client()
+    browser.post("/sign-in/", {"username": owner.email, "password": "owner-password"})
+
+    assert {"sessionid", "device"} <= set(browser.cookies)
