@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.helpers import Api
+from tests.helpers import Api, sign_in
 from tests.onehorizon.test_settings import PRODUCTION, read_settings
 from workspaces.models import User, Workspace
 
@@ -154,3 +154,17 @@ def test_without_https_cookies_have_plain_names(owner: User, workspace: Workspac
     browser.post("/sign-in/", {"username": owner.email, "password": "owner-password"})
 
     assert {"sessionid", "device"} <= set(browser.cookies)
+
+
+@pytest.mark.parametrize("path", ["/sign-out/", "/admin/logout/"])
+def test_signing_out_clears_what_the_browser_stored_but_not_the_device_cookie(path: str, operator: User) -> None:
+    response = sign_in(operator).post(path)
+
+    assert (response.status_code, response["Location"]) == (302, "/sign-in/")
+    assert response["Clear-Site-Data"] == '"cache", "storage"'
+    assert response.cookies["sessionid"]["max-age"] == 0
+
+
+@pytest.mark.parametrize("path", ["/sign-out/", "/admin/logout/", "/workspaces/"])
+def test_other_responses_clear_nothing(path: str, operator: User) -> None:
+    assert "Clear-Site-Data" not in sign_in(operator).get(path)
