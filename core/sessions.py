@@ -1,12 +1,30 @@
-"""Django's database sessions, stored under a digest of the key in the cookie. See docs/architecture.md."""
+"""Django's database sessions, stored under a digest of the key in the cookie; those of staff end sooner.
+
+See docs/architecture.md.
+"""
 
 import hashlib
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth import get_user
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.sessions.backends import db
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.contrib.sessions.models import Session
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
+
+# Sessions of staff end after this time since the sign-in, and after this time without a page.
+STAFF_MAX_AGE = timedelta(hours=8)
+STAFF_MAX_IDLE = timedelta(minutes=30)
+SEEN_INTERVAL = timedelta(minutes=1)  # the last page is recorded at most this often, because it takes a write
+
+# Keys of a session, with times in seconds since the epoch.
+SIGNED_IN_AT, SEEN_AT = "signed_in_at", "seen_at"
 
 
 def digest(session_key: str) -> str:
@@ -39,3 +57,37 @@ class SessionStore(db.SessionStore):
         session_key = session_key or self.session_key
         if session_key is not None:
             super().delete(digest(session_key))
+
+
+def record_sign_in(request: HttpRequest, **_: Any) -> None:
+    """A receiver of `user_logged_in`. It records the time for all users, because a user may become staff later."""
+    request.session[SIGNED_IN_AT] = request.session[SEEN_AT] = int(time.time())
+
+
+class StaffSessionMiddleware:
+    """Ends a staff session that is too old or idle, when a view reads `request.user`: then the user is anonymous."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request.user = SimpleLazyObject(lambda: user_of(request))  # type: ignore[assignment]
+        return self.get_response(request)
+
+
+def user_of(request: HttpRequest) -> AbstractBaseUser | AnonymousUser:
+    """Return the signed-in user, or AnonymousUser after ending a staff session.
+
+    A script's request, such as the refresh of the quota, is no activity: `Sec-Fetch-Mode` tells it from a page.
+    """
+    user, session, now = get_user(request), request.session, int(time.time())
+    if not user.is_staff:
+        return user
+    age, idle = now - session.get(SIGNED_IN_AT, 0), now - session.get(SEEN_AT, 0)
+    if age >= STAFF_MAX_AGE.total_seconds() or idle >= STAFF_MAX_IDLE.total_seconds():
+        session.flush()
+        return AnonymousUser()
+    is_page = request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+    if is_page and idle >= SEEN_INTERVAL.total_seconds():
+        session[SEEN_AT] = now
+    return user

@@ -1,6 +1,7 @@
 from django.apps import AppConfig
 from django.conf import settings
 from django.contrib.admin import apps
+from django.contrib.auth.signals import user_logged_in
 from django.core.cache import close_caches
 from django.core.cache.backends.base import BaseCache
 from django.core.signals import request_finished, request_started
@@ -12,8 +13,10 @@ class OneHorizonConfig(AppConfig):
     name = "onehorizon"
 
     def ready(self) -> None:
+        from core.sessions import record_sign_in
         from onehorizon import checks  # noqa: F401, registers the system checks
 
+        user_logged_in.connect(record_sign_in)
         # Disconnect Django's signal handlers that are not needed here.
         if not settings.DEBUG:
             request_started.disconnect(reset_queries)  # queries are logged only with DEBUG
