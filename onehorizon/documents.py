@@ -33,7 +33,7 @@ class Document:
 
 
 class Renderer(RendererHTML):
-    """Adds anchors to headings and copy buttons to code, and links documents to their pages."""
+    """Adds anchors to headings and copy buttons to code, links documents, and excludes code from translation."""
 
     def heading_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         return f'<{tokens[index].tag} id="{escape(slug(tokens[index + 1].content))}">'
@@ -51,8 +51,11 @@ class Renderer(RendererHTML):
             href = f"/docs/{match[1]}/{match[2] or ''}"
         return f'<a href="{escape(href)}">'
 
+    def code_inline(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        return f'<code translate="no">{escape(tokens[index].content)}</code>'
+
     def fence(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-        code = f'<pre id="code-{index}"><code>{escape(tokens[index].content.rstrip())}</code></pre>'
+        code = f'<pre id="code-{index}" translate="no"><code>{escape(tokens[index].content.rstrip())}</code></pre>'
         if tokens[index].info in ("json", "http"):
             return f'<div class="response">{code}</div>\n'
         return f'<div class="code">{code}<button type="button" data-copy="code-{index}" hidden>Copy</button></div>\n'

@@ -93,6 +93,7 @@ UNSAFE = {
     "unescaped": re.compile(r"\|\s*safe(seq)?\b|{%\s*autoescape\s+off|{%\s*filter\s+safe"),
     "inline script": re.compile(r"<script\b(?![^>]*\bsrc=)|\son[a-z]+\s*=|javascript:", re.IGNORECASE),
     "inline style": re.compile(r"<style\b|\sstyle\s*=", re.IGNORECASE),
+    "translated code": re.compile(r"<(code|pre|output)\b(?![^>]*\btranslate=\"no\")", re.IGNORECASE),
     "another host": re.compile(r"<(script|link|img|iframe)\b[^>]*(src|href)=[\"'](https?:)?//", re.IGNORECASE),
 }
 
@@ -123,6 +124,7 @@ def test_templates_escape_values_and_have_csrf_tokens_and_no_inline_code(file: P
         ('<a onclick="go()">', "inline script"),
         ('<p style="color: red">', "inline style"),
         ('<script src="https://cdn.example/x.js"></script>', "another host"),
+        ("<code>{{ api_key.masked }}</code>", "translated code"),
         ('<form method="post"><button></form>', "form without a CSRF token"),
         ("<form>{% csrf_token %}</form>", "CSRF token in a URL"),
     ],

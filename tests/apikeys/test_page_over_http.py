@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -52,6 +53,24 @@ def test_a_workspace_can_not_be_chosen_without_being_a_member(
     owner_client: Client, elsewhere: Workspace, keys_url: str
 ) -> None:
     assert owner_client.post("/workspaces/choose/", {"workspace": elsewhere.pk}).status_code == 404
+
+
+def test_only_the_page_that_shows_the_secret_is_never_translated(owner_client: Client, keys_url: str) -> None:
+    """A browser's translation sends the text of a page to another server."""
+    shown = owner_client.post(f"{keys_url}add/", NEW).content.decode()
+
+    assert "Save your API key" in shown
+    assert '<html lang="en" translate="no">' in shown
+    assert '<html lang="en">' in owner_client.get(keys_url).content.decode()
+
+
+def test_masked_keys_and_code_are_never_translated(owner_client: Client, api_key: ApiKey, keys_url: str) -> None:
+    masked = f'<code translate="no">{api_key.masked}</code>'
+
+    for url in (keys_url, f"{keys_url}{api_key.pk}/", f"{keys_url}{api_key.pk}/revoke/"):
+        assert masked in owner_client.get(url).content.decode(), url
+    guide = owner_client.get("/docs/api-keys/").content.decode()
+    assert not re.search(r'<pre(?![^>]* translate="no")|(?<!translate="no">)<code>', guide)
 
 
 def test_an_anonymous_user_is_redirected_to_the_sign_in_page(client: Client, keys_url: str) -> None:
