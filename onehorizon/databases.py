@@ -140,7 +140,7 @@ def _sqlite_settings(name: str, *, debug: bool) -> dict[str, Any]:
         raise ImproperlyConfigured("DATABASE_URL must be a postgres:// URL for several workers; SQLite supports one.")
     make_directory(Path(name).parent)
     return {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": "core.db.sqlite",
         "NAME": name,
         "CONN_MAX_AGE": None,
         "OPTIONS": {

@@ -8,8 +8,9 @@ import os
 import re
 import secrets
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -191,18 +192,28 @@ def make_directory(path: Path) -> None:
 
 
 def development_secret_key(path: Path) -> str:
-    """Return the key in `path`. The first process creates it; a hard link makes that atomic."""
+    """Return the key in `path`, a file that only its owner can read.
+
+    The first process creates it; a hard link makes that atomic.
+    """
     make_directory(path.parent)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    new.touch(mode=0o600)
-    new.write_text(secrets.token_urlsafe(50))
     try:
-        path.hardlink_to(new)
-    except FileExistsError:
-        pass
-    finally:
-        new.unlink()
-    return path.read_text()
+        if not path.exists():
+            descriptor, new = tempfile.mkstemp(dir=path.parent)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(50))
+            try:
+                with suppress(FileExistsError):
+                    path.hardlink_to(new)
+            finally:
+                Path(new).unlink()
+        path.chmod(0o600)
+        key = path.read_text()
+    except OSError as error:
+        raise ImproperlyConfigured(f"SECRET_KEY can't be kept in {path}: {error.strerror}.") from None
+    if not key:
+        raise ImproperlyConfigured(f"SECRET_KEY must not be empty: delete {path}, or set the variable.")
+    return key
 
 
 def is_weak_key(key: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import secrets
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.urls import get_resolver
 
 from onehorizon.checks import routes
 from onehorizon.databases import database_settings
+from onehorizon.environment import development_secret_key
 from tests.processes import ROOT, environment
 
 PRODUCTION = {
@@ -287,6 +289,23 @@ def test_an_invalid_value_is_rejected_with_one_sentence_that_names_the_setting(
     sentences = {value: sentence_about(monkeypatch, name, value) for value in INVALID[name]}
 
     assert [item for item in sentences.items() if not re.fullmatch(rf"[ -~]*\b{name}\b[ -~]*\.", item[1])] == []
+
+
+def test_a_generated_secret_key_is_private_again_if_it_was_not(tmp_path: Path) -> None:
+    file = tmp_path / "secret_key"
+    key = development_secret_key(file)
+    file.chmod(0o644)
+
+    assert (development_secret_key(file), stat.S_IMODE(file.stat().st_mode)) == (key, 0o600)
+
+
+def test_a_secret_key_that_can_not_be_read_or_is_empty_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+
+    with pytest.raises(ImproperlyConfigured, match=rf"\ASECRET_KEY can't be kept in {tmp_path}: Is a directory\.\Z"):
+        development_secret_key(tmp_path)
+    with pytest.raises(ImproperlyConfigured, match=rf"\ASECRET_KEY must not be empty: delete {tmp_path}/empty, "):
+        development_secret_key(tmp_path / "empty")
 
 
 def test_a_directory_that_can_not_be_created_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

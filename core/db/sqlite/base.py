@@ -1,0 +1,36 @@
+"""Django's SQLite backend with files that only their owner can read and write, whatever the umask."""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from django.db.backends.sqlite3 import base
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        # SQLite reports a file that it can't open. A file of another user keeps its rights.
+        with suppress(OSError):
+            _make_private(Path(conn_params["database"]))
+        return super().get_new_connection(conn_params)
+
+
+def _make_private(file: Path) -> None:
+    """Create the database's file, if it is missing, and let only its owner read and write all its files.
+
+    SQLite gives the rights of the database's file to the files that it creates next to it. The file must not be opened
+    here: closing it would end the locks of this process's other connections. A hard link makes the creation atomic.
+    """
+    if not file.exists():
+        descriptor, new = tempfile.mkstemp(dir=file.parent)
+        os.close(descriptor)
+        try:
+            with suppress(FileExistsError):
+                file.hardlink_to(new)
+        finally:
+            Path(new).unlink()
+    for path in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
+        with suppress(FileNotFoundError):
+            path.chmod(0o600)
