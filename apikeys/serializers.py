@@ -7,7 +7,15 @@ from rest_framework import serializers
 from apikeys.models import ANY_STATUS, ApiKeyStatus
 from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS
 from workspaces.models import User
-from workspaces.serializers import LENGTH_HELP, ChoiceField, InputSerializer, QuerySerializer, TextField, TimeField
+from workspaces.serializers import (
+    LENGTH_HELP,
+    ChoiceField,
+    InputSerializer,
+    NextCursorField,
+    PageQuery,
+    TextField,
+    TimeField,
+)
 
 
 class PersonSerializer(serializers.Serializer[User]):
@@ -34,6 +42,7 @@ class ApiKeyListSerializer(serializers.Serializer[Any]):
     apiKeys = ApiKeySerializer(many=True)
     activeCount = serializers.IntegerField()
     activeLimit = serializers.IntegerField()
+    nextCursor = NextCursorField()
 
 
 class CreatedApiKeySerializer(ApiKeySerializer):
@@ -54,7 +63,9 @@ class NewApiKeySerializer(InputSerializer):
         return hashlib.sha256(orjson.dumps(self.validated_data, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-class ApiKeyQuery(QuerySerializer):
+class ApiKeyQuery(PageQuery):
     """The query string of listApiKeys."""
+
+    cursor_prefix = "key"
 
     status = ChoiceField(choices=[*ApiKeyStatus.values, ANY_STATUS], default=ApiKeyStatus.ACTIVE.value)

@@ -22,10 +22,11 @@ from core.sites import site_url
 from workspaces import quota
 from workspaces.access import resolve_workspace
 from workspaces.ids import get_by_id, is_id
-from workspaces.models import Actor, NoWorkspaceChosen, User, Via, Workspace
+from workspaces.models import Actor, AuditEvent, NoWorkspaceChosen, User, Via, Workspace
+from workspaces.paging import CursorPage, page_after
 
 STATUS_TABS = (ApiKeyStatus.ACTIVE, ApiKeyStatus.EXPIRED, ApiKeyStatus.REVOKED, ANY_STATUS)
-KEYS_PER_PAGE = 50
+KEYS_PER_PAGE = EVENTS_PER_PAGE = 50
 
 
 class CurrentWorkspaceView(LoginRequiredMixin, View):
@@ -182,10 +183,13 @@ class OneKeyMixin(ManagesKeysMixin):
             "revoke_form": RevokeForm(),
             "rename_form": DescriptionForm(initial={"description": self.api_key.description}),
         } | kwargs
-        events = self.api_key.audit_events
-        return super().get_context_data(
-            api_key=self.api_key, events=events, duplicate="duplicate" in self.request.GET, **kwargs
-        )
+        return super().get_context_data(api_key=self.api_key, duplicate="duplicate" in self.request.GET, **kwargs)
+
+    @cached_property
+    def history(self) -> CursorPage[AuditEvent]:
+        """The key's audit events, newest first, for the templates that show them."""
+        cursor = self.request.GET.get("before", "")
+        return page_after(self.api_key.audit_events, cursor if is_id("evt", cursor) else "", EVENTS_PER_PAGE)
 
     def get_success_url(self) -> str:
         return reverse("api-key", args=[self.workspace.pk, self.api_key.pk])

@@ -24,6 +24,7 @@ from apikeys.serializers import (
 from workspaces.access import Scope, Scopes
 from workspaces.ids import get_by_id
 from workspaces.models import Actor, Via
+from workspaces.paging import page_after
 from workspaces.serializers import ErrorBodySerializer
 from workspaces.viewsets import InWorkspaceViewSet
 
@@ -40,7 +41,7 @@ API_KEY_BODY = {"x-codegen-request-body-name": "apiKey"}
 @extend_schema_view(
     list=extend_schema(
         operation_id="listApiKeys",
-        summary="List API keys",
+        summary="List API keys, newest first",
         parameters=[ApiKeyQuery],
         responses=ApiKeyListSerializer,
     ),
@@ -105,11 +106,13 @@ class ApiKeyViewSet(InWorkspaceViewSet):
 
     def list(self, request: Request, workspace_id: str) -> Response:
         keys = self.get_queryset()
+        page = page_after(keys.with_status(self.query["status"]), self.query.get("cursor", ""), self.query["limit"])
         serializer = ApiKeyListSerializer(
             {
-                "apiKeys": keys.with_status(self.query["status"]),
+                "apiKeys": page.rows,
                 "activeCount": keys.active().count(),
                 "activeLimit": settings.APIKEYS_MAX_ACTIVE,
+                "nextCursor": page.next_cursor,
             }
         )
         return Response(serializer.data)

@@ -4,7 +4,7 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from django.http import QueryDict
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema_field, extend_schema_serializer
@@ -133,6 +133,27 @@ def validated_query(serializer: type[QuerySerializer], query_string: str) -> Map
     query = serializer(data=QueryDict(query_string))
     query.is_valid(raise_exception=True)
     return MappingProxyType(query.validated_data)
+
+
+class PageQuery(QuerySerializer):
+    """The query string of a list with pages. A cursor is an id with the prefix `cursor_prefix`."""
+
+    cursor_prefix: ClassVar[str]
+
+    limit = LimitField()
+    cursor = serializers.CharField(max_length=64, required=False, help_text="The `nextCursor` of the previous page.")
+
+    def validate_cursor(self, cursor: str) -> str:
+        if not is_id(self.cursor_prefix, cursor):
+            raise serializers.ValidationError("Invalid cursor. Send the nextCursor of the previous page unchanged.")
+        return cursor
+
+
+class NextCursorField(serializers.CharField):
+    """The cursor in the response of a list with pages."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_null=True, help_text="The `cursor` of the next page, or null on the last page.")
 
 
 @extend_schema_serializer(description="The body of every error response.")
@@ -264,26 +285,19 @@ class TaskSerializer(InputSerializer):
 
 class TaskListSerializer(serializers.Serializer[Any]):
     tasks = TaskSerializer(many=True)
-    nextCursor = serializers.CharField(
-        allow_null=True, help_text="The `cursor` of the next page, or null on the last page."
-    )
+    nextCursor = NextCursorField()
 
 
-class TaskQuery(QuerySerializer):
+class TaskQuery(PageQuery):
     """The query string of listTasks."""
+
+    cursor_prefix = "tsk"
 
     status = serializers.ListField(child=ChoiceField(choices=TaskStatus.choices), required=False)
     scope = serializers.ListField(child=ChoiceField(choices=TaskScope.choices), required=False)
     kind = serializers.ListField(child=ChoiceField(choices=TaskKind.choices), required=False)
     userId = serializers.CharField(source="user", max_length=40, required=False, help_text="Only tasks of this owner.")
-    limit = LimitField()
-    cursor = serializers.CharField(max_length=64, required=False, help_text="The `nextCursor` of the previous page.")
     all = serializers.BooleanField(required=False, help_text="Accepted for compatibility. Has no effect.")
-
-    def validate_cursor(self, cursor: str) -> str:
-        if not is_id("tsk", cursor):
-            raise serializers.ValidationError("Invalid cursor. Send the nextCursor of the previous page unchanged.")
-        return cursor
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         attrs.pop("all", None)

@@ -77,6 +77,7 @@ def test_the_list_has_active_keys_unless_another_status_is_requested(admin_api: 
         "apiKeys": [],
         "activeCount": 1,
         "activeLimit": 20,
+        "nextCursor": None,
     }
     for invalid in ("old", "", "ACTIVE"):
         assert admin_api.get(f"{KEYS}?status={invalid}").status_code == 400
@@ -103,6 +104,76 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_keys(
 
     with django_assert_num_queries(7):
         assert len(admin_api.get(KEYS).json()["apiKeys"]) == 3
+
+
+# ---- pages ----
+
+
+def make_revoked_keys(workspace: Workspace, count: int) -> list[str]:
+    """Create revoked keys, without hashing, and return their ids, newest first."""
+    rows = [
+        ApiKey(workspace=workspace, key_id=f"{number:012}", hash="", fingerprint=b"", revoked_at=timezone.now())
+        for number in range(count)
+    ]
+    return [api_key.pk for api_key in ApiKey.objects.bulk_create(rows)][::-1]
+
+
+def pages(api: Api, query: str) -> list[list[str]]:
+    """Return the ids of the keys on each page."""
+    result, cursor = [], ""
+    while True:
+        body = api.get(f"{KEYS}?{query}{cursor}").json()
+        assert (body["activeCount"], body["activeLimit"]) == (1, 20)
+        result.append([key["apiKeyId"] for key in body["apiKeys"]])
+        if body["nextCursor"] is None:
+            return result
+        cursor = f"&cursor={body['nextCursor']}"
+
+
+def test_keys_are_listed_in_pages_newest_first(admin_api: Api, api_key: ApiKey, workspace: Workspace) -> None:
+    revoked = make_revoked_keys(workspace, 55)
+
+    assert pages(admin_api, "status=revoked") == [revoked[:50], revoked[50:]]
+    assert pages(admin_api, "status=revoked&limit=55") == [revoked]
+    assert pages(admin_api, "status=all&limit=20") == [revoked[:20], revoked[20:40], [*revoked[40:], api_key.pk]]
+    assert pages(admin_api, "limit=1") == [[api_key.pk]]
+    assert pages(admin_api, "status=expired") == [[]]
+
+
+def test_a_page_takes_no_more_queries_than_a_key(
+    admin_api: Api, workspace: Workspace, django_assert_num_queries: Any
+) -> None:
+    make_revoked_keys(workspace, 60)
+
+    with django_assert_num_queries(7):
+        assert len(admin_api.get(f"{KEYS}?status=all").json()["apiKeys"]) == 50
+
+
+def test_a_cursor_of_another_workspace_shows_none_of_its_keys(
+    admin_api: Api, api_key: ApiKey, elsewhere: Workspace
+) -> None:
+    theirs = make_key(elsewhere)[0]
+
+    assert pages(admin_api, f"status=all&cursor={theirs.pk}") == [[api_key.pk]]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("cursor=", "cursor"),
+        ("cursor=tsk_00000000000000000000000000", "cursor"),
+        ("cursor=key_0000000000000000000000000%00", "cursor"),
+        ("cursor=%FF", "cursor"),
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=many", "limit"),
+    ],
+)
+def test_an_invalid_page_is_rejected(query: str, field: str, admin_api: Api) -> None:
+    response = admin_api.get(f"{KEYS}?{query}")
+
+    assert response.status_code == 400
+    assert set(response.json()["errors"]) == {field}
 
 
 def test_renaming_ignores_read_only_fields(admin_api: Api) -> None:

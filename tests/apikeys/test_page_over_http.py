@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, make_workspace
+from tests.helpers import BY_TEST, make_key, make_workspace
 from workspaces.models import Action, AuditEvent, User, Workspace
 
 IDEMPOTENCY_KEY = "0" * 32
@@ -246,6 +249,83 @@ def test_the_sentence_of_an_event_without_details_is_its_action(api_key: ApiKey)
     api_key.record(Action.API_KEY_REVOKED, BY_TEST)
 
     assert AuditEvent.objects.get(action="api_key.revoked").sentence == "api_key.revoked"
+
+
+# ---- the history ----
+
+
+def add_events(api_key: ApiKey, count: int) -> list[str]:
+    """Add renamings to the history of the key, and return the numbers in their descriptions, newest first."""
+    AuditEvent.objects.bulk_create(
+        AuditEvent(
+            action=Action.API_KEY_RENAMED,
+            workspace_id=api_key.workspace_id,
+            subject=api_key.pk,
+            details={"before": "CI", "after": f"Number {number:03}"},
+        )
+        for number in range(count)
+    )
+    return [f"{number:03}" for number in range(count)][::-1]
+
+
+def history_of(page: str) -> list[str]:
+    return re.findall(r"<li><p>.*?(?:Number |Created as “)([^”]+)”", page)
+
+
+def links_of(page: str) -> dict[str, str]:
+    """Return the URLs of the links between the pages of the history by their text."""
+    return {text: unescape(url) for url, text in re.findall(r'<a [^>]*href="([^"]*)">(Newest|Older)</a>', page)}
+
+
+def test_the_history_of_a_key_has_pages_of_fifty_events(owner_client: Client, api_key: ApiKey, key_url: str) -> None:
+    numbers = add_events(api_key, 119)
+
+    newest = owner_client.get(key_url).content.decode()
+    older = owner_client.get(links_of(newest)["Older"]).content.decode()
+    oldest = owner_client.get(links_of(older)["Older"]).content.decode()
+
+    assert [history_of(page) for page in (newest, older, oldest)] == [
+        numbers[:50],
+        numbers[50:100],
+        [*numbers[100:], "CI, production"],
+    ]
+    assert [set(links_of(page)) for page in (newest, older, oldest)] == [{"Older"}, {"Newest", "Older"}, {"Newest"}]
+    assert history_of(owner_client.get(links_of(oldest)["Newest"]).content.decode()) == numbers[:50]
+
+
+def test_a_history_of_fifty_events_has_one_page(owner_client: Client, api_key: ApiKey, key_url: str) -> None:
+    add_events(api_key, 49)
+
+    page = owner_client.get(key_url).content.decode()
+
+    assert len(history_of(page)) == 50
+    assert not links_of(page)
+
+
+@pytest.mark.parametrize("cursor", ["", "1", "key_00000000000000000000000000", "evt_%00", "%FF", "x" * 5000])
+def test_a_malformed_cursor_shows_the_newest_events(
+    cursor: str, owner_client: Client, api_key: ApiKey, key_url: str
+) -> None:
+    response = owner_client.get(f"{key_url}?before={cursor}")
+
+    assert response.status_code == 200
+    assert history_of(response.content.decode()) == ["CI, production"]
+
+
+def test_a_cursor_of_another_key_shows_none_of_its_events(
+    owner_client: Client, api_key: ApiKey, workspace: Workspace, key_url: str
+) -> None:
+    other = make_key(workspace, "Other")[0]
+    cursor = other.audit_events.get().pk
+
+    assert history_of(owner_client.get(f"{key_url}?before={cursor}").content.decode()) == ["CI, production"]
+
+
+def test_the_confirmation_page_reads_no_history(owner_client: Client, key_url: str) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        assert owner_client.get(f"{key_url}revoke/").status_code == 200
+
+    assert not [query for query in captured if "auditevent" in query["sql"]]
 
 
 def test_a_description_can_not_contain_a_key(owner_client: Client, secret: str, keys_url: str, key_url: str) -> None:

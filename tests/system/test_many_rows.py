@@ -1,4 +1,4 @@
-"""The admin's lists with 1,000,000 keys: every page reads a bounded number of rows."""
+"""The admin's lists with 1,000,000 keys, and a key with a long history: every page reads a bounded number of rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apikeys.models import ApiKey
 from core.admin import BoundedPaginator, change_url, changelist_url
-from tests.helpers import make_key
+from tests.helpers import make_key, sign_in
 from tests.processes import database_url
 from workspaces.models import AuditEvent, User, Workspace
 
@@ -135,6 +135,27 @@ def rows_of_each_page(admin_client: Client, owner: User) -> dict[str, int]:
             if statement["sql"].startswith("SELECT") and "%(" not in statement["sql"]
         )
     return rows
+
+
+def test_a_page_of_a_keys_history_reads_few_of_its_events(owner: User, api_key: ApiKey) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO workspaces_auditevent (id, workspace_id, subject, action, via, details, created_at)
+                SELECT 'evt_' || lpad(n::text, 26, '0'), %s, %s, 'api_key.renamed', 'page', '{}', now()
+                FROM generate_series(1, 10000) AS n
+            """,
+            [api_key.workspace_id, api_key.pk],
+        )
+        cursor.execute("ANALYZE workspaces_auditevent")
+    url = f"/w/{api_key.workspace_id}/settings/developer/api-keys/{api_key.pk}/"
+
+    for query in ("", f"?before=evt_{5_000:026}"):
+        with CaptureQueriesContext(connection) as queries:
+            page = sign_in(owner).get(url + query).content.decode()
+        assert page.count("api_key.renamed") == 50 - (not query)  # the newest event is the key's creation
+        statements = [item["sql"] for item in queries if 'FROM "workspaces_auditevent"' in item["sql"]]
+        assert [rows_read(statement) < 500 for statement in statements] == [True]
 
 
 def rows_read(statement: str) -> int:

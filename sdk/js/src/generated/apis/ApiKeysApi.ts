@@ -79,6 +79,14 @@ export interface ListApiKeysRequest {
     /**
      * 
      */
+    limit?: number;
+    /**
+     * The `nextCursor` of the previous page.
+     */
+    cursor?: string;
+    /**
+     * 
+     */
     status?: ListApiKeysStatusEnum;
 }
 
@@ -258,6 +266,14 @@ export class ApiKeysApi extends runtime.BaseAPI {
 
         const queryParameters: any = {};
 
+        if (requestParameters['limit'] != null) {
+            queryParameters['limit'] = requestParameters['limit'];
+        }
+
+        if (requestParameters['cursor'] != null) {
+            queryParameters['cursor'] = requestParameters['cursor'];
+        }
+
         if (requestParameters['status'] != null) {
             queryParameters['status'] = requestParameters['status'];
         }
@@ -286,7 +302,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
 
     /**
      * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403.
-     * List API keys
+     * List API keys, newest first
      */
     async listApiKeysRaw(requestParameters: ListApiKeysRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<ApiKeyList>> {
         const requestOptions = await this.listApiKeysRequestOpts(requestParameters);
@@ -297,7 +313,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
 
     /**
      * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403.
-     * List API keys
+     * List API keys, newest first
      */
     async listApiKeys(requestParameters: ListApiKeysRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<ApiKeyList> {
         const response = await this.listApiKeysRaw(requestParameters, initOverrides);

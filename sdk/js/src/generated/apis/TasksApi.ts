@@ -91,6 +91,14 @@ export interface ListTasksRequest {
     /**
      * 
      */
+    limit?: number;
+    /**
+     * The `nextCursor` of the previous page.
+     */
+    cursor?: string;
+    /**
+     * 
+     */
     status?: Array<TaskStatus>;
     /**
      * 
@@ -104,14 +112,6 @@ export interface ListTasksRequest {
      * Only tasks of this owner.
      */
     userId?: string;
-    /**
-     * 
-     */
-    limit?: number;
-    /**
-     * The `nextCursor` of the previous page.
-     */
-    cursor?: string;
     /**
      * Accepted for compatibility. Has no effect.
      */
@@ -359,6 +359,14 @@ export class TasksApi extends runtime.BaseAPI {
 
         const queryParameters: any = {};
 
+        if (requestParameters['limit'] != null) {
+            queryParameters['limit'] = requestParameters['limit'];
+        }
+
+        if (requestParameters['cursor'] != null) {
+            queryParameters['cursor'] = requestParameters['cursor'];
+        }
+
         if (requestParameters['status'] != null) {
             queryParameters['status'] = requestParameters['status'];
         }
@@ -373,14 +381,6 @@ export class TasksApi extends runtime.BaseAPI {
 
         if (requestParameters['userId'] != null) {
             queryParameters['userId'] = requestParameters['userId'];
-        }
-
-        if (requestParameters['limit'] != null) {
-            queryParameters['limit'] = requestParameters['limit'];
-        }
-
-        if (requestParameters['cursor'] != null) {
-            queryParameters['cursor'] = requestParameters['cursor'];
         }
 
         if (requestParameters['all'] != null) {

@@ -40,6 +40,10 @@ export interface ApiKeyList {
      * 
      */
     activeLimit: number;
+    /**
+     * The `cursor` of the next page, or null on the last page.
+     */
+    nextCursor: string | null;
 }
 
 /**
@@ -49,6 +53,7 @@ export function instanceOfApiKeyList(value: object): value is ApiKeyList {
     if (!('apiKeys' in value) || value['apiKeys'] === undefined) return false;
     if (!('activeCount' in value) || value['activeCount'] === undefined) return false;
     if (!('activeLimit' in value) || value['activeLimit'] === undefined) return false;
+    if (!('nextCursor' in value) || value['nextCursor'] === undefined) return false;
     return true;
 }
 
@@ -65,6 +70,7 @@ export function ApiKeyListFromJSONTyped(json: any, ignoreDiscriminator: boolean)
         'apiKeys': ((json['apiKeys'] as Array<any>).map(ApiKeyFromJSON)),
         'activeCount': json['activeCount'],
         'activeLimit': json['activeLimit'],
+        'nextCursor': json['nextCursor'],
     };
 }
 
@@ -82,6 +88,7 @@ export function ApiKeyListToJSONTyped(value?: ApiKeyList | null, ignoreDiscrimin
         'apiKeys': ((value['apiKeys'] as Array<any>).map(ApiKeyToJSON)),
         'activeCount': value['activeCount'],
         'activeLimit': value['activeLimit'],
+        'nextCursor': value['nextCursor'],
     };
 }
 
