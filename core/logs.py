@@ -5,12 +5,17 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 from django.http import HttpRequest
 
-# An API key, complete or truncated. The key id is kept, so that logs can be searched for it.
-_KEY = re.compile(r"(one_[0-9A-Za-z]{12}_)[0-9A-Za-z]+")
+# An API key, complete or truncated. The key id is kept, so that logs can be searched for it. A key that was broken into
+# parts has other characters between them.
+_KEY = re.compile(r"(one_[0-9A-Za-z]{12}_)(?:[^0-9A-Za-z…]{0,3}[0-9A-Za-z]){1,49}", re.IGNORECASE)
+# A part of a key without its beginning: a key id and some of the secret, or most of the secret. `_redact_part` decides.
+_PART_OF_KEY = re.compile(r"(?<![0-9A-Za-z])(?:([0-9A-Za-z]{,12}_)[0-9A-Za-z]{16,}|[0-9A-Za-z]{30,})")
+_LONG_WORD = re.compile(r"\b\w{17}", re.ASCII)  # finds almost no text, and faster than `_PART_OF_KEY`
 # The value of a header that contains credentials, in the notations that headers are printed in.
 _HEADER = re.compile(
     r"""((?:authorization|cookie)['"\\]*\s*[:=,]\s*(?:b?['"\\]+)?)[^'"\\\r\n]+""",
@@ -25,23 +30,57 @@ _SESSION = re.compile(
 _CREDENTIAL_NAME = re.compile(r"authorization|cookie|sessionid|csrftoken", re.IGNORECASE)
 # PostgreSQL's errors quote the row or the statement that failed.
 _HASH = re.compile(r"(\$argon2[a-z]*\$)[\w$=,+/.]+")
-# Fast path: a text without any of these contains no credential. Almost no text contains one.
+# Fast path: a text without any of these contains no credential except perhaps a part of a key.
 _MARKS = ("one_", "$argon2", "authorization", "cookie", "sessionid", "csrftoken", "bearer")
+MAX_DECODINGS = 16  # of a percent-encoded line; what is encoded more often is redacted
 
 
 def redact(text: str) -> str:
-    """Return `text` with API keys cut to their ids, and without the values of credential headers and Argon2 hashes."""
+    """Return `text` with API keys cut to their ids, and without the values of credential headers and Argon2 hashes.
+
+    A part of a key is redacted too, and so is a credential that is percent-encoded, however often. A line that has one
+    is decoded.
+    """
+    if "%" in text:
+        text = "\n".join(map(_redact_encoded, text.split("\n")))
     lower = text.lower()
     for mark in _MARKS:
         if mark in lower:
+            text = _KEY.sub(r"\1…", text)
+            text = _HASH.sub(r"\1…", text)
+            text = _HEADER.sub(r"\1[redacted]", text)
+            text = _SESSION.sub(r"\1[redacted]", text)
+            text = _BEARER.sub(r"\1[redacted]", text)
+            break
+    if text != lower and _LONG_WORD.search(text):
+        text = _PART_OF_KEY.sub(_redact_part, text)
+    return text
+
+
+def _redact_encoded(line: str) -> str:
+    """Return a line with percent-encoded credentials decoded and redacted, and any other line unchanged."""
+    decoded = line
+    for _ in range(MAX_DECODINGS):
+        encoded, decoded = decoded, unquote(decoded)
+        if decoded == encoded:
             break
     else:
-        return text
-    text = _KEY.sub(r"\1…", text)
-    text = _HASH.sub(r"\1…", text)
-    text = _HEADER.sub(r"\1[redacted]", text)
-    text = _SESSION.sub(r"\1[redacted]", text)
-    return _BEARER.sub(r"\1[redacted]", text)
+        return "[redacted]"
+    if decoded == line or (redacted := redact(decoded)) == decoded:
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in redacted)
+
+
+def _redact_part(match: re.Match[str]) -> str:
+    """Redact a match that looks random: identifiers and hexadecimal digits don't have digits and letters of both cases.
+
+    Most secrets have them. Nothing else is as long as a whole secret, which therefore needs no digit.
+    """
+    text = match[0]
+    is_mixed = any(map(str.islower, text)) and any(map(str.isupper, text))
+    if is_mixed and (len(text) >= 43 or any(map(str.isdigit, text))):
+        return f"{match[1] or ''}…"
+    return text
 
 
 # The attributes of every log record. All others come from `extra`.
@@ -60,6 +99,7 @@ class LineFormatter(logging.Formatter):
         return redact(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, logging's name
+        record.message = redact(record.message)  # before the fields, so that a redaction ends with its text
         fields = "".join(
             f" {name}={_on_one_line(value)}"
             for name, value in record.__dict__.items()
@@ -69,7 +109,7 @@ class LineFormatter(logging.Formatter):
 
 
 def _on_one_line(value: str | float) -> str:
-    return str(value).encode("unicode_escape").decode()
+    return redact(str(value).encode("unicode_escape").decode())
 
 
 class JsonFormatter(logging.Formatter):

@@ -26,6 +26,7 @@ REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
 HTTPS_REQUIRED = "Send this request over https, and replace the key if it had one: plain HTTP is not encrypted."
 NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"  # a Content-Security-Policy that loads nothing
 PAGE_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+MAX_LOGGED_PATH = 2000  # characters
 
 
 class DefaultHeadersMiddleware:
@@ -53,7 +54,7 @@ class RequestLogMiddleware:
     """Logs one line for each request: principal, method, path, client IP, status and duration. Never a query string.
 
     A well-formed X-Request-Id from the client is kept, so that the client's log and ours can be compared. One that
-    contains a key is replaced.
+    contains a key, or text that looks like a part of one, is replaced.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -70,14 +71,14 @@ class RequestLogMiddleware:
             seconds = time.perf_counter() - started
             observe_request(request, response, seconds)
             fields = self._log_fields(request, response, seconds)
-            logger.info("%s %s", request.method, request.path.encode("unicode_escape").decode(), extra=fields)
+            logger.info("%s %s", request.method, fields["path"].encode("unicode_escape").decode(), extra=fields)
         return response
 
-    def _log_fields(self, request: HttpRequest, response: HttpResponse, seconds: float) -> dict[str, object]:
+    def _log_fields(self, request: HttpRequest, response: HttpResponse, seconds: float) -> dict[str, Any]:
         principal: Principal | None = getattr(request, "principal", None)
         return {
             "method": request.method,
-            "path": request.path,
+            "path": request.path[:MAX_LOGGED_PATH],
             "status": response.status_code,
             "ms": round(seconds * 1000, 1),
             "clientIp": client_ip(request),

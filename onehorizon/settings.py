@@ -246,6 +246,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "granian.access": {"handlers": ["stderr"], "level": "INFO", "propagate": False},  # with --access-log
         "django.request": {"level": "ERROR"},  # RequestLogMiddleware logs every 4xx already
     },
 }

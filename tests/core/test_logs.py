@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from django.test import RequestFactory
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from apikeys import keys
 from apikeys.models import ApiKey
-from core.logs import JsonFormatter
+from core.logs import JsonFormatter, redact
 from onehorizon import settings as configured
 from tests.helpers import Api
 from workspaces.models import Workspace
@@ -168,6 +169,99 @@ def test_any_record_is_one_json_object_with_its_fields(message: str, extra: dict
     assert (parsed["levelname"], parsed["name"]) == ("INFO", "tests")
 
 
+# ---- keys in other forms ----
+
+
+def escaped(text: str, times: int = 1, case: Callable[[str], str] = str.upper) -> str:
+    """Return `text` with every character percent-encoded, `times` times."""
+    for _ in range(times):
+        text = "".join("%" + case(f"{ord(character):02x}") for character in text)
+    return text
+
+
+# Always the same: a part without any digit looks like an identifier, and is not redacted.
+FIXED = "one_8kJ2mQ4xZt7c_Kq3Zt8Rb1WxN5vPc7YhL2mDf9GsJ4kTu6QaE0oBiXrVaB3dE5"
+UNKNOWN = FIXED[17:]  # the secret and its checksum
+LETTERS = "".join(c if i % 2 else escaped(c, case=str.lower) for i, c in enumerate(FIXED))
+KEYS_IN_DISGUISE = {
+    "percent-encoded": escaped(FIXED),
+    "percent-encoded in lower case": escaped(FIXED, case=str.lower),
+    "percent-encoded twice": escaped(FIXED, 2),
+    "percent-encoded three times": escaped(FIXED, 3),
+    "percent signs encoded ten times": FIXED.replace("_", "%" + "25" * 10 + "5f"),
+    "every second letter percent-encoded": LETTERS,
+    "every second letter percent-encoded twice": LETTERS.replace("%", "%25"),
+    "percent-encoded underscores": FIXED.replace("_", "%5F"),
+    "percent-encoded underscores, twice": FIXED.replace("_", "%255f"),
+    "percent-encoded prefix": f"{escaped('one')}{FIXED[3:]}",
+    "percent-encoded prefix, twice": f"%256Fne{FIXED[3:]}",
+    "in other case": f"ONE{FIXED[3:]}",
+    "cut": FIXED[:30],
+    "cut and percent-encoded": FIXED[:30].replace("_", "%5F"),
+    "cut in a percent-escape": f"{FIXED[:30]}%5",
+    "without the first letter": FIXED[1:],
+    "without the prefix": FIXED[4:],
+    "without the prefix, and cut": FIXED[4:37],
+    "without a part of the key id": FIXED[8:],
+    "without the key id": UNKNOWN,
+    "without the key id, percent-encoded": UNKNOWN.replace(UNKNOWN[5], escaped(UNKNOWN[5])),
+    "without the key id and the checksum": FIXED[17:60],
+    "split by a slash": f"{FIXED[:35]}/{FIXED[35:]}",
+    "split by an encoded slash": f"{FIXED[:35]}%252F{FIXED[35:]}",
+    "split by a space": f"{FIXED[:35]}%20{FIXED[35:]}",
+    "split by a line break": f"{FIXED[:35]}%0D%0A{FIXED[35:]}",
+    "split into many parts": "-".join([FIXED[:17], *(UNKNOWN[start : start + 7] for start in range(0, 49, 7))]),
+}
+
+
+def reveals_secret(text: str) -> bool:
+    """Return whether `text` has 9 characters of the secret in a row, also percent-encoded."""
+    for _ in range(12):
+        text = unquote(text)
+    return any(UNKNOWN[start : start + 9] in text for start in range(len(UNKNOWN) - 8))
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS.values(), ids=FORMATTERS.keys())
+@pytest.mark.parametrize("text", KEYS_IN_DISGUISE.values(), ids=KEYS_IN_DISGUISE.keys())
+def test_a_key_in_disguise_is_not_logged(text: str, formatter: Callable[[], Any]) -> None:
+    for value in (text, f"/api/v1/workspaces/{text}/tasks", f"GET /?key={text} HTTP/1.1", unquote(text)):
+        with logger_with(formatter()) as (logger, written):
+            logger.info("GET %s", value, extra={"requestId": value, "status": 404})
+
+        assert not reveals_secret(written.getvalue())
+        assert "404" in written.getvalue()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/api/v1/workspaces/w_01m83qzst0zcnkxc4pnwv1f2kw/tasks/tsk_01m83qzst0zcnkxc4pnwv1f2kw",
+        "/search/100%25/%C3%A9t%C3%A9%20a%2Fb",
+        "/%%%zz%2",
+        "requestId=9f86d081884c7d659a2feaa0c55ad015 SHA-256=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c",
+        "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        f"{FIXED[:17]}… was used, and /w/{FIXED[:17]}…/tasks",
+    ],
+)
+def test_text_that_only_resembles_a_key_is_logged_unchanged(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_lines_before_and_after_an_encoded_key_stay_lines() -> None:
+    assert redact(f"a %41\nGET /{escaped(FIXED)}%0Ab\nc\n") == f"a %41\nGET /{FIXED[:17]}…\\nb\nc\n"
+
+
+def test_a_text_that_is_encoded_without_end_is_redacted() -> None:
+    assert redact(f"GET /%{'25' * 200}41") == "[redacted]"
+
+
+@given(st.text(st.sampled_from("%25aB_1one \n/…"), max_size=60))
+def test_redacting_twice_changes_nothing(text: str) -> None:
+    once = redact(text)
+
+    assert redact(once) == once
+
+
 # ---- request lines ----
 
 
@@ -268,6 +362,28 @@ def test_a_secret_in_a_path_is_cut_to_its_id(api: Api, secret: str, caplog: pyte
     for formatter in FORMATTERS.values():
         assert secret[17:] not in formatter().format(record)
         assert secret[:17] in formatter().format(record)
+
+
+@pytest.mark.django_db
+def test_a_long_path_is_cut(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    api.get(f"/{'x' * 100_000}")
+
+    (record,) = request_lines(caplog)
+    for formatter in FORMATTERS.values():
+        assert len(formatter().format(record)) < 5000
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("text", KEYS_IN_DISGUISE.values(), ids=KEYS_IN_DISGUISE.keys())
+def test_a_key_in_disguise_in_a_path_or_a_request_id_is_not_logged(
+    text: str, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = api.get(f"/workspaces/{text}/tasks", headers={"X-Request-Id": text[:64]})
+
+    (record,) = request_lines(caplog)
+    for formatter in FORMATTERS.values():
+        assert not reveals_secret(formatter().format(record))
+    assert not reveals_secret(response["X-Request-Id"])
 
 
 def test_line_breaks_in_fields_are_escaped() -> None:

@@ -60,6 +60,7 @@ def send_everywhere(secret: str, site: str) -> Iterator[bytes]:
     yield send(site, "GET", f"/api/v1/workspaces/{secret}/tasks", bearer)
     yield send(site, "GET", f"/api/v1/workspaces/{secret}", {})
     yield send(site, "GET", f"/api/{secret}", {})
+    yield send(site, "GET", f"/api/%256Fne{secret[3:]}", {})
     yield send(site, "GET", f"{tasks}?key={secret}&cursor={secret}&status={secret}&userId={secret}", bearer)
     yield send(site, "GET", f"{tasks}?limit={secret}", bearer)
     basic = base64.b64encode(f"user:{secret}".encode()).decode()
@@ -78,6 +79,7 @@ def traffic(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Pa
     log, port = tmp_path / "server.log", free_port()
     site = f"http://127.0.0.1:{port}"
     granian = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--port", str(port)]
+    granian += ["--access-log", "--access-log-fmt", "access %(path)s %(query_string)s %(header{user-agent})s"]
     production = {"SECRET_KEY": "only for this test, and long enough to be one " * 2, "ALLOWED_HOSTS": "127.0.0.1"}
     stretch_windows()
     with process(
@@ -131,6 +133,7 @@ def test_a_secret_sent_everywhere_is_stored_nowhere(traffic: RecordedTraffic) ->
     assert "api_key.revoked" in stored["workspaces_auditevent"]
     assert b"rate limit exceeded" in traffic.responses
     assert "/api/v1/workspaces/current/tasks" in traffic.log
+    assert "access /api/v1/workspaces/current/tasks" in traffic.log
     representations = [repr(row) + str(row) for row in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
     database = database_bytes().decode("latin-1")
     assert connection.vendor != "sqlite" or traffic.workspace.pk in database
