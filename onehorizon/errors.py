@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 import orjson
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
-from django.db import DataError, InterfaceError, OperationalError
+from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import DataError, InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
@@ -25,6 +25,7 @@ from apikeys.models import ApiKey, IdempotencyKeyReused, KeyNotCreated
 from apikeys.permissions import MissingScope
 from core.argon2 import TooBusy
 from core.ratelimits import RateLimited
+from core.requests import BodyTooSlow
 from oauth.models import Application
 from onehorizon.paths import is_api_path
 from workspaces.models import Membership, NoWorkspaceChosen, Task, Workspace
@@ -43,6 +44,14 @@ NOT_FOUND = (
     ApiKey.DoesNotExist,
     Application.DoesNotExist,
 )
+# Database errors that say nothing about the request, so that it can be repeated. The others (`IntegrityError`,
+# `ProgrammingError`, …) are bugs: a logged 500.
+UNAVAILABLE = (
+    OperationalError,  # no connection, a time limit, a lock, a deadlock, a full disk
+    InterfaceError,  # a closed connection
+    InternalError,  # PostgreSQL has ended the transaction, such as by idle_in_transaction_session_timeout
+)
+REJECTED_VALUE = "the database rejected a value of this request: %s"  # such as a NUL character on PostgreSQL
 
 
 def error_response(
@@ -92,11 +101,16 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             code, message = 404, "Not found."
         case PermissionDenied():
             code, message = 403, "You don't have permission to do this."
+        case BodyTooSlow():
+            code, message = 408, str(error)
         case RequestDataTooBig():
             code, message = 413, "The body is too large."
-        case SuspiciousOperation():  # such as more parameters than DATA_UPLOAD_MAX_NUMBER_FIELDS
+        case BadRequest() | SuspiciousOperation():  # such as more parameters than DATA_UPLOAD_MAX_NUMBER_FIELDS
             code, message = 400, "The request is malformed."
-        case OperationalError() | InterfaceError():
+        case DataError():
+            logger.warning(REJECTED_VALUE, error)
+            code, message = 400, "The request is malformed."
+        case _ if isinstance(error, UNAVAILABLE):
             logger.exception("database unavailable")
             code, message = 503, "The database is temporarily unavailable, retry shortly."
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -151,13 +165,27 @@ def page_error_response(error: Exception, request: HttpRequest) -> HttpResponse 
             return _static_page(503, "503_busy.html")
         case NoWorkspaceChosen():
             return redirect("workspaces")
-        case DataError():  # such as a NUL character, which PostgreSQL can't store
-            logger.warning("the database rejected a value of this request: %s", error)
+        case DataError():
+            logger.warning(REJECTED_VALUE, error)
             return bad_request(request, error)
-        case OperationalError() | InterfaceError():
+        case _ if isinstance(error, UNAVAILABLE):
             logger.exception("database unavailable")
             return _static_page(503, "503.html")
     return None
+
+
+def incomplete_response(error: BadRequest | BodyTooSlow | RequestDataTooBig, request: HttpRequest) -> HttpResponse:
+    """Return the response to a request whose body was not received."""
+    if is_api_path(request.path):
+        return api_error_response(error, request)
+    match error:
+        case BodyTooSlow():
+            status = 408
+        case RequestDataTooBig():
+            status = 413
+        case _:
+            status = 400
+    return _static_page(status, f"{status}.html")
 
 
 def _static_page(status: int, template: str) -> HttpResponse:

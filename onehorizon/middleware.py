@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import DisallowedHost, ImproperlyConfigured
+from django.core.exceptions import BadRequest, DisallowedHost, ImproperlyConfigured, RequestDataTooBig
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.utils.module_loading import import_string
@@ -14,7 +14,14 @@ from django.utils.module_loading import import_string
 from core.client_ip import client_ip, sent_by_trusted_proxy
 from core.logs import redact
 from core.metrics import observe_request
-from onehorizon.errors import api_error_response, error_response, method_not_allowed, page_error_response
+from core.requests import BodyTooSlow, receive_body
+from onehorizon.errors import (
+    api_error_response,
+    error_response,
+    incomplete_response,
+    method_not_allowed,
+    page_error_response,
+)
 from onehorizon.paths import is_api_path
 from workspaces.access import Principal
 
@@ -150,6 +157,23 @@ class ApiMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Handle exceptions outside DRF's views too, so that DEBUG's HTML page is never returned."""
         return api_error_response(exception, request) if is_api_path(request.path) else None
+
+
+class BodyMiddleware:
+    """Reads the body before anyone is authenticated, and rejects one that is too large or too slow.
+
+    So credentials, roles and quotas are checked when the request is complete, and no transaction waits for a client.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        try:
+            receive_body(request)
+        except (BadRequest, BodyTooSlow, RequestDataTooBig) as error:
+            return incomplete_response(error, request)
+        return self.get_response(request)
 
 
 class PageMiddleware:

@@ -109,6 +109,7 @@ MIDDLEWARE = [
     "onehorizon.middleware.QuotaHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "onehorizon.middleware.BodyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",  # outside PageMiddleware: static files need no session
     "onehorizon.middleware.PageMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -182,6 +183,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 FILE_UPLOAD_HANDLERS = ["core.requests.NoUploads"]
+BODY_SECONDS = 10  # for the whole body of a request to arrive
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["workspaces.hashers.PasswordHasher", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 LANGUAGE_CODE = "en"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
+import select
 from typing import Any
 
 import pytest
+from django import db
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
+from django.test import Client
 from django.urls import include, path
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tests.helpers import Api, make_token, make_user
+from tests.helpers import Api, commits, make_token, make_user
 from workspaces import quota
 from workspaces.api import ApiView
 from workspaces.models import Tier, Workspace
@@ -43,10 +48,39 @@ def failing_function(request: HttpRequest) -> HttpResponse:
     raise ZeroDivisionError
 
 
+DATABASE_ERRORS = {
+    db.OperationalError: 503,
+    db.InterfaceError: 503,
+    db.InternalError: 503,
+    db.DataError: 400,
+    db.IntegrityError: 500,
+    db.ProgrammingError: 500,
+    db.NotSupportedError: 500,
+    db.DatabaseError: 500,
+}
+
+
+def failing_query(request: HttpRequest, name: str) -> HttpResponse:
+    raise getattr(db, name)("by the database")
+
+
+def idle_transaction(request: HttpRequest) -> HttpResponse:
+    """Wait in a transaction until PostgreSQL ends it."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 1")
+        select.select([connection.connection], [], [])
+        cursor.execute("SELECT 1")
+    return HttpResponse()
+
+
 urlpatterns = [
     path("api/v1/failing", FailingView.as_view()),
     path("api/v1/unrenderable", UnrenderableView.as_view()),
     path("api/v1/failing-function", failing_function),
+    path("api/v1/failing-query/<name>", failing_query),
+    path("failing-query/<name>", failing_query),
+    path("api/v1/idle", idle_transaction),
+    path("idle", idle_transaction),
     path("", include("onehorizon.urls")),
 ]
 handler400 = "onehorizon.errors.bad_request"
@@ -304,6 +338,52 @@ def test_a_missing_row_that_the_request_does_not_name_is_a_logged_500(caplog: py
 
     assert_envelope(response, 500)
     assert "Tier matching query does not exist" in caplog.text
+
+
+@pytest.mark.usefixtures("debug")
+@pytest.mark.parametrize(("error", "status"), DATABASE_ERRORS.items())
+def test_every_database_error_has_a_response(
+    error: type[Exception], status: int, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.raise_request_exception = False
+
+    for prefix in ("/api/v1", ""):
+        response = client.get(f"{prefix}/failing-query/{error.__name__}")
+        assert response.status_code == status
+        assert response.headers.get("Retry-After") == ("5" if status == 503 else None)
+        assert "by the database" in caplog.text
+        caplog.clear()
+        if prefix:
+            assert_envelope(response, status)
+
+
+@commits
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite does not end idle transactions")
+def test_a_transaction_that_postgresql_ends_is_503(client: Client) -> None:
+    assert_envelope(client.get("/api/v1/idle"), 503)
+    assert client.get("/idle").status_code == 503
+
+
+# ---- bodies that are not received ----
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
+def test_a_body_over_the_limit_is_413_before_anyone_is_authenticated(content_type: str, client: Client) -> None:
+    body = b" " * 3 * MIB
+
+    assert_envelope(client.post(f"/api/v1{TASKS}", body, content_type), 413)
+    for page in ("/sign-in/", "/app/auth/token"):
+        response = client.post(page, body, content_type)
+        assert response.status_code == 413
+        assert b"<h1>The request is too large</h1>" in response.content
+
+
+def test_a_body_shorter_than_its_content_length_is_400(api: Api) -> None:
+    body = b'{"title": "Ship"}'
+
+    for url in (TASKS, "/../../sign-in/"):
+        incomplete = {"CONTENT_LENGTH": str(len(body) + 1), "wsgi.input": io.BytesIO(body)}
+        assert api.request("POST", url, **raw(body), **incomplete).status_code == 400
 
 
 def test_a_request_that_raises_counts_against_the_quota(api: Api) -> None:

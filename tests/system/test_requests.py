@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +31,8 @@ class Sender:
         """Send a request and return the response, with its body as `text` and, if it is JSON, as `json`."""
         connection = http.client.HTTPConnection(self.site, timeout=TIMEOUT)
         all_headers = {"Authorization": f"Bearer {self.secret}"} | {n.replace("_", "-"): v for n, v in headers.items()}
-        connection.request(method, path, body, all_headers, encode_chunked=not isinstance(body, bytes | None))
+        with suppress(BrokenPipeError, ConnectionResetError):  # the server responds, and closes, before the whole body
+            connection.request(method, path, body, all_headers, encode_chunked=not isinstance(body, bytes | None))
         response: Any = connection.getresponse()
         response.text = response.read().decode()
         is_json = response.headers["Content-Type"] == "application/json"
