@@ -64,6 +64,14 @@ def test_a_revoked_token_is_rejected_from_the_next_request_on(
     assert (event.actor, event.subject) == (operator, owner.pk)
 
 
+def test_tokens_are_found_by_email_in_any_case(admin_client: Client, owner: User) -> None:
+    make_token(owner)
+
+    page: Any = admin_client.get(changelist_url(AccessToken, q="Owner@Example.com"))
+
+    assert [token.user for token in page.context["cl"].result_list] == [owner]
+
+
 @pytest.mark.parametrize("model", [AccessToken, RefreshToken])
 def test_a_token_is_revoked_once_and_with_its_event(owner: User, workspace: Workspace, model: Any) -> None:
     make_token(owner)

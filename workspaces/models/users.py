@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
@@ -58,11 +58,26 @@ class UserManager(BaseUserManager["User"]):
         return self.get(email=self.normalize_email(username))
 
 
+class EmailField(models.EmailField[str, str]):
+    """An email address, stored and looked up as `normalize_email` returns it. In migrations it is Django's field.
+
+    So everything that finds people by email ignores case, such as sign-in and `manage.py changepassword`.
+    """
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.EmailField", args, kwargs
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return text and UserManager.normalize_email(text)
+
+
 class User(AbstractBaseUser, PermissionsMixin):
-    """A person. The email is stored as `normalize_email` returns it, so that sign-in ignores case."""
+    """A person."""
 
     id = IdField("u")
-    email = models.EmailField(
+    email = EmailField(
         max_length=EMAIL_MAX_LENGTH, unique=True, error_messages={"unique": "A user with this email already exists."}
     )
     name = LineField(max_length=100, validators=[single_line])
@@ -106,7 +121,3 @@ class User(AbstractBaseUser, PermissionsMixin):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save, and revoke tokens after a password change (oauth.passwords), in one transaction."""
         super().save(*args, **kwargs)
-
-    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
-        self.email = User.objects.normalize_email(self.email)
-        super().clean_fields(exclude)
