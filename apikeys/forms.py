@@ -1,18 +1,25 @@
 import re
 import uuid
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
 from django.utils import timezone
 
-from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS, PART_OF_A_KEY, REASON_VALIDATORS
+from apikeys.validators import (
+    DESCRIPTION_MAX_LENGTH,
+    DESCRIPTION_VALIDATORS,
+    PART_OF_A_KEY,
+    REASON_VALIDATORS,
+    end_of_day,
+)
 from workspaces.fields import LineFormField
 from workspaces.ids import is_id
 from workspaces.validators import REASON_MAX_LENGTH
 
 EXPIRIES = {"never": None, "30": timedelta(days=30), "90": timedelta(days=90), "365": timedelta(days=365)}
 CUSTOM = "date"
+DAY_IS_OVER = "This day is over in UTC. Choose a later day."
 
 # Text that must not appear in a URL: a key, a part of one with its prefix, or 24 or more base62 characters in a row,
 # which may come from the middle of a secret.
@@ -62,7 +69,7 @@ class AddKeyForm(DescriptionForm):
             (value, labels[value] if lifetime is None else f"{labels[value]}, until {now + lifetime:%-d %B %Y}")
             for value, lifetime in EXPIRIES.items()
         ] + [(CUSTOM, "Custom date")]
-        self.fields["expires_on"].widget.attrs["min"] = f"{now + timedelta(days=1):%Y-%m-%d}"
+        self.fields["expires_on"].widget.attrs["min"] = f"{now:%Y-%m-%d}"
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -73,18 +80,18 @@ class AddKeyForm(DescriptionForm):
             day = cleaned["expires_on"]
             if day is None:
                 self.add_error("expires_on", "Choose the last day the key works.")
-            elif day <= timezone.now().date():
-                self.add_error("expires_on", "Choose a day after today.")
+            elif day < timezone.now().date():
+                self.add_error("expires_on", DAY_IS_OVER)
         return cleaned
 
     @property
     def expires_at(self) -> datetime | None:
-        """Return when the key expires, or None. A custom date expires at the end of that day (UTC)."""
+        """Return when the key expires, at the end of a day in UTC, or None."""
         expiry = self.cleaned_data["expiry"]
         if expiry == CUSTOM:
-            return datetime.combine(self.cleaned_data["expires_on"], time.max, tzinfo=timezone.get_default_timezone())
+            return end_of_day(self.cleaned_data["expires_on"])
         lifetime = EXPIRIES[expiry]
-        return None if lifetime is None else timezone.now() + lifetime
+        return None if lifetime is None else end_of_day((timezone.now() + lifetime).date())
 
 
 class ReasonField(LineFormField):

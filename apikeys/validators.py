@@ -1,6 +1,6 @@
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
@@ -31,6 +31,11 @@ class NoKeyValidator:
 DESCRIPTION_MAX_LENGTH = 100
 DESCRIPTION_VALIDATORS: list[Callable[[str], None]] = [single_line, NoKeyValidator("description")]
 REASON_VALIDATORS: list[Callable[[str], None]] = [single_line, NoKeyValidator("reason")]
+
+
+def end_of_day(day: date) -> datetime:
+    """Return the last moment of the day in UTC: a key whose expiry is a date works on that day."""
+    return datetime.combine(day, time.max, tzinfo=UTC)
 
 
 def clean_expiry(expires_at: datetime) -> datetime:

@@ -5,6 +5,7 @@ from typing import Any, cast
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.mixins import AccessMixin, LoginRequiredMixin
+from django.core.exceptions import ValidationError
 from django.core.paginator import Page, Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import redirect, render
@@ -15,7 +16,7 @@ from django.views import View
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.generic import FormView, TemplateView
 
-from apikeys.forms import AddKeyForm, DescriptionForm, FindForm, RevokeForm, looks_like_secret
+from apikeys.forms import DAY_IS_OVER, AddKeyForm, DescriptionForm, FindForm, RevokeForm, looks_like_secret
 from apikeys.models import ANY_STATUS, ApiKey, ApiKeyQuerySet, ApiKeyStatus, KeyAlreadyCreated, KeyNotCreated
 from core.ratelimits import LimitedFormMixin
 from core.sites import site_url
@@ -159,6 +160,9 @@ class AddKeyView(LimitedFormMixin, ManagesKeysMixin, FormView[AddKeyForm]):
             return redirect(reverse("api-key", args=[self.workspace.pk, duplicate.api_key.pk], query={"duplicate": 1}))
         except KeyNotCreated as error:
             form.add_error(None, str(error))
+            return self.form_invalid(form)
+        except ValidationError:  # the form is valid, but its last day ended before the key was created
+            form.add_error("expires_on", DAY_IS_OVER)
             return self.form_invalid(form)
         context = self.get_context_data(form=form, api_key=api_key, secret=secret, site=site_url(self.request))
         return render(self.request, "apikeys/secret.html", context)

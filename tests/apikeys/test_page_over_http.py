@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from html import unescape
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from time_machine import TimeMachineFixture
 
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, make_key, make_workspace
@@ -104,14 +105,58 @@ def test_a_key_is_created_with_the_chosen_expiry(
     expires_at = workspace.api_keys.get().expires_at
     assert response.status_code == 200
     assert "Save your API key" in response.content.decode()
-    assert (expires_at and expires_at.date()) == (days and (timezone.now() + timedelta(days=days)).date())
+    day = (timezone.now() + timedelta(days=days or 0)).date()
+    assert expires_at == (datetime.combine(day, time.max, tzinfo=UTC) if days else None)
+
+
+@pytest.mark.parametrize(
+    ("now", "day", "expires_at"),
+    [
+        # Tomorrow in Los Angeles, where it is 8 p.m. on 25 November.
+        ("2026-11-26T04:00Z", "2026-11-26", "2026-11-26T23:59:59.999999Z"),
+        ("2026-11-26T23:59:59.5Z", "2026-11-26", "2026-11-26T23:59:59.999999Z"),
+        # Today in Auckland, where it is 8 a.m. on 27 November.
+        ("2026-11-26T19:00Z", "2026-11-27", "2026-11-27T23:59:59.999999Z"),
+        ("2026-11-26T00:00Z", "2026-11-25", None),
+        ("2026-11-26T23:59:59.999999Z", "2026-11-26", None),  # the day ends before the key is created
+    ],
+)
+def test_a_date_counts_to_the_end_of_that_day_in_utc(
+    workspace: Workspace,
+    owner_client: Client,
+    keys_url: str,
+    now: str,
+    day: str,
+    expires_at: str | None,
+    time_machine: TimeMachineFixture,
+) -> None:
+    time_machine.move_to(datetime.fromisoformat(now), tick=False)
+    assert f'min="{now[:10]}"' in owner_client.get(f"{keys_url}add/").content.decode()
+
+    response = owner_client.post(f"{keys_url}add/", NEW | {"expiry": "date", "expires_on": day})
+
+    created = workspace.api_keys.first()
+    assert response.status_code == 200
+    assert (created.expires_at if created else None) == (datetime.fromisoformat(expires_at) if expires_at else None)
+    assert ("This day is over in UTC. Choose a later day." in response.content.decode()) == (expires_at is None)
+
+
+def test_the_labels_of_the_form_name_the_last_day(
+    owner_client: Client, keys_url: str, workspace: Workspace, time_machine: TimeMachineFixture
+) -> None:
+    time_machine.move_to(datetime(2026, 11, 26, 4, tzinfo=UTC), tick=False)
+
+    page = owner_client.get(f"{keys_url}add/").content.decode()
+
+    assert "30 days, until 26 December 2026" in page
+    assert "The key expires at the end of the day (UTC)." in page
 
 
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
         ({"expiry": "date", "expires_on": ""}, "Choose the last day"),
-        ({"expiry": "date", "expires_on": "2020-01-01"}, "Choose a day after today."),
+        ({"expiry": "date", "expires_on": "2020-01-01"}, "This day is over in UTC. Choose a later day."),
         ({"expiry": "date", "expires_on": "soon"}, "Enter a date such as"),
         ({"expiry": "sometimes"}, "Select a valid choice."),
         ({"description": " "}, "Enter a description"),
