@@ -2,6 +2,7 @@
 import logging
 import os
 import sys
+from io import TextIOWrapper
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
@@ -10,6 +11,7 @@ from django.db import DatabaseError
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "onehorizon.settings")
+    tolerate_other_encodings()
     try:
         import onehorizon.settings  # noqa: F401, a bad value in the environment is reported before any command runs
     except ImproperlyConfigured as error:
@@ -17,6 +19,7 @@ def main() -> None:
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings have the reason that is printed below
     try:
         execute_from_command_line(sys.argv)
+        sys.stdout.flush()
     except DatabaseError as error:
         from onehorizon.command_errors import database_problem  # needs Django's setup
 
@@ -24,6 +27,26 @@ def main() -> None:
         if problem is None:
             raise
         sys.exit(f"onehorizon: {problem}")
+    except BrokenPipeError:
+        sys.exit(1)  # the reader has gone, as with `| head -1`
+    finally:
+        discard_unwritten_output()
+
+
+def tolerate_other_encodings() -> None:
+    """Print characters that the terminal can't display as escapes, as standard error does, and read any bytes."""
+    for stream, errors in ((sys.stdout, "backslashreplace"), (sys.stdin, "surrogateescape")):
+        if isinstance(stream, TextIOWrapper):  # None if it is closed
+            stream.reconfigure(errors=errors)
+
+
+def discard_unwritten_output() -> None:
+    """Discard output that can't be written. Python would try again when it exits, and print a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

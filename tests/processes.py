@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import pytest
 from django.db import connection
@@ -84,12 +84,20 @@ def environment(**overrides: str | None) -> dict[str, str]:
 
 def manage(*arguments: str, stdin: str = "", **overrides: str | None) -> subprocess.CompletedProcess[str]:
     """Run `manage.py` in a process, as an operator does."""
+    return manage_into(subprocess.PIPE, *arguments, stdin=stdin, **overrides)
+
+
+def manage_into(
+    output: int | TextIO, *arguments: str, stdin: str = "", **overrides: str | None
+) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py` in a process, with its standard output redirected."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,
         env=environment(**overrides),
         input=stdin,
-        capture_output=True,
+        stdout=output,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=TIMEOUT,
         check=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def full_workspace(acme: Workspace) -> Workspace:
     return acme
 
 
-def error_message(*arguments: str, **options: str) -> str:
+def error_message(*arguments: str, **options: Any) -> str:
     """Run a command that must fail, and return its error message, which must be a single line."""
     with pytest.raises(CommandError) as excinfo:
         call_command(*arguments, **options)
@@ -46,7 +47,7 @@ def error_message(*arguments: str, **options: str) -> str:
 @pytest.mark.parametrize(
     ("value", "stored"),
     [
-        ("2031-01-31", datetime(2031, 1, 31, tzinfo=UTC)),
+        ("2031-01-31", datetime(2031, 1, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
         ("2031-01-31T12:30", datetime(2031, 1, 31, 12, 30, tzinfo=UTC)),
         ("2031-01-31T12:30:00Z", datetime(2031, 1, 31, 12, 30, tzinfo=UTC)),
         ("2031-01-31T12:30:00+02:00", datetime(2031, 1, 31, 10, 30, tzinfo=UTC)),
@@ -85,6 +86,16 @@ def test_create_api_key_rejects_a_twenty_first_key(full_workspace: Workspace) ->
     message = error_message("create_api_key", "acme", description="One more")
 
     assert message == "This workspace has 20 active API keys, which is the limit: revoke one first."
+
+
+def test_create_api_key_revokes_the_key_if_the_secret_can_not_be_written(acme: Workspace) -> None:
+    with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("w") as full_disk:
+        message = error_message("create_api_key", "acme", description="CI", stdout=full_disk)
+
+    api_key = ApiKey.objects.get()
+    problem = "The secret could not be written to standard output (No space left on device)"
+    assert message == f"{problem}, so {api_key.pk} is revoked. Run the command again."
+    assert (api_key.status, api_key.revoke_reason) == ("revoked", "Its secret could not be printed")
 
 
 # ---- revoke_api_key ----
@@ -152,6 +163,32 @@ def test_list_api_keys_shows_every_key_newest_first_and_no_secret(
 
 def test_list_api_keys_rejects_an_unknown_workspace(acme: Workspace) -> None:
     assert error_message("list_api_keys", "w_" + "0" * 26).startswith("There is no workspace with the id or slug 'w_00")
+
+
+# ---- Django's commands for people ----
+
+
+@pytest.mark.parametrize("email", ["owner@example.com", "Owner@Example.COM", " OWNER@EXAMPLE.COM"])
+def test_changepassword_finds_an_email_in_any_case(
+    email: str, acme: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "correct horse battery")
+
+    call_command("changepassword", email)
+
+    assert User.objects.get().check_password("correct horse battery")
+
+
+def test_a_user_is_saved_and_found_with_an_email_in_any_case(acme: Workspace) -> None:
+    call_command("createsuperuser", interactive=False, email="Root@Example.COM", name="Root")
+    with pytest.raises(CommandError, match="already taken"):
+        call_command("createsuperuser", interactive=False, email="OWNER@example.com", name="Owner")
+
+    root = User.objects.get(email__in=["ROOT@example.com"])
+    assert root.email == "root@example.com"
+    root.email = "New@Example.com"
+    root.save()
+    assert User.objects.get(pk=root.pk).email == "new@example.com"
 
 
 # ---- tiers ----

@@ -41,7 +41,7 @@ def test_create_api_key_prints_json(workspace: Workspace) -> None:
     created = json.loads(run("create_api_key", "acme", "--description", "CI", "--expires-at", "2999-01-31", "--json"))
 
     assert set(created) == FIELDS | {"secret"}
-    assert created["expiresAt"] == "2999-01-31T00:00:00Z"
+    assert created["expiresAt"] == "2999-01-31T23:59:59.999999Z"
     assert Api(created["secret"]).get("/me").json()["apiKeyId"] == created["apiKeyId"]
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 import pytest
 from django.core.management import call_command
@@ -11,10 +15,19 @@ from apikeys import keys
 from apikeys.models import ApiKey
 from onehorizon import demo
 from tests.helpers import BY_TEST, Api, advance_quota_clock, commits, make_key, make_user, make_workspace
-from tests.processes import manage
+from tests.processes import manage, manage_into
 from workspaces.models import AuditEvent, Role, User, Workspace
 
 pytestmark = commits
+
+
+@contextmanager
+def closed_pipe() -> Iterator[TextIO]:
+    """Yield the write end of a pipe that has no reader."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        yield output
 
 
 @pytest.fixture
@@ -52,6 +65,40 @@ def test_create_api_key_prints_the_secret_and_nothing_else(acme: Workspace) -> N
     assert (api_key.expires_at, Api(secret).get("/me").status_code) == (None, 200)
     event = AuditEvent.objects.get(subject=api_key.pk)
     assert (event.action, event.via, event.actor, event.client_ip) == ("api_key.created", "command", None, None)
+
+
+def test_create_api_key_revokes_the_key_if_nobody_reads_the_secret(acme: Workspace) -> None:
+    with closed_pipe() as stdout:
+        result = manage_into(stdout, "create_api_key", "acme", "--description", "CI")
+
+    api_key = ApiKey.objects.get()
+    sentence = f"The secret could not be written to standard output (Broken pipe), so {api_key.pk} is revoked."
+    assert (result.returncode, result.stderr) == (1, f"CommandError: {sentence} Run the command again.\n")
+    assert (api_key.status, api_key.revoke_reason) == ("revoked", "Its secret could not be printed")
+
+
+@pytest.mark.parametrize("arguments", [("list_api_keys", "acme"), ("help",)])
+def test_a_command_whose_output_nobody_reads_ends_quietly(acme: Workspace, arguments: tuple[str, ...]) -> None:
+    """As with `| head -1`, which exits after the first line."""
+    with closed_pipe() as stdout:
+        result = manage_into(stdout, *arguments)
+
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_a_command_prints_on_a_terminal_without_unicode(acme: Workspace) -> None:
+    make_key(acme, "“CI” … 🔑")
+
+    result = manage("list_api_keys", "acme", PYTHONIOENCODING="latin-1")
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.endswith("  \\u201cCI\\u201d \\u2026 \\U0001f511\n")
+
+
+def test_a_command_reads_input_in_another_encoding(acme: Workspace) -> None:
+    result = manage("revoke_api_key", "-", stdin="one_…", PYTHONIOENCODING="ascii")
+
+    assert (result.returncode, result.stderr) == (1, "CommandError: No API key matches.\n")
 
 
 def test_revoke_api_key_accepts_id_key_id_masked_form_or_secret(acme: Workspace) -> None:

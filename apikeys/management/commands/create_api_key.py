@@ -9,6 +9,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from apikeys.models import ApiKey, KeyNotCreated
 from apikeys.serializers import ApiKeySerializer
+from apikeys.validators import end_of_day
 from workspaces.management.arguments import command_error, get_workspace
 from workspaces.models import COMMAND_ACTOR
 
@@ -20,24 +21,29 @@ class Command(BaseCommand):
         parser.add_argument("workspace", metavar="WORKSPACE", help="id or slug")
         parser.add_argument("--description", required=True, help="the service and the environment that use the key")
         parser.add_argument("--json", action="store_true", help="print one JSON object that includes the secret")
-        parser.add_argument("--expires-at", metavar="TIME", help="ISO 8601; UTC unless the time has an offset")
+        parser.add_argument(
+            "--expires-at", metavar="TIME", help="ISO 8601, in UTC unless it has an offset; a date includes its day"
+        )
 
     def handle(self, **options: Any) -> None:
         workspace = get_workspace(options["workspace"])
+        expires_at = _time(options["expires_at"])
         try:
             api_key, secret = ApiKey.objects.create_key(
-                workspace,
-                description=options["description"],
-                expires_at=_time(options["expires_at"]),
-                by=COMMAND_ACTOR,
+                workspace, description=options["description"], expires_at=expires_at, by=COMMAND_ACTOR
             )
         except KeyNotCreated as error:
             raise CommandError(str(error)) from None
         except ValidationError as error:
             raise command_error(error) from None
-        self.stdout.write(
-            json.dumps({**ApiKeySerializer(api_key).data, "secret": secret}) if options["json"] else secret
-        )
+        output = {**ApiKeySerializer(api_key).data, "secret": secret}
+        try:
+            self.stdout.write(json.dumps(output) if options["json"] else secret)
+            self.stdout.flush()
+        except OSError as error:
+            api_key.revoke(by=COMMAND_ACTOR, reason="Its secret could not be printed")
+            problem = f"The secret could not be written to standard output ({error.strerror})"
+            raise CommandError(f"{problem}, so {api_key.pk} is revoked. Run the command again.") from None
         self.stderr.write(f"Created {api_key.pk} in {workspace.name}. The secret can't be shown again.")
 
 
@@ -46,7 +52,7 @@ def _time(text: str | None) -> datetime | None:
         return None
     try:
         day = parse_date(text)
-        time = datetime(day.year, day.month, day.day) if day else parse_datetime(text)  # noqa: DTZ001, made aware below
+        time = end_of_day(day) if day else parse_datetime(text)
     except ValueError:
         time = None
     if time is None:
