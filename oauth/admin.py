@@ -6,6 +6,7 @@ import oauth2_provider.admin  # noqa: F401, registers the toolkit's admins, whic
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.contrib.auth import get_permission_codename
 from django.core.validators import MinLengthValidator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -69,7 +70,8 @@ class TokenAdmin(ReadOnlyMixin, OperatorsAdmin[Any]):
     actions = ("revoke",)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("apikeys.revoke_apikey")
+        permission = get_permission_codename("delete", self.opts)
+        return request.user.has_perm(f"{self.opts.app_label}.{permission}")
 
     @admin.action(description="Revoke selected tokens", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:

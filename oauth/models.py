@@ -135,10 +135,15 @@ class DeviceGrant(AbstractDeviceGrant):
         application: Application = Application.objects.get(client_id=self.client_id)
         return application
 
+    @transaction.atomic
     def decide(self, user: User, *, approved: bool) -> bool:
-        """Save the user's decision, which is final. Return False if the grant is decided already or has expired."""
+        """Save the user's decision, which is final.
+
+        Return False if the grant is decided already or has expired, or if the user's access has ended.
+        """
         pending = DeviceGrant.objects.filter(pk=self.pk, status=self.AUTHORIZATION_PENDING, expires__gt=timezone.now())
-        return bool(pending.update(user=user, status=self.AUTHORIZED if approved else self.DENIED))
+        decision = self.AUTHORIZED if approved else self.DENIED
+        return user.lock_access() and bool(pending.update(user=user, status=decision))
 
     @classmethod
     @transaction.atomic
@@ -162,12 +167,28 @@ class DeviceGrant(AbstractDeviceGrant):
 
 @transaction.atomic
 def revoke_token(token: AccessToken | RefreshToken, *, by: Actor) -> bool:
-    """Revoke the token. Return False if it is revoked already. The audit event is about the token's user."""
-    locked = type(token)._default_manager.select_for_update().filter(pk=token.pk).first()
-    if locked is None or (isinstance(locked, RefreshToken) and locked.revoked is not None):
+    """Revoke the token and the one issued with it: an access token and its refresh token end together.
+
+    Return False if it is revoked already. The audit event is about the token's user.
+    """
+    is_access_token = isinstance(token, AccessToken)
+    # The refresh token is locked first, as it is when a client refreshes.
+    is_bound = models.Q(access_token=token.pk) if is_access_token else models.Q(pk=token.pk)
+    refresh_token = RefreshToken.objects.select_for_update().filter(is_bound, revoked=None).first()
+    access_token = AccessToken.objects.select_for_update().filter(pk=token.pk).first() if is_access_token else None
+    locked = access_token or refresh_token
+    if locked is None:
         return False
-    action = Action.ACCESS_TOKEN_REVOKED if isinstance(token, AccessToken) else Action.REFRESH_TOKEN_REVOKED
+    action = Action.ACCESS_TOKEN_REVOKED if is_access_token else Action.REFRESH_TOKEN_REVOKED
     client_id = locked.application.client_id if locked.application else None
     AuditEvent.objects.record(action, by, subject=locked.user_id, application=client_id)
-    locked.revoke()  # type: ignore[no-untyped-call]  # the toolkit has no types
+    (refresh_token or locked).revoke()  # type: ignore[no-untyped-call]  # the toolkit has no types
     return True
+
+
+@transaction.atomic
+def revoke_all(user: User) -> None:
+    """Revoke the user's tokens and codes, also those of terminals."""
+    RefreshToken.objects.filter(user=user, revoked=None).update(revoked=timezone.now())
+    for model in (AccessToken, Grant, DeviceGrant):
+        model.objects.filter(user=user).delete()

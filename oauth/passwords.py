@@ -1,8 +1,4 @@
-from django.db import transaction
-from django.utils import timezone
-from oauth2_provider.models import AccessToken, RefreshToken
-
-from oauth.models import DeviceGrant, Grant
+from oauth.models import revoke_all
 from workspaces.models import User
 
 
@@ -18,8 +14,5 @@ class RevokeTokensOnPasswordChange:
     def get_help_text(self) -> str:
         return ""
 
-    @transaction.atomic
     def password_changed(self, password: str, user: User) -> None:
-        RefreshToken.objects.filter(user=user, revoked=None).update(revoked=timezone.now())
-        for model in (AccessToken, Grant, DeviceGrant):
-            model.objects.filter(user=user).delete()
+        revoke_all(user)

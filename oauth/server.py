@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 from oauth2_provider.models import RefreshToken
 from oauth2_provider.oauth2_validators import OAuth2Validator
@@ -50,7 +51,10 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
 
     # ---- authorization codes ----
 
+    @transaction.atomic
     def _create_authorization_code(self, request: Request, code: dict[str, str]) -> Any:
+        if not request.user.lock_access():
+            raise errors.AccessDeniedError(request=request)
         # Ignore the parameters of OpenID Connect and RFC 8707, which are not supported.
         request.nonce = request.claims = None
         request.resource = []
@@ -91,7 +95,7 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         request.resource = []
 
     def _save_bearer_token(self, token: dict[str, Any], request: Request, *args: Any) -> None:
-        if not request.user.is_active:
+        if not request.user.lock_access():
             raise errors.InvalidGrantError(request=request)
         if request.grant_type == "refresh_token":
             self._require_unused(request)

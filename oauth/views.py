@@ -104,7 +104,9 @@ class LimitClientFailuresMixin:
 
 class TokenView(LimitClientFailuresMixin, toolkit.TokenView):  # type: ignore[misc]  # without types
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return cast(HttpResponse, self.authorization_flow_token_response(request))
+        response = cast(HttpResponse, self.authorization_flow_token_response(request))
+        response["Content-Type"] = "application/json"  # which the toolkit omits for some errors
+        return response
 
 
 class RevokeView(LimitClientFailuresMixin, toolkit.RevokeTokenView):  # type: ignore[misc]  # without types

@@ -3,18 +3,17 @@
 from typing import Any, cast
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.forms import AdminUserCreationForm
 from django.contrib.auth.models import Group
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Count, ManyToManyField, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.forms.models import BaseInlineFormSet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import path
 from django.utils.html import format_html_join
@@ -25,6 +24,7 @@ from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url, link
 from workspaces import quota
 from workspaces.admin import AuditedAdmin
+from workspaces.forms import SetPasswordForm
 from workspaces.models import Action, Actor, AuditEvent, LastOwner, Membership, Role, Tier, User, Via, Workspace
 
 admin.site.unregister(Group)  # migrations define the groups
@@ -159,50 +159,33 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         ]
 
     def suspend_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        workspace = self._to_change(request, object_id)
+        workspace = self.get_to_change(request, object_id)
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if not form.is_valid():
             message = "Requests with its keys will fail immediately. Its members see the reason on the API keys page."
             title = f"Suspend {workspace}?"
-            return self._confirm(request, workspace, form, title=title, message=message, verb="Suspend")
+            return self.confirm(request, workspace, form, title=title, message=message, verb="Suspend")
         workspace.suspend(form.cleaned_data["reason"], by=Actor.of(request, Via.ADMIN))
-        return self._redirect(request, workspace, f"{workspace} is suspended. Its keys are rejected.")
+        return self.redirect_to(request, workspace, f"{workspace} is suspended. Its keys are rejected.")
 
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        workspace = self._to_change(request, object_id)
+        workspace = self.get_to_change(request, object_id)
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if not form.is_valid():
             message = "Its keys will work again immediately."
             title = f"Resume {workspace}?"
-            return self._confirm(request, workspace, form, title=title, message=message, verb="Resume")
+            return self.confirm(request, workspace, form, title=title, message=message, verb="Resume")
         workspace.resume(form.cleaned_data["reason"], by=Actor.of(request, Via.ADMIN))
-        return self._redirect(request, workspace, f"{workspace} is resumed. Its keys work again.")
+        return self.redirect_to(request, workspace, f"{workspace} is resumed. Its keys work again.")
 
     def clear_quota_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        workspace = self._to_change(request, object_id)
+        workspace = self.get_to_change(request, object_id)
         if request.method != "POST":
             title = f"Clear the quota of {workspace}?"
             message = "Its keys will have the full quota again immediately."
-            return self._confirm(request, workspace, None, title=title, message=message, verb="Clear quota")
+            return self.confirm(request, workspace, title=title, message=message, verb="Clear quota")
         quota.clear(workspace, by=Actor.of(request, Via.ADMIN))
-        return self._redirect(request, workspace, f"The quota of {workspace} is cleared.")
-
-    def _to_change(self, request: HttpRequest, object_id: str) -> Workspace:
-        workspace = self.get_object(request, unquote(object_id))
-        if workspace is None:
-            raise Http404
-        if not self.has_change_permission(request, workspace):
-            raise PermissionDenied
-        return workspace
-
-    def _confirm(
-        self, request: HttpRequest, workspace: Workspace, form: ReasonForm | None, **context: str
-    ) -> HttpResponse:
-        return self.page(request, "confirm.html", form=form, back=change_url(workspace), **context)
-
-    def _redirect(self, request: HttpRequest, workspace: Workspace, message: str) -> HttpResponse:
-        messages.success(request, message)
-        return redirect(change_url(workspace))
+        return self.redirect_to(request, workspace, f"The quota of {workspace} is cleared.")
 
 
 # ---- people ----
@@ -234,6 +217,7 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
     )
     readonly_fields = ("in_workspaces", "keys_created", "id", "created_at", "last_login")
     filter_horizontal = ()
+    change_password_form = SetPasswordForm
     formfield_overrides = {ManyToManyField: {"widget": forms.CheckboxSelectMultiple}}
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
@@ -259,10 +243,30 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
 
     @transaction.atomic
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """Set or disable the password. Without one the user's access ends; a new one revokes tokens by itself."""
         response = super().user_change_password(request, id, form_url)
         if request.method == "POST" and response.status_code == 302:
-            self.record(request, Action.USER_PASSWORD_SET, User.objects.get(pk=unquote(id)))
+            user = User.objects.get(pk=unquote(id))
+            self.record(request, Action.USER_PASSWORD_SET, user)
+            if not user.has_usable_password():
+                user.end_access(by=Actor.of(request, Via.ADMIN))
         return response
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.end_access_view)
+        return [path("<path:object_id>/end-access/", view, name="workspaces_user_end_access"), *super().get_urls()]
+
+    def end_access_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        user = self.get_to_change(request, object_id)
+        if request.method != "POST":
+            title = f"End all sessions and tokens of {user}?"
+            message = (
+                "This person has to sign in again in every browser, and to authorize applications and terminals again. "
+                "API keys keep working."
+            )
+            return self.confirm(request, user, title=title, message=message, verb="End sessions and tokens")
+        user.end_access(by=Actor.of(request, Via.ADMIN))
+        return self.redirect_to(request, user, f"All sessions and tokens of {user} are ended.")
 
 
 # ---- tiers ----

@@ -5,10 +5,11 @@ from typing import Any, ClassVar, TypeVar
 
 from django import forms
 from django.apps import apps
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
@@ -62,6 +63,25 @@ class OperatorsAdmin(admin.ModelAdmin[M]):
         """Render `admin/<template>`, a page for this model that Django does not have."""
         context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
         return TemplateResponse(request, f"admin/{template}", context)
+
+    # ---- pages that confirm a change of one object ----
+
+    def get_to_change(self, request: HttpRequest, object_id: str) -> M:
+        """Return the object. Raise `Http404` if it doesn't exist, and `PermissionDenied` if it can't be changed."""
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            raise Http404
+        if not self.has_change_permission(request, obj):
+            raise PermissionDenied
+        return obj
+
+    def confirm(self, request: HttpRequest, obj: M, form: forms.Form | None = None, **context: str) -> HttpResponse:
+        """Render the page that describes the change and asks for confirmation."""
+        return self.page(request, "confirm.html", form=form, back=change_url(obj), **context)
+
+    def redirect_to(self, request: HttpRequest, obj: M, message: str) -> HttpResponse:
+        messages.success(request, message)
+        return redirect(change_url(obj))
 
 
 def changes_in(form: forms.ModelForm[Any]) -> dict[str, list[Any]]:

@@ -1,7 +1,7 @@
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.forms import AdminPasswordChangeForm, AuthenticationForm, PasswordChangeForm
 
 from workspaces.models import EMAIL_MAX_LENGTH, User, Workspace
 
@@ -20,6 +20,23 @@ class SignInForm(AuthenticationForm):
 
     def clean_username(self) -> str:
         return User.objects.normalize_email(self.cleaned_data["username"])
+
+
+class SavePasswordOnlyMixin:
+    """Saves no other field of the user. Another request may have changed them meanwhile, such as `is_active`."""
+
+    def save(self, commit: bool = True) -> User:
+        user: User = super().save(commit=False)  # type: ignore[misc]  # the form's
+        user.save(update_fields=["password"])
+        return user
+
+
+class ChangePasswordForm(SavePasswordOnlyMixin, PasswordChangeForm):
+    pass
+
+
+class SetPasswordForm(SavePasswordOnlyMixin, AdminPasswordChangeForm):  # type: ignore[type-arg]  # not generic at run time
+    """For operators."""
 
 
 class ChooseWorkspaceForm(forms.Form):

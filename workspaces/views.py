@@ -13,7 +13,7 @@ from django.views.generic import FormView, ListView
 
 from core.ratelimits import LimitedFormMixin, limit_form, limit_form_by_ip
 from workspaces import devices
-from workspaces.forms import ChooseWorkspaceForm, SignInForm
+from workspaces.forms import ChangePasswordForm, ChooseWorkspaceForm, SignInForm
 from workspaces.models import User, Workspace
 
 
@@ -52,6 +52,7 @@ class SignInView(LoginView):
 class ChangePasswordView(LimitedFormMixin, LoginRequiredMixin, PasswordChangeView):
     template_name = "registration/change_password.html"
     success_url = reverse_lazy("password-changed")
+    form_class = ChangePasswordForm
     form_limit = ("change-password", "10/5m")
 
 

@@ -35,6 +35,7 @@ def pages(workspace: Workspace, api_key: ApiKey, owner: User) -> dict[str, str]:
         **{f"delete {obj._meta.model_name}": action_url(obj, "delete") for obj in shown},
         **{verb: action_url(workspace, verb) for verb in ("suspend", "resume", "clear-quota")},
         "password": action_url(owner, "password").replace("_5F", "_"),
+        "end-access": action_url(owner, "end-access"),
     }
 
 
@@ -52,6 +53,7 @@ OPERATOR_PAGES = SUPPORT_PAGES | {
     "resume",
     "clear-quota",
     "password",
+    "end-access",
 }
 REACHABLE: dict[str, set[str]] = {
     "operator": OPERATOR_PAGES | {"index"},
@@ -122,10 +124,11 @@ def test_an_operator_cannot_take_over_a_superuser(admin_client: Client) -> None:
         admin_client.post(
             action_url(root, "password").replace("_5F", "_"), {"password1": "x" * 12, "password2": "x" * 12}
         ),
+        admin_client.post(action_url(root, "end-access")),
     ]
 
     root.refresh_from_db()
-    assert [response.status_code for response in responses] == [403, 403]
+    assert [response.status_code for response in responses] == [403, 403, 403]
     assert root.check_password("root-password")
 
 

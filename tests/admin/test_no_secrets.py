@@ -72,6 +72,7 @@ def test_no_page_contains_a_secret_or_a_hash(
     pages += [
         admin_client.get(f"{REVOKE}?key={api_key.pk}"),
         admin_client.get(action_url(owner, "password").replace("_5F", "_")),
+        admin_client.get(action_url(owner, "end-access")),
     ]
     pages += [admin_client.post(REVOKE, {"key": api_key.pk, "reason": f"It is {secret[:-1]}"})]
     autocomplete = {"app_label": "workspaces", "model_name": "membership", "field_name": "user", "term": "o"}

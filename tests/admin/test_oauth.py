@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import check_password
+from django.contrib.auth.models import Permission
 from django.db import IntegrityError
 from django.test import Client
 from oauth2_provider.models import AccessToken, RefreshToken
@@ -11,14 +12,16 @@ from oauth2_provider.models import AccessToken, RefreshToken
 from core.admin import change_url, changelist_url
 from oauth.models import Application, revoke_token
 from tests.admin.pages import add_url
-from tests.helpers import BY_TEST, Api, failing_events, make_token
+from tests.helpers import BY_TEST, Api, failing_events, make_token, sign_in
+from tests.oauth.conftest import make_application
+from tests.oauth.program import Program
 from workspaces.models import AuditEvent, User, Workspace
 
 pytestmark = pytest.mark.django_db
 
 CLIENT_ID = "reports-" + "x" * 92  # longer than the subject of an audit event can be
 
-NEW = {
+NEW: dict[str, Any] = {
     "name": "Reports",
     "client_id": CLIENT_ID,
     "client_secret": "a-secret-that-was-shown-in-the-form",
@@ -47,6 +50,59 @@ def test_an_invalid_redirect_uri_is_rejected(admin_client: Client, redirect: str
 
     assert "errorlist" in response.content.decode()
     assert not Application.objects.filter(client_id=CLIENT_ID).exists()
+
+
+def test_revoking_an_access_token_ends_its_refresh_token(
+    admin_client: Client, owner: User, workspace: Workspace
+) -> None:
+    program = Program(make_application("Dashboards"), sign_in(owner))
+    tokens = program.tokens()
+
+    admin_client.post(
+        changelist_url(AccessToken), {"action": "revoke", "_selected_action": AccessToken.objects.get().pk}
+    )
+
+    assert RefreshToken.objects.get().revoked is not None
+    assert program.refresh(tokens["refresh_token"]).json() == {"error": "invalid_grant"}
+
+
+@pytest.mark.parametrize(
+    ("permissions", "is_allowed"),
+    [
+        (["oauth2_provider.delete_accesstoken", "oauth2_provider.delete_refreshtoken"], True),
+        (["apikeys.revoke_apikey"], False),
+        (["oauth2_provider.change_accesstoken", "oauth2_provider.change_refreshtoken"], False),
+    ],
+)
+@pytest.mark.parametrize("model", [AccessToken, RefreshToken])
+def test_revoking_tokens_needs_the_permission_for_tokens(
+    plain_staff: User, owner: User, workspace: Workspace, model: Any, permissions: list[str], is_allowed: bool
+) -> None:
+    make_token(owner)
+    application, token = Application.objects.get(client_id="tests"), AccessToken.objects.get()
+    RefreshToken.objects.create(user=owner, token="refresh", application=application, access_token=token)
+    for name in [*permissions, "oauth2_provider.view_accesstoken", "oauth2_provider.view_refreshtoken"]:
+        app_label, _, codename = name.partition(".")
+        plain_staff.user_permissions.add(Permission.objects.get(content_type__app_label=app_label, codename=codename))
+    client = sign_in(plain_staff)
+
+    page = client.get(changelist_url(model)).content.decode()
+    client.post(changelist_url(model), {"action": "revoke", "_selected_action": model.objects.get().pk})
+
+    assert ("Revoke selected tokens" in page) == is_allowed
+    assert AccessToken.objects.exists() != is_allowed
+
+
+@pytest.mark.parametrize("role", ["support", "operator"])
+def test_support_and_operators_can_revoke_tokens(
+    role: str, owner: User, workspace: Workspace, request: pytest.FixtureRequest
+) -> None:
+    make_token(owner)
+    client = sign_in(request.getfixturevalue(role))
+
+    client.post(changelist_url(AccessToken), {"action": "revoke", "_selected_action": AccessToken.objects.get().pk})
+
+    assert not AccessToken.objects.exists()
 
 
 def test_a_revoked_token_is_rejected_from_the_next_request_on(

@@ -1,10 +1,14 @@
 """Users and tiers in the admin."""
 
+from typing import Any
+
 import pytest
+from django.db.models.signals import pre_save
 from django.test import Client
 
 from core.admin import change_url, changelist_url
 from tests.admin.pages import action_url, add_url
+from tests.helpers import Api, make_token, sign_in
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
 PASSWORD = "correct horse battery"
@@ -53,6 +57,75 @@ def test_a_password_is_set_with_an_event_that_does_not_contain_it(
     assert response.status_code == 302
     assert owner.check_password(PASSWORD)
     assert (event.action, event.actor, event.details) == ("user.password_set", operator, {})
+
+
+def test_disabling_the_password_ends_sessions_and_tokens(
+    admin_client: Client, owner: User, workspace: Workspace
+) -> None:
+    browser, person = sign_in(owner), Api(make_token(owner))
+    assert person.get("/me").status_code == 200
+
+    admin_client.post(
+        action_url(owner, "password").replace("_5F", "_"), {"usable_password": "false", "unset-password": "1"}
+    )
+
+    assert not User.objects.get(pk=owner.pk).has_usable_password()
+    assert browser.get("/workspaces/").status_code == 302
+    assert person.get("/me").status_code == 401
+    actions = AuditEvent.objects.filter(subject=owner.pk).order_by("id").values_list("action", flat=True)
+    assert list(actions)[-2:] == ["user.password_set", "user.access_ended"]
+
+
+def test_setting_a_password_keeps_concurrent_changes(admin_client: Client, owner: User) -> None:
+    """Another operator deactivates the user after this request has read them."""
+
+    def deactivate(sender: Any, instance: User, **_: Any) -> None:
+        if instance.pk == owner.pk:
+            pre_save.disconnect(deactivate, User)
+            User.objects.filter(pk=owner.pk).update(is_active=False)
+
+    pre_save.connect(deactivate, User)
+
+    form = {"password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"}
+    admin_client.post(action_url(owner, "password").replace("_5F", "_"), form)
+
+    owner.refresh_from_db()
+    assert owner.check_password(PASSWORD)
+    assert not owner.is_active
+
+
+def test_an_operator_ends_the_sessions_and_tokens_of_a_user(
+    admin_client: Client, operator: User, owner: User, workspace: Workspace
+) -> None:
+    browser, person, url = sign_in(owner), Api(make_token(owner)), action_url(owner, "end-access")
+    assert f'<a href="{url}">End sessions and tokens</a>' in admin_client.get(change_url(owner)).content.decode()
+
+    page = admin_client.get(url).content.decode()
+    assert "End all sessions and tokens of owner@example.com?" in page
+    assert [browser.get("/workspaces/").status_code, person.get("/me").status_code] == [200, 200]
+
+    page = admin_client.post(url, REMOTE_ADDR="192.0.2.7", follow=True).content.decode()
+    assert "All sessions and tokens of owner@example.com are ended." in page
+    assert [browser.get("/workspaces/").status_code, person.get("/me").status_code] == [302, 401]
+    event = event_about(owner.pk)
+    assert (event.action, event.actor, event.via) == ("user.access_ended", operator, "admin")
+    assert (event.client_ip, event.sentence) == ("192.0.2.7", "Sessions and tokens ended")
+
+
+def test_ending_access_needs_a_csrf_token_and_an_existing_user(operator: User, owner: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(operator)
+
+    assert client.post(action_url(owner, "end-access")).status_code == 403
+    assert client.get(action_url(owner, "end-access").replace("u_5F0", "u_5F1")).status_code == 404
+    assert not AuditEvent.objects.filter(action="user.access_ended").exists()
+
+
+def test_a_deactivation_is_an_event(admin_client: Client, operator: User, owner: User) -> None:
+    admin_client.post(change_url(owner), {"email": owner.email, "name": owner.name})
+
+    event = event_about(owner.pk)
+    assert (event.action, event.actor, event.sentence) == ("user.changed", operator, "is_active: True → False")
 
 
 def test_a_users_page_shows_their_workspaces_and_links_to_the_keys_they_created(

@@ -9,7 +9,7 @@ from workspaces.models.tasks import (
     TaskStatus,
     TaskVisibility,
 )
-from workspaces.models.users import EMAIL_MAX_LENGTH, NoWorkspaceChosen, User
+from workspaces.models.users import EMAIL_MAX_LENGTH, NoWorkspaceChosen, User, access_ended
 from workspaces.models.workspaces import (
     KEY_MANAGERS,
     LastOwner,
@@ -42,4 +42,5 @@ __all__ = [
     "User",
     "Via",
     "Workspace",
+    "access_ended",
 ]

@@ -56,6 +56,7 @@ class Action(models.TextChoices):
     TIER_CHANGED = "tier.changed"
     TIER_CREATED = "tier.created"
     TIER_DELETED = "tier.deleted"
+    USER_ACCESS_ENDED = "user.access_ended"
     USER_CHANGED = "user.changed"
     USER_CREATED = "user.created"
     USER_PASSWORD_SET = "user.password_set"  # noqa: S105, not a secret
@@ -142,6 +143,8 @@ class AuditEvent(models.Model):
                 return f"Joined as {role}"
             case Action.MEMBERSHIP_DELETED, {"role": role}:
                 return f"Removed as {role}"
+            case Action.USER_ACCESS_ENDED, _:
+                return "Sessions and tokens ended"
             case _, {"changes": changes}:
                 return "; ".join(f"{field}: {before} → {after}" for field, (before, after) in changes.items())
         return str(self.action)

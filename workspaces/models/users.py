@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.db import models, transaction
 from django.db.models.functions import Lower
+from django.dispatch import Signal
 from django.utils import timezone
 
 from workspaces.fields import LineField
 from workspaces.ids import IdField
+from workspaces.models.audit import Action, Actor, AuditEvent
 from workspaces.validators import single_line
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 
 EMAIL_MAX_LENGTH = 254
+
+# Sent with `user` in the transaction that ends a user's access. Receivers revoke the credentials that they store.
+access_ended = Signal()
 
 
 class NoWorkspaceChosen(Exception):
@@ -87,6 +92,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         "Workspace", on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # How often the user's sessions were ended. A session is valid for the number that it was started with.
+    session_generation = models.PositiveIntegerField(default=0, db_default=0, editable=False)
 
     objects: ClassVar[UserManager] = UserManager()
 
@@ -119,5 +126,41 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     @transaction.atomic
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, and revoke tokens after a password change (oauth.passwords), in one transaction."""
+        """Save, and in the same transaction end the access of a deactivated user, or after a password change
+        revoke tokens (oauth.passwords)."""
         super().save(*args, **kwargs)
+        saved = kwargs.get("update_fields")
+        if not self.is_active and (saved is None or "is_active" in saved):
+            self._end_access()
+
+    @transaction.atomic
+    def end_access(self, *, by: Actor) -> None:
+        """End all sessions, and revoke all OAuth tokens and codes. Workspaces' API keys are not affected."""
+        self._end_access()
+        AuditEvent.objects.record(Action.USER_ACCESS_ENDED, by, subject=self.pk)
+
+    def _end_access(self) -> None:
+        User.objects.filter(pk=self.pk).update(session_generation=models.F("session_generation") + 1)
+        self.refresh_from_db(fields=["session_generation"])
+        access_ended.send(User, user=self)
+
+    def lock_access(self) -> bool:
+        """Lock the user's row, and return whether a session or token that was checked before is still valid.
+
+        It is not if the user was deactivated, the access was ended or the password was changed after this object was
+        read. Call it in the transaction that grants access, so that no such change misses the new grant.
+        """
+        # Without the key, so that rows which refer to the user can be inserted meanwhile.
+        current = User.objects.select_for_update(no_key=True).filter(pk=self.pk, is_active=True).first()
+        return current is not None and current.get_session_auth_hash() == self.get_session_auth_hash()
+
+    def get_session_auth_hash(self) -> str:
+        """Return the value that a valid session contains. It changes with the password and with `end_access`."""
+        return super().get_session_auth_hash() + self._generation_suffix
+
+    def get_session_auth_fallback_hash(self) -> Iterator[str]:
+        return (value + self._generation_suffix for value in super().get_session_auth_fallback_hash())
+
+    @property
+    def _generation_suffix(self) -> str:
+        return f".{self.session_generation}" if self.session_generation else ""
