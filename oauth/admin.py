@@ -3,6 +3,7 @@
 from typing import Any
 
 import oauth2_provider.admin  # noqa: F401, registers the toolkit's admins, which are unregistered below
+from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -12,9 +13,10 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from oauth2_provider.models import AccessToken, RefreshToken
+from oauth2_provider.scopes import get_scopes_backend
 
 from core.admin import ReadOnlyMixin, changelist_url
-from oauth.models import Application, revoke_token
+from oauth.models import Application, default_scopes, revoke_token
 from workspaces.admin import AuditedAdmin, OperatorsAdmin
 from workspaces.models import Action, Actor, AuditEvent, Via
 
@@ -25,16 +27,26 @@ for model in [*apps.get_app_config("oauth2_provider").get_models(), *apps.get_ap
         admin.site.unregister(model)
 
 
+class ApplicationForm(forms.ModelForm[Application]):
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope, f"{scope}: {sentence}") for scope, sentence in get_scopes_backend().get_all_scopes().items()],
+        widget=forms.CheckboxSelectMultiple,
+        initial=default_scopes,
+        help_text="What it may request. If you remove a scope, its tokens lose it too.",
+    )
+
+
 @admin.register(Application)
 class ApplicationAdmin(AuditedAdmin[Application]):
     """Only the add form shows the client secret; it is stored hashed."""
 
+    form = ApplicationForm
     list_display = ("name", "client_id", "client_type", "authorization_grant_type", "created")
     search_fields = ("^name", "client_id__exact")
     search_help_text = "Search by the start of a name, or by client ID."
     created_action = Action.APPLICATION_CREATED
     changed_action = Action.APPLICATION_CHANGED
-    COMMON_FIELDS = ("name", "client_type", "authorization_grant_type", "redirect_uris")
+    COMMON_FIELDS = ("name", "client_type", "authorization_grant_type", "redirect_uris", "scopes")
 
     def event_fields(self, obj: Application) -> dict[str, Any]:
         return {"subject": str(obj.pk)}

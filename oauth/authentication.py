@@ -40,5 +40,6 @@ class AccessTokenAuthentication(BearerAuthentication):
         )
         if access_token is None:
             return None
-        scopes = frozenset(access_token.scope.split())
+        # Without those that the application may no longer request.
+        scopes = frozenset(access_token.scope.split()).intersection(access_token.application.scopes)
         return UserPrincipal(access_token.user, scopes, access_token.application.client_id)

@@ -14,11 +14,14 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
 from oauth2_provider.models import AbstractApplication, AbstractDeviceGrant, AbstractGrant, AccessToken, RefreshToken
+from oauth2_provider.scopes import get_scopes_backend
 
+from workspaces.access import Scope
 from workspaces.fields import LineField
 from workspaces.models import Action, Actor, AuditEvent, User
 
@@ -43,11 +46,27 @@ class DigestField(models.CharField[str, str]):
         return value if value is None else hashlib.sha256(str(value).encode()).hexdigest()
 
 
+def default_scopes() -> list[str]:
+    """Return the scopes of a new application: all except the one to manage API keys."""
+    return ["openid", "profile", "email", Scope.READ.value, Scope.WRITE.value]
+
+
+def validate_scopes(scopes: list[str]) -> None:
+    if not set(scopes) <= set(get_scopes_backend().get_all_scopes()):
+        raise ValidationError("Choose scopes that this server offers.")
+
+
 class Application(AbstractApplication):
     """An OAuth client. The secret of a confidential client is hashed like a password."""
 
     name = LineField("name", max_length=255, blank=True)
     authorization_grant_type = models.CharField(max_length=44, choices=GRANT_TYPES)
+    # The scopes that it may request. A narrower list applies to its existing tokens too.
+    scopes = models.JSONField(
+        default=default_scopes,
+        db_default=models.Value(default_scopes(), models.JSONField()),
+        validators=[validate_scopes],
+    )
 
     class Meta:
         constraints = [
@@ -92,6 +111,30 @@ class Grant(AbstractGrant):
 
     code = DigestField(max_length=64, unique=True)
     token_family = models.UUIDField(null=True)
+
+
+class TokenFamily(models.Model):
+    """The refresh tokens of one authorization, each of which replaced the one before.
+
+    It is stored at the first refresh, and expires `OAUTH_REFRESH_TOKEN_LIFETIME` after the authorization. Never delete
+    the row before its tokens: the lifetime would start again.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    started_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+    @classmethod
+    def of(cls, token: RefreshToken) -> TokenFamily:
+        """Return the token's family. A token whose family is not stored yet is its first."""
+        return cls.objects.get_or_create(pk=token.token_family, defaults={"started_at": token.created})[0]
+
+    @property
+    def is_expired(self) -> bool:
+        lifetime: timedelta = settings.OAUTH_REFRESH_TOKEN_LIFETIME
+        return self.started_at + lifetime <= timezone.now()
 
 
 def normalize_user_code(text: str) -> str:

@@ -12,7 +12,7 @@ from oauthlib.oauth2 import Server
 from oauthlib.oauth2.rfc6749 import errors
 from oauthlib.oauth2.rfc8628.grant_types import DeviceCodeGrant
 
-from oauth.models import DeviceGrant, Grant
+from oauth.models import DeviceGrant, Grant, TokenFamily
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 _S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -94,9 +94,16 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
     def _check_and_set_request_resource(self, request: Request) -> None:
         request.resource = []
 
+    def validate_refresh_token(self, refresh_token: str, client: Any, request: Request, *args: Any) -> bool:
+        """Check the token, and that its family has not expired. The toolkit revokes the family of a used token."""
+        is_valid = bool(super().validate_refresh_token(refresh_token, client, request, *args))
+        return is_valid and not TokenFamily.of(request.refresh_token_instance).is_expired
+
     def _save_bearer_token(self, token: dict[str, Any], request: Request, *args: Any) -> None:
         if not request.user.lock_access():
             raise errors.InvalidGrantError(request=request)
+        if not self.validate_scopes(request.client_id, token["scope"].split(), request.client, request):
+            raise errors.InvalidScopeError(request=request)  # the application may no longer request them
         if request.grant_type == "refresh_token":
             self._require_unused(request)
         if request.grant_type == DEVICE_CODE:

@@ -1,6 +1,10 @@
 """Settings of django-oauth-toolkit, the authorization server: scopes, lifetimes, and the rules of RFC 9700."""
 
+from datetime import timedelta
 from typing import Any
+
+# From the authorization on, however often the refresh token is replaced. Then the user has to authorize again.
+REFRESH_TOKEN_LIFETIME = timedelta(days=90)
 
 OAUTH_SETTINGS: dict[str, Any] = {
     "OAUTH2_SERVER_CLASS": "oauth.server.AuthorizationServer",
@@ -14,9 +18,10 @@ OAUTH_SETTINGS: dict[str, Any] = {
         "api-keys:manage": "List, create, rename and revoke API keys where you are an owner or admin",
     },
     "DEFAULT_SCOPES": ["workspace:read"],
+    "SCOPES_BACKEND_CLASS": "oauth.scopes.ApplicationScopes",
     "AUTHORIZATION_CODE_EXPIRE_SECONDS": 60,
     "ACCESS_TOKEN_EXPIRE_SECONDS": 3600,
-    "REFRESH_TOKEN_EXPIRE_SECONDS": 30 * 24 * 3600,
+    "REFRESH_TOKEN_EXPIRE_SECONDS": 30 * 24 * 3600,  # after the access token that was issued with it
     "REFRESH_TOKEN_REUSE_PROTECTION": True,
     "OAUTH_PRE_TOKEN_VALIDATION": [],
     "OAUTH2_RESPONSE_TYPES_SUPPORTED": ["code"],

@@ -22,7 +22,7 @@ from onehorizon.environment import (
     env_str,
     is_weak_key,
 )
-from onehorizon.oauth_settings import OAUTH_SETTINGS
+from onehorizon.oauth_settings import OAUTH_SETTINGS, REFRESH_TOKEN_LIFETIME
 from onehorizon.openapi_settings import OPENAPI_SETTINGS
 
 django_stubs_ext.monkeypatch()  # lets Django's generic classes have type arguments at run time
@@ -234,6 +234,7 @@ OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth.Application"
 OAUTH2_PROVIDER_GRANT_MODEL = "oauth.Grant"
 OAUTH2_PROVIDER_DEVICE_GRANT_MODEL = "oauth.DeviceGrant"
 OAUTH2_PROVIDER = OAUTH_SETTINGS
+OAUTH_REFRESH_TOKEN_LIFETIME = REFRESH_TOKEN_LIFETIME
 
 DEFAULT_EXCEPTION_REPORTER = "core.reports.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "core.reports.ReportFilter"

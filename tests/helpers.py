@@ -122,10 +122,10 @@ def make_key(workspace: Workspace, description: str = "CI, production", **option
 
 def make_token(user: User, *scopes: str) -> str:
     """Create an access token of this user and return it. It has all scopes, unless some are given."""
-    application, _ = Application.objects.get_or_create(
-        client_id="tests", client_type="public", authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE
-    )
-    scope = " ".join(scopes) or " ".join(get_scopes_backend().get_available_scopes())
+    all_scopes = list(get_scopes_backend().get_available_scopes())
+    fields = {"client_type": "public", "authorization_grant_type": Application.GRANT_AUTHORIZATION_CODE}
+    application, _ = Application.objects.get_or_create(client_id="tests", defaults=fields | {"scopes": all_scopes})
+    scope = " ".join(scopes or all_scopes)
     token = AccessToken(user=user, application=application, scope=scope, expires=timezone.now() + timedelta(hours=1))
     raw = get_random_string(30)
     set_token_value(token, raw)

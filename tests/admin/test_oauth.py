@@ -1,5 +1,6 @@
 """Applications and tokens in the admin."""
 
+import re
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ NEW: dict[str, Any] = {
     "client_type": "confidential",
     "authorization_grant_type": "authorization-code",
     "redirect_uris": "https://reports.example.com/back",
+    "scopes": ["workspace:read", "workspace:write"],
 }
 
 
@@ -39,6 +41,7 @@ def test_an_application_is_created_and_its_secret_is_stored_hashed(admin_client:
     assert check_password(NEW["client_secret"], created.client_secret)
     event = AuditEvent.objects.get(action="application.created")
     assert (event.actor, event.subject) == (operator, str(created.pk))
+    assert created.scopes == NEW["scopes"]
     text = response.content.decode() + str(event.details) + str(dict(admin_client.session))
     assert NEW["client_secret"] not in text
     assert created.client_secret not in text
@@ -50,6 +53,29 @@ def test_an_invalid_redirect_uri_is_rejected(admin_client: Client, redirect: str
 
     assert "errorlist" in response.content.decode()
     assert not Application.objects.filter(client_id=CLIENT_ID).exists()
+
+
+def test_the_scope_to_manage_keys_has_to_be_chosen(admin_client: Client) -> None:
+    page = admin_client.get(add_url(Application)).content.decode()
+
+    checked = re.findall(r'name="scopes" value="([^"]+)"[^>]* checked', page)
+    assert checked == ["openid", "profile", "email", "workspace:read", "workspace:write"]
+    assert 'name="scopes" value="api-keys:manage"' in page
+
+
+def test_the_scopes_of_an_application_are_changed_with_an_event(admin_client: Client, operator: User) -> None:
+    admin_client.post(add_url(Application), NEW)
+    application = Application.objects.get(client_id=CLIENT_ID)
+    fields = {"name": "Reports", "redirect_uris": NEW["redirect_uris"]}
+
+    admin_client.post(change_url(application), fields | {"scopes": ["workspace:read", "api-keys:manage"]})
+    rejected = [admin_client.post(change_url(application), fields | {"scopes": scopes}) for scopes in ([], ["all"])]
+
+    application.refresh_from_db()
+    assert application.scopes == ["workspace:read", "api-keys:manage"]
+    assert all("errorlist" in response.content.decode() for response in rejected)
+    event = AuditEvent.objects.get(action="application.changed")
+    assert (event.actor, event.details) == (operator, {"changes": {"scopes": [NEW["scopes"], application.scopes]}})
 
 
 def test_revoking_an_access_token_ends_its_refresh_token(

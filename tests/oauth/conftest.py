@@ -91,8 +91,9 @@ def client(application: Application) -> Iterator[OAuth2Session]:
         yield client
 
 
-def make_application(name: str, **fields: str) -> Application:
+def make_application(name: str, **fields: Any) -> Application:
     fields = {
+        "scopes": ALL_SCOPES.split(),
         "client_type": Application.CLIENT_PUBLIC,
         "authorization_grant_type": Application.GRANT_AUTHORIZATION_CODE,
         "redirect_uris": CALLBACK,

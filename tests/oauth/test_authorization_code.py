@@ -13,7 +13,6 @@ from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 from django.test import Client
 from django.utils import timezone
-from oauth2_provider.models import AccessToken
 
 from oauth.models import Application, Grant
 from oauth.views import csp_source
@@ -239,14 +238,6 @@ def test_a_reused_refresh_token_revokes_its_token_family(flow: AuthorizationCode
     assert me_status(site, second["access_token"]) == 401
     with pytest.raises(OAuthError, match="invalid_grant"):
         flow.refresh(second["refresh_token"])
-
-
-def test_a_refresh_token_has_an_absolute_lifetime(flow: AuthorizationCodeFlow) -> None:
-    first = flow.token(flow.browser.allow(flow.url()))
-    AccessToken.objects.update(expires=timezone.now() - timedelta(days=31))
-
-    with pytest.raises(OAuthError, match="invalid_grant"):
-        flow.refresh(first["refresh_token"])
 
 
 def test_one_of_several_requests_with_the_same_code_or_refresh_token_succeeds(flow: AuthorizationCodeFlow) -> None:
