@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 import re
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -149,12 +149,13 @@ class DeviceGrant(AbstractDeviceGrant):
     device_code = DigestField(max_length=64)  # the terminal polls with it
     user_code = DigestField(max_length=64)  # the user enters it in the browser
     last_checked = models.DateTimeField(null=True)  # type: ignore[assignment]  # the toolkit sets it on creation
+    client_ip = models.GenericIPAddressField("client IP", null=True)  # of the terminal
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["device_code"], name="device_grant_device_code")]
 
     @classmethod
-    def start(cls, client_id: str, scope: str) -> DeviceGrant:
+    def start(cls, client_id: str, scope: str, client_ip: str | None = None) -> DeviceGrant:
         """Create a grant and return it with its codes in clear. Also delete grants that expired long ago."""
         now = timezone.now()
         cls.objects.filter(expires__lt=now - EXPIRED_GRANT_RETENTION).delete()
@@ -162,6 +163,7 @@ class DeviceGrant(AbstractDeviceGrant):
         return cls.objects.create(
             client_id=client_id,
             scope=scope,
+            client_ip=client_ip,
             device_code=secrets.token_urlsafe(32),
             user_code=normalize_user_code(letters),
             expires=now + DEVICE_CODE_LIFETIME,
@@ -177,6 +179,10 @@ class DeviceGrant(AbstractDeviceGrant):
     def application(self) -> Application:
         application: Application = Application.objects.get(client_id=self.client_id)
         return application
+
+    @property
+    def started_at(self) -> datetime:
+        return self.expires - DEVICE_CODE_LIFETIME
 
     @transaction.atomic
     def decide(self, user: User, *, approved: bool) -> bool:

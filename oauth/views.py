@@ -135,7 +135,7 @@ class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # wit
         application = Application.objects.filter(client_id=request.POST.get("client_id")).first()
         if application is None or application.authorization_grant_type != Application.GRANT_DEVICE_CODE:
             return JsonResponse({"error": "unauthorized_client"}, status=400)
-        return device_response(request, DeviceGrant.start(application.client_id, body["scope"]))
+        return device_response(request, DeviceGrant.start(application.client_id, body["scope"], client_ip(request)))
 
 
 def device_response(request: HttpRequest, grant: DeviceGrant) -> HttpResponse:
@@ -170,7 +170,8 @@ class DevicePageView(LoginRequiredMixin, View):
         if grant is None:
             return render(request, "oauth/device.html", {"code_not_found": True}, status=404)
         context = consent_context(_user(request), grant.scope.split())
-        context |= {"user_code": normalize_user_code(user_code), "application": grant.application}
+        context |= {"user_code": normalize_user_code(user_code), "grant": grant, "application": grant.application}
+        context["client_ip"] = client_ip(request)
         return render(request, "oauth/approve_device.html", context)
 
 

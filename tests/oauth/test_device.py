@@ -9,12 +9,16 @@ import pytest
 import requests
 from django.db.models import F
 from django.utils import timezone
+from django.utils.html import strip_tags
+from time_machine import TimeMachineFixture
 
 from oauth.models import Application, DeviceGrant
 from oauth.server import DEVICE_CODE
+from tests.helpers import sign_in
 from tests.oauth.conftest import Browser, make_application
+from tests.oauth.program import Program
 from tests.processes import TIMEOUT
-from workspaces.models import User
+from workspaces.models import User, Workspace
 
 
 class Terminal:
@@ -163,6 +167,29 @@ def test_the_page_accepts_a_code_as_people_type_it(terminal: Terminal, browser: 
     assert "One Horizon for terminals" in page.text
     assert user_code in page.text
     assert "List, create, rename and revoke API keys" in page.text
+
+
+@pytest.mark.parametrize(
+    ("terminal_ip", "sentences"),
+    [
+        ("203.0.113.7", ["client IP 203.0.113.7.", "Your browser has another one, 198.51.100.1."]),
+        ("198.51.100.1", ["client IP 198.51.100.1.", "Your browser has the same client IP."]),
+    ],
+)
+@pytest.mark.usefixtures("_frozen_clock")
+def test_the_page_shows_when_and_from_where_the_terminal_asked(
+    owner: User, workspace: Workspace, terminal_ip: str, sentences: list[str], time_machine: TimeMachineFixture
+) -> None:
+    """A person who was sent a code by someone else can see that the terminal is elsewhere."""
+    terminal = Program(Application.objects.get(client_id="terminal"), sign_in(owner))
+    user_code = terminal.start_device(REMOTE_ADDR=terminal_ip).json()["user_code"]
+    time_machine.shift(timedelta(minutes=3))
+
+    response = terminal.browser.get("/app/auth/device", {"user_code": user_code}, REMOTE_ADDR="198.51.100.1")
+
+    page = strip_tags(response.content.decode())
+    assert "Requested 3 minutes ago from the " in page
+    assert [sentence for sentence in sentences if sentence not in page] == []
 
 
 @pytest.mark.usefixtures("_frozen_clock")
