@@ -185,14 +185,19 @@ class DeviceGrant(AbstractDeviceGrant):
         return self.expires - DEVICE_CODE_LIFETIME
 
     @transaction.atomic
-    def decide(self, user: User, *, approved: bool) -> bool:
+    def decide(self, user: User, *, approved: bool, by: Actor) -> bool:
         """Save the user's decision, which is final.
 
         Return False if the grant is decided already or has expired, or if the user's access has ended.
         """
         pending = DeviceGrant.objects.filter(pk=self.pk, status=self.AUTHORIZATION_PENDING, expires__gt=timezone.now())
         decision = self.AUTHORIZED if approved else self.DENIED
-        return user.lock_access() and bool(pending.update(user=user, status=decision))
+        if not user.lock_access() or not pending.update(user=user, status=decision):
+            return False
+        if approved:
+            details = {"application": self.client_id, "scope": self.scope, "requested_from": self.client_ip}
+            AuditEvent.objects.record(Action.DEVICE_ALLOWED, by, subject=user.pk, **details)
+        return True
 
     @classmethod
     @transaction.atomic

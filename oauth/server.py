@@ -1,21 +1,31 @@
-"""The toolkit's authorization server with stricter rules: PKCE with S256 only, single-use codes, active users only."""
+"""The toolkit's authorization server with stricter rules: PKCE with S256 only, single-use codes, active users only.
 
+Every consent and revocation is an audit event. A reused code or refresh token is logged.
+"""
+
+import hashlib
+import logging
 import re
 from typing import Any
 
 from django.db import transaction
+from django.http import HttpRequest
 from django.utils import timezone
-from oauth2_provider.models import RefreshToken
+from oauth2_provider.models import AccessToken, RefreshToken
 from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.common import Request
 from oauthlib.oauth2 import Server
 from oauthlib.oauth2.rfc6749 import errors
 from oauthlib.oauth2.rfc8628.grant_types import DeviceCodeGrant
 
-from oauth.models import DeviceGrant, Grant, TokenFamily
+from core.client_ip import client_ip
+from oauth.models import DeviceGrant, Grant, TokenFamily, revoke_token
+from workspaces.models import Action, Actor, AuditEvent, User, Via
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 _S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+
+logger = logging.getLogger("onehorizon.oauth")
 
 
 class AuthorizationServer(Server):  # type: ignore[misc]  # without types
@@ -42,6 +52,19 @@ def require_s256(request: Request) -> dict[str, Any]:
     return {}
 
 
+def ip_of(request: Request) -> str | None:
+    """Return the client IP of a request of oauthlib, whose headers are Django's `META`."""
+    http_request = HttpRequest()
+    http_request.META = request.headers
+    return client_ip(http_request)
+
+
+def log_reuse(credential: str, user: User, request: Request) -> None:
+    """Log that a code or token was sent again after its use. It may be stolen."""
+    fields = {"user": user.pk, "client": request.client.client_id, "clientIp": ip_of(request)}
+    logger.warning("%s reused", credential, extra=fields)
+
+
 class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
     # ---- clients ----
 
@@ -58,18 +81,23 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         # Ignore the parameters of OpenID Connect and RFC 8707, which are not supported.
         request.nonce = request.claims = None
         request.resource = []
+        details = {"application": request.client.client_id, "scope": " ".join(request.scopes)}
+        actor = Actor(Via.PAGE, request.user, ip_of(request))
+        AuditEvent.objects.record(Action.APPLICATION_ALLOWED, actor, subject=request.user.pk, **details)
         return super()._create_authorization_code(request, code)
 
     def validate_code(self, client_id: str, code: str, client: Any, request: Request, *args: Any) -> bool:
         used_grant = Grant.objects.filter(code=code, application=client, token_family__isnull=False).first()
         if used_grant is not None:  # used twice, so it may be stolen: revoke its tokens (RFC 6749, section 4.1.2)
             RefreshToken.revoke_family(used_grant.token_family)
+            log_reuse("authorization code", used_grant.user, request)
             return False
         return bool(super().validate_code(client_id, code, client, request, *args))
 
     def invalidate_authorization_code(self, client_id: str, code: str, request: Request, *args: Any) -> None:
         unused = Grant.objects.filter(code=code, application=request.client, token_family=None)
         if not unused.update(token_family=request.token_family):
+            log_reuse("authorization code", request.user, request)
             raise errors.InvalidGrantError(request=request)
 
     # ---- device codes ----
@@ -96,8 +124,17 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
 
     def validate_refresh_token(self, refresh_token: str, client: Any, request: Request, *args: Any) -> bool:
         """Check the token, and that its family has not expired. The toolkit revokes the family of a used token."""
-        is_valid = bool(super().validate_refresh_token(refresh_token, client, request, *args))
-        return is_valid and not TokenFamily.of(request.refresh_token_instance).is_expired
+        if super().validate_refresh_token(refresh_token, client, request, *args):
+            return not TokenFamily.of(request.refresh_token_instance).is_expired
+        checksum = hashlib.sha256(refresh_token.encode()).hexdigest()
+        used_token = RefreshToken.objects.filter(token_checksum=checksum, revoked__isnull=False).first()
+        if used_token is not None and self._is_replaced(used_token):
+            log_reuse("refresh token", used_token.user, request)
+        return False
+
+    def _is_replaced(self, token: RefreshToken) -> bool:
+        """Return whether the token was used. Otherwise it was only revoked, and its client may not know that yet."""
+        return bool(RefreshToken.objects.filter(token_family=token.token_family, pk__gt=token.pk).exists())
 
     def _save_bearer_token(self, token: dict[str, Any], request: Request, *args: Any) -> None:
         if not request.user.lock_access():
@@ -114,6 +151,7 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         """Raise `InvalidGrantError` if a concurrent request has used or deleted the refresh token."""
         locked = RefreshToken.objects.select_for_update().filter(pk=request.refresh_token_instance.pk).first()
         if locked is None or locked.revoked is not None:
+            log_reuse("refresh token", request.user, request)
             raise errors.InvalidGrantError(request=request)
 
     def _consume_device_code(self, request: Request) -> None:
@@ -128,3 +166,12 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         refresh_token: RefreshToken = super()._create_refresh_token(request, *args)
         request.token_family = refresh_token.token_family
         return refresh_token
+
+    def revoke_token(
+        self, token: str, token_type_hint: str | None, request: Request, *args: Any, **kwargs: Any
+    ) -> None:
+        """Revoke the client's token, of either type: the hint is not needed (RFC 7009, section 2.1)."""
+        checksum = hashlib.sha256(token.encode()).hexdigest()
+        for model in (AccessToken, RefreshToken):
+            for found in model.objects.filter(token_checksum=checksum, application=request.client):
+                revoke_token(found, by=Actor(Via.API, found.user, ip_of(request)))

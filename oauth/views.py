@@ -24,7 +24,7 @@ from core.argon2 import TooBusy
 from core.client_ip import client_ip
 from core.ratelimits import FailureLimit, RateLimited, limit_form, limit_form_by_ip
 from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, normalize_user_code
-from workspaces.models import User
+from workspaces.models import Actor, User, Via
 
 client_failures = FailureLimit()  # of OAuth clients; bearer tokens have their own limit
 
@@ -184,7 +184,8 @@ class DeviceDecisionView(LoginRequiredMixin, View):
     def post(self, request: HttpRequest) -> HttpResponse:
         grant = find_grant(request, request.POST.get("user_code", ""))
         approved = "allow" in request.POST
-        if grant is None or not grant.decide(_user(request), approved=approved):
+        actor = Actor.of(request, Via.PAGE)
+        if grant is None or not grant.decide(_user(request), approved=approved, by=actor):
             return render(request, "oauth/device.html", {"code_not_found": True}, status=404)
         context = {"approved": approved, "application": grant.application}
         return render(request, "oauth/device_decided.html", context)

@@ -1,9 +1,10 @@
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import LoginView, PasswordChangeDoneView, PasswordChangeView
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse_lazy
@@ -14,7 +15,7 @@ from django.views.generic import FormView, ListView
 from core.ratelimits import LimitedFormMixin, limit_form, limit_form_by_ip
 from workspaces import devices
 from workspaces.forms import ChangePasswordForm, ChooseWorkspaceForm, SignInForm
-from workspaces.models import User, Workspace
+from workspaces.models import Action, Actor, AuditEvent, User, Via, Workspace
 
 
 class SignInView(LoginView):
@@ -54,6 +55,12 @@ class ChangePasswordView(LimitedFormMixin, LoginRequiredMixin, PasswordChangeVie
     success_url = reverse_lazy("password-changed")
     form_class = ChangePasswordForm
     form_limit = ("change-password", "10/5m")
+
+    @transaction.atomic
+    def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
+        user = cast(User, self.request.user)
+        AuditEvent.objects.record(Action.USER_PASSWORD_CHANGED, Actor.of(self.request, Via.PAGE), subject=user.pk)
+        return super().form_valid(form)
 
 
 class PasswordChangedView(LoginRequiredMixin, PasswordChangeDoneView):

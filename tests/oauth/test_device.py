@@ -14,7 +14,7 @@ from time_machine import TimeMachineFixture
 
 from oauth.models import Application, DeviceGrant
 from oauth.server import DEVICE_CODE
-from tests.helpers import sign_in
+from tests.helpers import BY_TEST, sign_in
 from tests.oauth.conftest import Browser, make_application
 from tests.oauth.program import Program
 from tests.processes import TIMEOUT
@@ -228,7 +228,7 @@ def test_a_decision_can_not_be_changed(terminal: Terminal, browser: Browser, own
     terminal.start()
     grant = DeviceGrant.objects.get()
 
-    assert grant.decide(owner, approved=False)
-    assert not grant.decide(member, approved=True)
+    assert grant.decide(owner, approved=False, by=BY_TEST)
+    assert not grant.decide(member, approved=True, by=BY_TEST)
     assert DeviceGrant.objects.get().user == owner
     assert terminal.token_error() == "access_denied"

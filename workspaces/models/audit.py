@@ -47,8 +47,10 @@ class Action(models.TextChoices):
     API_KEY_CREATED = "api_key.created"
     API_KEY_RENAMED = "api_key.renamed"
     API_KEY_REVOKED = "api_key.revoked"
+    APPLICATION_ALLOWED = "application.allowed"
     APPLICATION_CHANGED = "application.changed"
     APPLICATION_CREATED = "application.created"
+    DEVICE_ALLOWED = "device.allowed"
     MEMBERSHIP_CHANGED = "membership.changed"
     MEMBERSHIP_CREATED = "membership.created"
     MEMBERSHIP_DELETED = "membership.deleted"
@@ -59,6 +61,7 @@ class Action(models.TextChoices):
     USER_ACCESS_ENDED = "user.access_ended"
     USER_CHANGED = "user.changed"
     USER_CREATED = "user.created"
+    USER_PASSWORD_CHANGED = "user.password_changed"  # noqa: S105, not a secret
     USER_PASSWORD_SET = "user.password_set"  # noqa: S105, not a secret
     WORKSPACE_CHANGED = "workspace.changed"
     WORKSPACE_CREATED = "workspace.created"
@@ -143,6 +146,8 @@ class AuditEvent(models.Model):
                 return f"Joined as {role}"
             case Action.MEMBERSHIP_DELETED, {"role": role}:
                 return f"Removed as {role}"
+            case Action.APPLICATION_ALLOWED | Action.DEVICE_ALLOWED, {"application": application, "scope": scope}:
+                return f"Allowed {application}: {scope}"
             case Action.USER_ACCESS_ENDED, _:
                 return "Sessions and tokens ended"
             case _, {"changes": changes}:
