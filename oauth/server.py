@@ -3,14 +3,18 @@
 Every consent and revocation is an audit event. A reused code or refresh token is logged.
 """
 
+import base64
 import hashlib
 import logging
 import re
 from typing import Any
+from urllib.parse import unquote_plus
 
+from django.contrib.auth.hashers import make_password
 from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
 from oauth2_provider.models import AccessToken, RefreshToken
 from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.common import Request
@@ -19,7 +23,7 @@ from oauthlib.oauth2.rfc6749 import errors
 from oauthlib.oauth2.rfc8628.grant_types import DeviceCodeGrant
 
 from core.client_ip import client_ip
-from oauth.models import DeviceGrant, Grant, TokenFamily, revoke_token
+from oauth.models import Application, DeviceGrant, Grant, TokenFamily, revoke_token
 from workspaces.models import Action, Actor, AuditEvent, User, Via
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -68,9 +72,39 @@ def log_reuse(credential: str, user: User, request: Request) -> None:
 class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
     # ---- clients ----
 
-    def _check_secret(self, provided_secret: str, stored_secret: str) -> bool:
-        """Reject an empty secret without running Argon2."""
-        return bool(provided_secret) and super()._check_secret(provided_secret, stored_secret)
+    @sensitive_variables()
+    def authenticate_client(self, request: Request, *args: Any, **kwargs: Any) -> bool:
+        """Check the client's secret. An unknown client with a secret takes an Argon2 run too, as an existing one does.
+
+        A request without a secret takes none.
+        """
+        client_id, secret = self._client_credentials(request)
+        client = self._load_application(client_id, request)
+        is_public = client is not None and client.client_type == Application.CLIENT_PUBLIC
+        if is_public and request.grant_type == DEVICE_CODE:
+            return True  # it has no secret, but some libraries send an empty one
+        if not secret:
+            return False
+        if client is None:
+            make_password(secret)
+            return False
+        return bool(self._check_secret(secret, client.client_secret))
+
+    @sensitive_variables()
+    def _client_credentials(self, request: Request) -> tuple[str, str]:
+        """Return the client id and the secret of the Authorization header, or else of the body.
+
+        Both are blank if the header is malformed, or if the body names another client.
+        """
+        header = self._extract_basic_auth(request)
+        if header is None:
+            return request.client_id or "", request.client_secret or ""
+        try:
+            client_id, _, secret = base64.b64decode(header).decode().partition(":")
+        except ValueError:
+            return "", ""
+        client_id = unquote_plus(client_id)
+        return (client_id, unquote_plus(secret)) if request.client_id in (None, client_id) else ("", "")
 
     # ---- authorization codes ----
 
@@ -175,3 +209,13 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         for model in (AccessToken, RefreshToken):
             for found in model.objects.filter(token_checksum=checksum, application=request.client):
                 revoke_token(found, by=Actor(Via.API, found.user, ip_of(request)))
+
+
+class DeviceAuthorizationValidator(Validator):
+    """For the endpoint that starts the device flow, which looks up the client before it checks the secret."""
+
+    def validate_client_id(self, client_id: str, request: Request, *args: Any, **kwargs: Any) -> bool:
+        exists = bool(super().validate_client_id(client_id, request, *args, **kwargs))
+        if not exists:
+            self.authenticate_client(request)  # takes as long as for an existing client
+        return exists

@@ -24,6 +24,7 @@ from core.argon2 import TooBusy
 from core.client_ip import client_ip
 from core.ratelimits import FailureLimit, RateLimited, limit_form, limit_form_by_ip
 from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, normalize_user_code
+from oauth.server import DeviceAuthorizationValidator
 from workspaces.models import Actor, User, Via
 
 client_failures = FailureLimit()  # of OAuth clients; bearer tokens have their own limit
@@ -122,6 +123,7 @@ class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # wit
     """Device authorization endpoint: starts the device flow (RFC 8628, 3.1)."""
 
     server_class = DeviceApplicationServer
+    validator_class = DeviceAuthorizationValidator
     http_method_names = ["post"]
 
     def post(self, request: HttpRequest) -> HttpResponse:

@@ -6,8 +6,10 @@ also measure what else the machine does.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import pytest
 from argon2 import PasswordHasher, extract_parameters, low_level
@@ -16,11 +18,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from apikeys import keys
+from oauth.models import Application
+from oauth.server import DEVICE_CODE
 from tests.helpers import BY_TEST, Api, make_key, make_user
 from workspaces.models import User, Workspace
 
 pytestmark = pytest.mark.django_db
 
+FORM = "application/x-www-form-urlencoded"
 Cost = tuple[int, int, int]  # of an Argon2 run: KiB, passes, lanes
 
 
@@ -83,6 +88,59 @@ def test_rejecting_known_unknown_and_inactive_accounts_takes_the_same_work(owner
 
     assert known.argon2_runs == [(19_456, 2, 1)]
     assert known == unknown == inactive
+
+
+CLIENT_SECRET = "s3cret-of-the-server"
+
+
+@pytest.fixture
+def clients(db: None) -> list[str]:
+    """The ids of a confidential client, a public one, one for terminals, and one that doesn't exist."""
+    kinds = [
+        {"client_type": "confidential", "authorization_grant_type": "authorization-code"},
+        {"client_type": "public", "authorization_grant_type": "authorization-code"},
+        {"client_type": "confidential", "authorization_grant_type": DEVICE_CODE},
+    ]
+    applications = [Application.objects.create(client_secret=CLIENT_SECRET, **kind) for kind in kinds]
+    return [*(application.client_id for application in applications), "unknown"]
+
+
+def basic(client_id: str, secret: str) -> dict[str, str]:
+    return {"HTTP_AUTHORIZATION": "Basic " + base64.b64encode(f"{client_id}:{secret}".encode()).decode()}
+
+
+@pytest.mark.parametrize("endpoint", ["token", "revoke", "device"])
+@pytest.mark.parametrize(
+    ("credentials", "runs"),
+    [
+        (lambda client_id: ({"client_id": client_id}, {}), 0),
+        (lambda client_id: ({"client_id": client_id, "client_secret": ""}, {}), 0),
+        (lambda client_id: ({"client_id": client_id, "client_secret": "guess"}, {}), 1),
+        (lambda client_id: ({"client_id": client_id}, basic(client_id, "guess")), 1),
+        (lambda client_id: ({"client_id": client_id}, basic(client_id, "")), 0),
+        (lambda client_id: ({"client_id": client_id, "client_secret": "guess"}, basic(client_id, "guess")), 1),
+        (lambda client_id: ({"client_id": client_id, "client_secret": "guess"}, basic("another", "guess")), 0),
+        (lambda client_id: ({"client_id": client_id}, {"HTTP_AUTHORIZATION": "Basic \u00e9"}), 0),
+    ],
+)
+def test_rejecting_known_and_unknown_oauth_clients_takes_the_same_argon2_runs(
+    clients: list[str], work_of: Measure, endpoint: str, credentials: Callable[[str], Any], runs: int
+) -> None:
+    """One run for a secret, wherever it is, and none without a secret."""
+
+    def send(client_id: str) -> Callable[[], object]:
+        form, headers = credentials(client_id)
+        form = form | {"grant_type": "refresh_token", "refresh_token": "x", "token": "x"}
+        return lambda: Client().post(f"/app/auth/{endpoint}", urlencode(form), FORM, **headers)
+
+    for client_id in clients:
+        assert work_of(send(client_id)).argon2_runs == [(19_456, 2, 1)] * runs, client_id
+
+
+def test_the_authorization_endpoint_runs_no_argon2(clients: list[str], work_of: Measure) -> None:
+    for client_id in clients:
+        query = {"client_id": client_id, "client_secret": "guess", "response_type": "code"}
+        assert work_of(lambda query=query: Client().get("/app/auth/authorize", query)).argon2_runs == []  # type: ignore[misc]
 
 
 def test_rejecting_unknown_wrong_and_revoked_keys_takes_the_same_work(workspace: Workspace, work_of: Measure) -> None:

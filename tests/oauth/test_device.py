@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from typing import Any
 
@@ -190,6 +191,18 @@ def test_the_page_shows_when_and_from_where_the_terminal_asked(
     page = strip_tags(response.content.decode())
     assert "Requested 3 minutes ago from the " in page
     assert [sentence for sentence in sentences if sentence not in page] == []
+
+
+def test_a_public_client_can_send_an_empty_secret(owner: User, workspace: Workspace) -> None:
+    """Some libraries send it in an Authorization header."""
+    terminal = Program(Application.objects.get(client_id="terminal"), sign_in(owner))
+    codes = terminal.start_device().json()
+    terminal.decide_device(codes["user_code"], allow="yes")
+    basic = {"HTTP_AUTHORIZATION": "Basic " + base64.b64encode(b"terminal:").decode()}
+
+    response = terminal.post("token", basic, grant_type=DEVICE_CODE, device_code=codes["device_code"])
+
+    assert response.status_code == 200
 
 
 @pytest.mark.usefixtures("_frozen_clock")
