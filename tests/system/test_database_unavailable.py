@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -18,14 +19,16 @@ pytestmark = pytest.mark.django_db
 
 @pytest.mark.parametrize("database", ["postgres", "sqlite"])
 def test_an_api_request_gets_503_with_retry_after(database: str, tmp_path: Path) -> None:
+    directory = tmp_path / "var"
     unavailable = {
         "postgres": f"postgres://nobody@127.0.0.1:{free_port()}/nothing",
-        "sqlite": f"sqlite:///{tmp_path}",  # a directory
+        "sqlite": f"sqlite:///{directory}/onehorizon.sqlite3",
     }
     log = tmp_path / "server.log"
     secret = keys.generate().secret
 
     with server(log, DATABASE_URL=unavailable[database]) as site:
+        shutil.rmtree(directory, ignore_errors=True)  # as after a failed mount
         status, headers, body = fetch(f"{site}/api/v1/me", secret)
         malformed, _, _ = fetch(f"{site}/api/v1/me", secret[:-1])
 
