@@ -106,7 +106,9 @@ def staged() -> Iterator[Stage]:
         )
         stack.callback(_stop, redis)
         _wait_for_port(port, redis)
-        yield Stage(cluster, Server(port, redis), cluster.directory, stack)
+        stage = Stage(cluster, Server(port, redis), cluster.directory, stack)
+        stage.run("manage.py", "collectstatic", "--no-input", "--verbosity=0", database="postgres")
+        yield stage
 
 
 def free_port() -> int:

@@ -7,8 +7,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
+from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLResolver, get_resolver
 from rest_framework.views import APIView
 
@@ -35,6 +39,19 @@ def shared_cache(**_: Any) -> list[CheckMessage]:
             id="onehorizon.W001",
         )
     ]
+
+
+def require_static_files() -> None:
+    """Raise `ImproperlyConfigured` if `collectstatic` was not run for this release: pages would return 500.
+
+    For servers only. Commands don't need the files, and one of them collects them.
+    """
+    collected: dict[str, str] | None = getattr(staticfiles_storage, "hashed_files", None)
+    if collected is None:  # while DEBUG is on, files are served from where they are
+        return
+    ignored = apps.get_app_config("staticfiles").ignore_patterns  # type: ignore[attr-defined]  # as collectstatic
+    if any(name not in collected for finder in get_finders() for name, _ in finder.list(ignored)):
+        raise ImproperlyConfigured("Static files are missing or old: run manage.py collectstatic --no-input.")
 
 
 @register(Tags.urls)

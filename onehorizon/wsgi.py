@@ -23,12 +23,14 @@ try:
     if isinstance(database := connections[DEFAULT_DB_ALIAS], DatabaseWrapper):
         database.check_before_serving()  # first, to fail fast: granian stops if a restarted worker exits within 5 s
     django.setup(set_prefix=False)
+    from onehorizon import checks  # needs django.setup()
+
+    checks.require_static_files()
 except ImproperlyConfigured as error:
     sys.exit(f"onehorizon: {error}")
 
 from core import metrics  # noqa: E402, reads the settings
 from core.requests import Handler, remove_request_variables  # noqa: E402, needs django.setup()
-from onehorizon import checks  # noqa: E402, needs django.setup()
 
 application = Handler()
 remove_request_variables(os.environ)  # granian copies the environment after this module is loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,16 @@ from django.db import connection, connections
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.helpers import Visit, sign_in
-from tests.processes import program, server
+from tests.processes import manage, program, server
 from workspaces.models import User
 
+PRODUCTION = {
+    "DEBUG": "off",
+    "SECRET_KEY": secrets.token_urlsafe(50),
+    "ALLOWED_HOSTS": "onehorizon.example",
+    "CACHE_URL": "redis://cache.example",
+    "DATABASE_URL": "postgres://onehorizon@database.example/onehorizon",
+}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 PAGE_TIMEOUT = 60_000  # milliseconds, for one thing to appear on a page
@@ -37,6 +45,20 @@ def browser(django_db_setup: None) -> Iterator[Browser]:
         yield launched
         launched.close()
         connections.close_all()
+
+
+def static_files_in(directory: Path) -> dict[str, str]:
+    """Return the environment variables of a process whose static files are in `directory`."""
+    return {"DJANGO_SETTINGS_MODULE": "tests.system.collected_settings", "COLLECTED": str(directory)}
+
+
+@pytest.fixture(scope="session")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment variables of a process in production whose static files have been collected."""
+    variables = static_files_in(tmp_path_factory.mktemp("collected"))
+    result = manage("collectstatic", "--no-input", "--verbosity=0", **PRODUCTION | variables)
+    assert result.returncode == 0, result.stderr
+    return variables
 
 
 @pytest.fixture(scope="session")

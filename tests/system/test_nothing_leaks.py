@@ -73,7 +73,9 @@ def send_everywhere(secret: str, site: str) -> Iterator[bytes]:
 
 
 @pytest.fixture(params=["off"])
-def traffic(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path) -> RecordedTraffic:
+def traffic(
+    request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path, collected: dict[str, str]
+) -> RecordedTraffic:
     workspace = make_workspace(make_user("owner"))
     created = [make_key(workspace, f"Service {number}") for number in range(3)]
     log, port = tmp_path / "server.log", free_port()
@@ -82,9 +84,8 @@ def traffic(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Pa
     granian += ["--access-log", "--access-log-fmt", "access %(path)s %(query_string)s %(header{user-agent})s"]
     production = {"SECRET_KEY": "only for this test, and long enough to be one " * 2, "ALLOWED_HOSTS": "127.0.0.1"}
     stretch_windows()
-    with process(
-        [*granian, "onehorizon.wsgi:application"], log, DEBUG=request.param, TRUSTED_PROXIES="127.0.0.1", **production
-    ) as started:
+    production |= {"DEBUG": request.param, "TRUSTED_PROXIES": "127.0.0.1", **collected}
+    with process([*granian, "onehorizon.wsgi:application"], log, **production) as started:
         wait_until_listening(port, started, log)
         responses = [response for _, secret in created for response in send_everywhere(secret, site)]
         if request.param == "off":  # with DEBUG on, Django's 404 page shows the path
