@@ -135,11 +135,14 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
     ) -> tuple[ApiKey, str]:
         """Create a key and return it with its secret, which can't be shown again.
 
-        Raise `ValidationError` for an invalid description or expiry, `KeyNotCreated` if the workspace is suspended or
-        at its limit, and `KeyAlreadyCreated` if it has a key with this `idempotency_key`, or `IdempotencyKeyReused` if
-        that key was created with another `request_digest`.
+        Raise `ValidationError` for an invalid description or expiry, `NotAllowed` if the actor can't manage the
+        workspace's keys, `KeyNotCreated` if the workspace is suspended or at its limit, and `KeyAlreadyCreated` if it
+        has a key with this `idempotency_key`, or `IdempotencyKeyReused` if that key was created with another
+        `request_digest`.
         """
         description = clean_text(ApiKey._meta.get_field("description"), description)
+        if idempotency_key is not None:  # before the hash, which takes long, and again under the lock
+            _require_no_duplicate(workspace, idempotency_key, request_digest)
         key_id, secret = keys.generate()
         api_key = self.model(
             workspace=workspace,
@@ -153,6 +156,7 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
         )
         with transaction.atomic():
             locked = Workspace.objects.lock(workspace.pk)
+            locked.require_key_manager(by)
             if idempotency_key is not None:
                 _require_no_duplicate(locked, idempotency_key, request_digest)
             if expires_at is not None:  # checked after the duplicate: a retry may arrive after the expiry
@@ -295,9 +299,13 @@ class ApiKey(models.Model):
 
     @transaction.atomic
     def rename(self, description: str, *, by: Actor) -> bool:
-        """Change the description. Return False if the key has this description already. Raise `ValidationError`."""
+        """Change the description. Return False if the key has this description already.
+
+        Raise `ValidationError`, or `NotAllowed` if the actor can't manage the workspace's keys.
+        """
         description = clean_text(ApiKey._meta.get_field("description"), description)
-        before = ApiKey.objects.select_for_update(no_key=True).get(pk=self.pk).description
+        Workspace.objects.lock(self.workspace_id).require_key_manager(by)
+        before = ApiKey.objects.get(pk=self.pk).description
         self.description = description
         if description == before:
             return False
@@ -309,9 +317,10 @@ class ApiKey(models.Model):
     def revoke(self, *, by: Actor, reason: str = "") -> bool:
         """Revoke the key permanently, effective at its next request. Return False if it was already revoked.
 
-        Raise `ValidationError` for an invalid reason.
+        Raise `ValidationError` for an invalid reason, or `NotAllowed` if the actor can't manage the workspace's keys.
         """
         reason = clean_text(ApiKey._meta.get_field("revoke_reason"), reason, name="reason")
+        Workspace.objects.lock(self.workspace_id).require_key_manager(by)
         revoked_at = timezone.now()
         changed = ApiKey.objects.filter(pk=self.pk, revoked_at=None).update(
             revoked_at=revoked_at, revoked_by=by.user, revoke_reason=reason

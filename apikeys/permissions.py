@@ -5,7 +5,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from workspaces.access import DEFAULT_SCOPES, Principal, Scope, Scopes
-from workspaces.models import Workspace
+from workspaces.models import KeyManagersOnly, User, Workspace
 
 
 class MissingScope(PermissionDenied):
@@ -44,10 +44,13 @@ class PersonRequired(BasePermission):
 
 
 class KeyManagerRequired(BasePermission):
-    """Require a role in the view's workspace that can manage keys. The role is read on every request."""
+    """Require a role in the view's workspace that can manage keys. The role is read on every request.
 
-    message = "Only owners and admins of the workspace can manage its API keys."
+    It is read again in the transaction of a change (`Workspace.require_key_manager`).
+    """
+
+    message = str(KeyManagersOnly())
 
     def has_permission(self, request: Request, view: Any) -> bool:
         workspace: Workspace = view.workspace
-        return workspace.memberships.get(user=request.user.pk).can_manage_keys
+        return workspace.can_manage_keys(cast(User, request.user))

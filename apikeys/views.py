@@ -44,7 +44,8 @@ class CurrentWorkspaceView(LoginRequiredMixin, View):
 class ManagesKeysMixin(AccessMixin):
     """Requires that the user can manage the workspace's keys: members get 403, outsiders 404.
 
-    The role is re-read on every request, so a role change takes effect immediately.
+    The role is re-read on every request, so a role change takes effect immediately, and again in the transaction of a
+    change (`Workspace.require_key_manager`).
     """
 
     request: HttpRequest
@@ -56,7 +57,7 @@ class ManagesKeysMixin(AccessMixin):
             return self.handle_no_permission()
         user = request.user
         self.workspace = resolve_workspace(user, kwargs["workspace_id"])
-        if not self.workspace.memberships.get(user=user).can_manage_keys:
+        if not self.workspace.can_manage_keys(user):
             return render(request, "apikeys/managers_only.html", {"workspace": self.workspace}, status=403)
         return super().dispatch(request, *args, **kwargs)  # type: ignore[misc, no-any-return]  # the view's
 

@@ -119,7 +119,7 @@ class ApiKeyViewSet(InWorkspaceViewSet):
 
     @sensitive_variables("secret")
     def create(self, request: Request, workspace_id: str) -> Response:
-        serializer = NewApiKeySerializer(data=request.data)
+        serializer = NewApiKeySerializer(data=self.body)
         serializer.is_valid(raise_exception=True)
         try:
             api_key, secret = ApiKey.objects.create_key(

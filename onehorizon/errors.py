@@ -28,7 +28,7 @@ from core.ratelimits import RateLimited
 from core.requests import BodyTooSlow
 from oauth.models import Application
 from onehorizon.paths import is_api_path
-from workspaces.models import Membership, NoWorkspaceChosen, Task, Workspace
+from workspaces.models import Membership, NotAllowed, NoWorkspaceChosen, Task, Workspace
 
 logger = logging.getLogger("onehorizon.errors")
 
@@ -99,6 +99,8 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             code, message = 400, str(error)
         case _ if isinstance(error, NOT_FOUND):
             code, message = 404, "Not found."
+        case NotAllowed():
+            code, message = 403, str(error)
         case PermissionDenied():
             code, message = 403, "You don't have permission to do this."
         case BodyTooSlow():
@@ -156,6 +158,8 @@ def page_error_response(error: Exception, request: HttpRequest) -> HttpResponse 
     match error:
         case _ if isinstance(error, NOT_FOUND):
             return not_found(request, error)
+        case NotAllowed():
+            return permission_denied(request, error)
         case RateLimited():
             retry_at = timezone.now() + timedelta(seconds=error.wait)
             response = render(request, "429.html", {"retry_at": retry_at}, status=429)

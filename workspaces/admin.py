@@ -125,7 +125,10 @@ class AuditedAdmin(OperatorsAdmin[M]):
         super().delete_model(request, obj)
 
     def record(self, request: HttpRequest, action: Action, obj: M, **details: Any) -> None:
-        AuditEvent.objects.record(action, Actor.of(request, Via.ADMIN), **self.event_fields(obj), **details)
+        """Write the event. Raise `NotAllowed` if the operator has lost access to the admin since the request began."""
+        actor = Actor.of(request, Via.ADMIN)
+        actor.require_operator()
+        AuditEvent.objects.record(action, actor, **self.event_fields(obj), **details)
 
     def event_fields(self, obj: M) -> dict[str, Any]:
         """Return the fields of `AuditEvent` that identify the object."""

@@ -251,7 +251,8 @@ def status(subject: str, tier: Tier) -> Status:
 
 @transaction.atomic
 def clear(workspace: Workspace, *, by: Actor) -> None:
-    """Delete the admissions of the workspace, so that its full quota is available."""
+    """Delete the admissions of the workspace, so that its full quota is available. Raise `NotAllowed`."""
+    by.require_operator()
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM workspaces_quota WHERE subject = %s", [workspace.pk])
     workspace.record(Action.WORKSPACE_QUOTA_CLEARED, by)

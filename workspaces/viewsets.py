@@ -127,7 +127,7 @@ class TaskViewSet(InWorkspaceViewSet):
         return Response({"tasks": tasks, "nextCursor": next_cursor})
 
     def create(self, request: Request, workspace_id: str) -> Response:
-        serializer = TaskSerializer(data=request.data, context={"workspace": self.workspace})
+        serializer = TaskSerializer(data=self.body, context={"workspace": self.workspace})
         serializer.is_valid(raise_exception=True)
         serializer.save()
         return Response(serializer.data, status=status.HTTP_201_CREATED)

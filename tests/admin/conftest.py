@@ -5,7 +5,7 @@ from workspaces.models import Actor, User, Via
 
 
 def by(user: User) -> Actor:
-    return Actor(Via.PAGE, user)
+    return Actor(Via.ADMIN if user.is_staff else Via.PAGE, user)
 
 
 @pytest.fixture

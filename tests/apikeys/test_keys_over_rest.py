@@ -89,11 +89,10 @@ def test_a_secret_sent_as_a_status_is_not_echoed(admin_api: Api, secret: str) ->
     assert response.json()["errors"] == {"status": ["This must be one of: active, revoked, expired, all."]}
 
 
-def test_renaming_without_a_body_is_rejected(admin_api: Api, api_key: ApiKey) -> None:
-    response = admin_api.request("PATCH", f"{KEYS}/{api_key.pk}")
-
-    assert response.status_code == 400
-    assert response.json()["errors"] == {"body": ["This must be a JSON object."]}
+def test_creating_or_renaming_without_a_body_is_rejected(admin_api: Api, api_key: ApiKey) -> None:
+    for response in (admin_api.post(KEYS), admin_api.patch(f"{KEYS}/{api_key.pk}")):
+        assert response.status_code == 400
+        assert response.json()["errors"] == {"body": ["This must be a JSON object."]}
 
 
 def test_the_number_of_queries_does_not_depend_on_the_number_of_keys(

@@ -16,8 +16,9 @@ from apikeys import hashing, keys
 from apikeys.hashing import Proofs
 from apikeys.models import ApiKey
 from core.logs import LineFormatter
-from tests.helpers import Api
+from tests.helpers import Api, make_token
 from tests.processes import TIMEOUT, in_threads, wait_until
+from workspaces.models import User, Workspace
 
 PROCESSORS = os.cpu_count() or 1
 
@@ -66,6 +67,19 @@ def test_a_warm_request_does_not_run_argon2(api: Api, argon2_runs: Argon2Runs) -
     assert argon2_runs.count == 1
 
     assert [api.get("/me").status_code for _ in range(10)] == [200] * 10
+    assert argon2_runs.count == 1
+
+
+@pytest.mark.django_db
+def test_repeating_a_creation_does_not_run_argon2(admin: User, workspace: Workspace, argon2_runs: Argon2Runs) -> None:
+    api = Api(make_token(admin), **{"Idempotency-Key": "8e03978e"})
+
+    statuses = [
+        api.post("/workspaces/current/api-keys", {"description": description}).status_code
+        for description in ("CI", "CI", "another")
+    ]
+
+    assert statuses == [201, 200, 422]
     assert argon2_runs.count == 1
 
 

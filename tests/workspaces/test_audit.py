@@ -76,8 +76,8 @@ def state() -> list[Any]:
 
 
 @pytest.fixture
-def actor(admin: User) -> Actor:
-    return Actor(Via.ADMIN, admin, "192.0.2.7")
+def actor(operator: User) -> Actor:
+    return Actor(Via.ADMIN, operator, "192.0.2.7")
 
 
 @pytest.mark.parametrize("name", CHANGES)

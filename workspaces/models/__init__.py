@@ -1,4 +1,4 @@
-from workspaces.models.audit import COMMAND_ACTOR, Action, Actor, AuditEvent, Via
+from workspaces.models.audit import COMMAND_ACTOR, Action, Actor, AuditEvent, NotAllowed, Via
 from workspaces.models.tasks import (
     Task,
     TaskContributionType,
@@ -12,6 +12,7 @@ from workspaces.models.tasks import (
 from workspaces.models.users import EMAIL_MAX_LENGTH, NoWorkspaceChosen, User, access_ended
 from workspaces.models.workspaces import (
     KEY_MANAGERS,
+    KeyManagersOnly,
     LastOwner,
     Membership,
     Role,
@@ -26,9 +27,11 @@ __all__ = [
     "Action",
     "Actor",
     "AuditEvent",
+    "KeyManagersOnly",
     "LastOwner",
     "Membership",
     "NoWorkspaceChosen",
+    "NotAllowed",
     "Role",
     "Task",
     "TaskContributionType",

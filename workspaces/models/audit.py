@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.contrib.auth import get_user_model
 from django.db import models
 from django.http import HttpRequest
 from django.utils import timezone
@@ -23,9 +24,20 @@ class Via(models.TextChoices):
     COMMAND = "command"
 
 
+class NotAllowed(Exception):
+    """The actor may not make the change, or not any more. The message is for the person."""
+
+    def __init__(self, message: str = "You don't have permission to do this.") -> None:
+        super().__init__(message)
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who makes a change, through which interface, and from which client IP. A command has neither user nor IP."""
+    """Who makes a change, through which interface, and from which client IP. A command has neither user nor IP.
+
+    Each change requires in its own transaction that the actor may make it: a role that was read earlier in the request
+    may have changed since.
+    """
 
     via: Via
     user: User | None = None
@@ -35,6 +47,30 @@ class Actor:
     def of(cls, request: HttpRequest, via: Via) -> Actor:
         """Return the actor of a request: its user and client IP."""
         return cls(via, request.user if request.user.is_authenticated else None, client_ip(request))
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the change is made in the admin or by a command. Elsewhere it needs a role in the workspace."""
+        return self.via in (Via.ADMIN, Via.COMMAND)
+
+    def require_active(self) -> None:
+        """Raise `NotAllowed` unless the person is active now and, in the admin, staff. Commands may do everything.
+
+        Locks the person's row until the transaction ends: a deactivation either is seen here or waits for the change.
+        Lock the workspace first, so that no two changes wait for each other.
+        """
+        if self.via == Via.COMMAND:
+            return
+        people = get_user_model()._default_manager.select_for_update(no_key=True)
+        required = {"is_active": True} | ({"is_staff": True} if self.via == Via.ADMIN else {})
+        if self.user is None or not people.filter(pk=self.user.pk, **required).values("pk"):
+            raise NotAllowed
+
+    def require_operator(self) -> None:
+        """Raise `NotAllowed` unless this is a command or an active operator. See `require_active`."""
+        if not self.is_operator:
+            raise NotAllowed
+        self.require_active()
 
 
 COMMAND_ACTOR = Actor(Via.COMMAND)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models, transaction
@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from workspaces.fields import LineField
 from workspaces.ids import IdField
-from workspaces.models.audit import Action, Actor, AuditEvent
+from workspaces.models.audit import Action, Actor, AuditEvent, NotAllowed
 from workspaces.models.users import User
 from workspaces.validators import REASON_MAX_LENGTH, clean_text, single_line
 
@@ -20,7 +20,8 @@ MAX_REQUESTS = 10_000  # of a tier, in one window
 class TierManager(models.Manager["Tier"]):
     @transaction.atomic
     def create_tier(self, *, by: Actor, **fields: Any) -> Tier:
-        """Create a tier with these fields. Raise `ValidationError`."""
+        """Create a tier with these fields. Raise `ValidationError` or `NotAllowed`."""
+        by.require_operator()
         tier = self.model(**fields)
         tier.full_clean()
         tier.save(force_insert=True)
@@ -72,7 +73,8 @@ class Tier(models.Model):
 class WorkspaceManager(models.Manager["Workspace"]):
     @transaction.atomic
     def create_with_owner(self, owner: User, *, name: str, slug: str, by: Actor) -> Workspace:
-        """Create a workspace on the default tier, with `owner` as its only member."""
+        """Create a workspace on the default tier, with `owner` as its only member. Raise `NotAllowed`."""
+        by.require_operator()
         workspace = self.create(name=name, slug=slug)
         workspace.record(Action.WORKSPACE_CREATED, by, changes={"name": [None, name], "slug": [None, slug]})
         workspace.add_member(owner, Role.OWNER, by=by)
@@ -113,9 +115,35 @@ class Workspace(models.Model):
         managers = self.memberships.filter(role__in=KEY_MANAGERS).select_related("user")
         return managers.order_by(models.Case(models.When(role=Role.OWNER, then=0), default=1), "id")
 
+    def can_manage_keys(self, user: User) -> bool:
+        """Return whether the person can manage keys now. Raise `Membership.DoesNotExist` for an outsider."""
+        return self.memberships.get(user=user).can_manage_keys
+
+    def require_key_manager(self, by: Actor) -> None:
+        """Raise `NotAllowed` or, for an outsider, `Membership.DoesNotExist`, unless the actor can manage keys now.
+
+        Call it in the transaction of the change, with the workspace locked.
+        """
+        by.require_active()
+        if not (by.is_operator or self.can_manage_keys(cast(User, by.user))):
+            raise KeyManagersOnly
+
+    def require_member_manager(self, by: Actor, *roles: str) -> None:
+        """Raise as `require_key_manager` does, unless the actor can add, change and remove members with these roles.
+
+        Only an owner can make or unmake an owner.
+        """
+        by.require_active()
+        if by.is_operator:
+            return
+        role = self.memberships.get(user=cast(User, by.user)).role
+        if role not in KEY_MANAGERS or (Role.OWNER in roles and role != Role.OWNER):
+            raise NotAllowed
+
     @transaction.atomic
     def add_member(self, user: User, role: Role, *, by: Actor) -> Membership:
-        """Create a membership. Raise `IntegrityError` if the person is a member already."""
+        """Create a membership. Raise `IntegrityError` if the person is a member already, or `NotAllowed`."""
+        Workspace.objects.lock(self.pk).require_member_manager(by, role)
         membership = self.memberships.create(user=user, role=role)
         membership.record(Action.MEMBERSHIP_CREATED, by, role=role)
         return membership
@@ -125,9 +153,11 @@ class Workspace(models.Model):
         """Reject requests with the workspace's keys, from the next one until `resume`. Members see the reason.
 
         Return False, and keep the first reason, if the workspace is suspended already. Raise `ValidationError` for an
-        invalid reason.
+        invalid reason, or `NotAllowed`.
         """
         reason, now = _clean_reason(reason), timezone.now()
+        Workspace.objects.lock(self.pk)
+        by.require_operator()
         changed = Workspace.objects.filter(pk=self.pk, suspended_at=None).update(
             suspended_at=now, suspend_reason=reason
         )
@@ -140,9 +170,11 @@ class Workspace(models.Model):
     def resume(self, reason: str = "", *, by: Actor) -> bool:
         """Accept the workspace's keys again. Return False if the workspace is not suspended.
 
-        Raise `ValidationError` for an invalid reason.
+        Raise `ValidationError` for an invalid reason, or `NotAllowed`.
         """
         reason = _clean_reason(reason)
+        Workspace.objects.lock(self.pk)
+        by.require_operator()
         suspended = Workspace.objects.filter(pk=self.pk, suspended_at__isnull=False)
         changed = suspended.update(suspended_at=None, suspend_reason="")
         if changed:
@@ -152,8 +184,12 @@ class Workspace(models.Model):
 
     @transaction.atomic
     def change_tier(self, tier: Tier, *, by: Actor) -> bool:
-        """Move the workspace to another tier, from its next request on. Return False if it has this tier already."""
+        """Move the workspace to another tier, from its next request on. Return False if it has this tier already.
+
+        Raise `NotAllowed`.
+        """
         before = Workspace.objects.lock(self.pk).tier_id
+        by.require_operator()
         self.tier = tier
         if before == tier.pk:
             return False
@@ -178,6 +214,13 @@ class Role(models.TextChoices):
 
 
 KEY_MANAGERS = (Role.OWNER, Role.ADMIN)
+
+
+class KeyManagersOnly(NotAllowed):
+    """The person is a member whose role can't manage keys."""
+
+    def __init__(self) -> None:
+        super().__init__("Only owners and admins of the workspace can manage its API keys.")
 
 
 class LastOwner(Exception):
@@ -217,9 +260,10 @@ class Membership(models.Model):
 
     @transaction.atomic
     def change_role(self, role: Role, *, by: Actor) -> None:
-        """Set the role. Raise `LastOwner`, or `DoesNotExist` if the person has left already."""
-        Workspace.objects.lock(self.workspace_id)
+        """Set the role. Raise `LastOwner`, `NotAllowed`, or `DoesNotExist` if the person has left already."""
+        workspace = Workspace.objects.lock(self.workspace_id)
         before = Membership.objects.get(pk=self.pk).role
+        workspace.require_member_manager(by, before, role)
         if role != Role.OWNER:
             self._require_another_owner()
         self.role = role
@@ -229,9 +273,16 @@ class Membership(models.Model):
 
     @transaction.atomic
     def leave(self, *, by: Actor) -> None:
-        """Delete the membership. Raise `LastOwner`, or `DoesNotExist` if the person has left already."""
-        Workspace.objects.lock(self.workspace_id)
+        """Delete the membership. Everyone can leave; owners and admins can also remove others.
+
+        Raise `LastOwner`, `NotAllowed`, or `DoesNotExist` if the person has left already.
+        """
+        workspace = Workspace.objects.lock(self.workspace_id)
         role = Membership.objects.get(pk=self.pk).role
+        if by.user == self.user:
+            by.require_active()
+        else:
+            workspace.require_member_manager(by, role)
         self._require_another_owner()
         self.record(Action.MEMBERSHIP_DELETED, by, role=role)
         self.delete()
