@@ -57,6 +57,7 @@ ERRORS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     ),
     404: ("NotFound", "The object does not exist, or you don't have access.", ()),
     406: ("NotAcceptable", "The Accept header excludes application/json.", ()),
+    408: ("RequestTimeout", "The body did not arrive within 10 seconds. Nothing was changed.", ()),
     409: ("Conflict", "The workspace has reached its limit of active keys, or it is suspended.", ()),
     413: ("ContentTooLarge", "The body is larger than 1 MiB.", ()),
     415: ("UnsupportedMediaType", "The Content-Type is not application/json, or the body has a Content-Encoding.", ()),
@@ -165,7 +166,7 @@ class Schema(AutoSchema):
         if "{" in self.path:
             errors.add(404)
         if "requestBody" in operation:
-            errors |= {413, 415}
+            errors |= {408, 413, 415}
         return errors
 
     def _success(self, operation: dict[str, Any], status: str, response: dict[str, Any]) -> dict[str, Any]:
