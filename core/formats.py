@@ -58,8 +58,8 @@ class OrjsonParser(BaseParser):
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        encoding = parser_context["request"].META.get("HTTP_CONTENT_ENCODING", "")
-        if encoding.lower() not in ("", "identity"):
+        headers = parser_context["request"].META if parser_context else {}
+        if headers.get("HTTP_CONTENT_ENCODING", "").lower() not in ("", "identity"):
             raise EncodedBody
         body = stream.read(MAX_BODY_BYTES + 1)
         if len(body) > MAX_BODY_BYTES:

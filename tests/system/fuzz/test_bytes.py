@@ -112,6 +112,8 @@ def test_no_bytes_in_the_authorization_header_authenticate(header: bytes) -> Non
     | st.from_regex(r"[0-9A-Za-z]{30}", fullmatch=True)
 )
 def test_no_invented_bearer_string_authenticates(bearer: str) -> None:
+    assume(bearer.strip(" \t"))  # the scheme alone is no credential
+
     response = send(Api(), "GET", "/me", HTTP_AUTHORIZATION=f"Bearer {bearer}")
 
     assert (response.status_code, response.content) == (401, UNAUTHORIZED)
@@ -122,7 +124,7 @@ def test_no_invented_bearer_string_authenticates(bearer: str) -> None:
 @given(data=st.data())
 def test_no_mutation_of_a_valid_key_authenticates(data: st.DataObject, secret: str) -> None:
     mutated = data.draw(near_misses(secret))
-    assume(mutated.strip(" \t") != secret)  # whitespace around a header is ignored
+    assume(mutated.strip(" \t") not in (secret, ""))  # whitespace around a header is ignored
 
     response = send(Api(), "GET", "/me", HTTP_AUTHORIZATION=f"Bearer {mutated}")
 
@@ -318,7 +320,7 @@ def test_a_body_is_valid_json_or_rejected(body: bytes) -> None:
     except (ParseError, BodyTooLarge):
         return
     json.dumps(parsed, allow_nan=False).encode()
-    assert parsed == json.loads(body.decode(), parse_int=integer)
+    assert parsed == json.loads(body.decode("utf-8-sig"), parse_int=integer)
 
 
 def integer(digits: str) -> int | float:
