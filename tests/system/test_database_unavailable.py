@@ -15,8 +15,10 @@ from apikeys import keys
 from tests.processes import TIMEOUT, database_url, fetch, free_port, server
 
 pytestmark = pytest.mark.django_db
+has_its_own = pytest.mark.one_database("names a database of its own")
 
 
+@has_its_own
 @pytest.mark.parametrize("database", ["postgres", "sqlite"])
 def test_an_api_request_gets_503_with_retry_after(database: str, tmp_path: Path) -> None:
     directory = tmp_path / "var"
@@ -58,6 +60,7 @@ def test_a_server_starts_without_its_database_and_logs_why(tmp_path: Path) -> No
     assert "does not exist" in warning
 
 
+@has_its_own
 def test_a_page_gets_503_with_retry_after(tmp_path: Path, db: None) -> None:
     unavailable = f"postgres://nobody@127.0.0.1:{free_port()}/nowhere"
     with server(tmp_path / "log", DATABASE_URL=unavailable) as site:

@@ -7,8 +7,12 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from onehorizon.openapi import schema
 from tests.processes import ROOT, TIMEOUT, manage, program
+
+pytestmark = pytest.mark.one_database("uses no database")
 
 
 def test_the_generator_has_no_warnings(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from django.urls import reverse
 print(settings.ENVIRONMENT, reverse("admin:index"))
 """
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database("runs no statement")]
 
 
 def environment_and_url(**environment: str) -> str:

@@ -14,6 +14,8 @@ from tests.onehorizon.test_settings import read_settings
 from tests.processes import ROOT, TIMEOUT, environment, free_port, manage
 from tests.system.conftest import PRODUCTION, static_files_in
 
+pytestmark = pytest.mark.one_database("uses no database, or one of its own")
+
 WEAK = ["   ", "short", secrets.token_urlsafe(50)[:49], "ab" * 40, f"django-insecure-{secrets.token_urlsafe(50)}"]
 REJECTED = [
     *[{"SECRET_KEY": key} for key in WEAK],

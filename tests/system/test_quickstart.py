@@ -20,6 +20,8 @@ from onehorizon import demo
 from tests.helpers import remaining
 from tests.processes import TIMEOUT, fetch, free_port, manage, process, program, wait_until_listening
 
+pytestmark = pytest.mark.one_database("always uses SQLite")
+
 URL = re.compile(r"http://127\.0\.0\.1:\d+")
 SECRET = re.compile(r"one_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 

@@ -14,6 +14,8 @@ import pytest
 
 from tests.processes import ROOT, TIMEOUT, environment, free_port, manage
 
+pytestmark = pytest.mark.one_database("uses no database")
+
 
 @pytest.mark.parametrize(("name", "value"), [("DEBUG", "maybe"), ("APIKEYS_MAX_ACTIVE", "0"), ("DATABASE_URL", "x")])
 def test_a_command_with_an_invalid_setting_prints_one_sentence(name: str, value: str) -> None:

@@ -23,7 +23,7 @@ from tests.processes import ROOT, TIMEOUT, program
 from workspaces import quota
 from workspaces.models import Task, User, Workspace
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.one_database("documents and clients of the API")]
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 ID = re.compile(r"(w|u|tsk|key)_[0-9a-z]{26}")

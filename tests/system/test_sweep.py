@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.processes import ROOT, TIMEOUT, environment
 
 
+@pytest.mark.one_database("always uses SQLite")
 def test_a_test_that_leaks_fails(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/system/leaky.py", "-p", "no:cacheprovider"],

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from tests.helpers import Visit, commits
 from workspaces.models import Task, Workspace
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.one_database("how Chromium shows a page")]
 
 
 def open_operation(page: Page, operation: str) -> None:

@@ -14,7 +14,7 @@ from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Visit, commits, make_key
 from workspaces.models import User, Workspace
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.one_database("how Chromium shows a page")]
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

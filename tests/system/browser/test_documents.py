@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.helpers import Visit, commits
 from workspaces.models import User, Workspace
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.one_database("how Chromium shows a page")]
 
 
 def test_the_list_of_keys_links_to_the_guide(visit: Visit, owner: User, workspace: Workspace, keys_url: str) -> None:

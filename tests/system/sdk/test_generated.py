@@ -7,9 +7,13 @@ import sys
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from onehorizon.openapi import schema
 from sdk.generate import DOCUMENTS, GENERATED, PACKAGE, PACKAGE_FILE, SERVED, VERSION, generate, pack
 from tests.processes import ROOT, program
+
+pytestmark = pytest.mark.one_database("uses no database")
 
 TOOLS = "make tools (with Java, Node.js and npm)"
 

@@ -13,7 +13,7 @@ from tests.processes import ROOT
 from tests.system.sdk.conftest import Run
 from workspaces.models import Task, User, Workspace
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.one_database("the SDK, a client of the API")]
 
 # As on the page about API keys on which this project is based.
 SNIPPET = """import { Configuration, TasksApi } from '@onehorizon/sdk-js'
