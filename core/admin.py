@@ -27,6 +27,10 @@ class OperatorsSite(admin.AdminSite):
         super().__init__(name)
         self.disable_action("delete_selected")
 
+    def get_urls(self) -> list[Any]:
+        """Leave out "View on site": no object has a page outside the admin."""
+        return [url for url in super().get_urls() if getattr(url, "name", None) != "view_on_site"]
+
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {**super().each_context(request), "environment": settings.ENVIRONMENT}
 

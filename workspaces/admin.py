@@ -6,9 +6,11 @@ from typing import Any, ClassVar, TypeVar
 from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
+from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
-from django.db.models import Model, QuerySet
+from django.contrib.admin.views.main import ERROR_FLAG
+from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
+from django.db.models import Field, Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -23,6 +25,7 @@ M = TypeVar("M", bound=Model)
 class OperatorsAdmin(admin.ModelAdmin[M]):
     """Base class of all admins: lists that are fast with a million rows, and audit events instead of Django's log."""
 
+    view_on_site = False
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -34,6 +37,8 @@ class OperatorsAdmin(admin.ModelAdmin[M]):
     event_filter = "subject"  # the field of `AuditEvent` that has the id of an object of this admin
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if ERROR_FLAG in request.GET and len(request.GET) > 1:  # only Django sends it, alone
+            return redirect(f"{request.path}?{ERROR_FLAG}=1")
         filters = []
         for name, model in self.link_filters.items():
             if value := request.GET.get(name):
@@ -50,6 +55,33 @@ class OperatorsAdmin(admin.ModelAdmin[M]):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         return redirect(changelist_url(AuditEvent, **{self.event_filter: unquote(object_id)}))
+
+    def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
+        """Don't offer to delete the object that a field refers to, such as a workspace's tier."""
+        formfield = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if formfield is not None and hasattr(formfield.widget, "can_delete_related"):
+            formfield.widget.can_delete_related = False
+        return formfield
+
+    # ---- malformed requests, which no page of the admin sends ----
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> M | None:
+        """Return the object, or None. Ignore an empty `?_to_field=`, for which Django's view would fail."""
+        return super().get_object(request, object_id, from_field or None)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> Any:
+        """Run an action on the selected objects. Return 400 if an id is malformed: Django's query would fail."""
+        try:
+            for object_id in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
+                self.opts.pk.clean(object_id, None)
+        except ValidationError as error:
+            raise SuspiciousOperation(error) from None
+        return super().response_action(request, queryset, *args)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if "_saveasnew" in request.POST:  # Django accepts it although no page has this button
+            raise SuspiciousOperation("_saveasnew")
+        return super().changeform_view(request, *args, **kwargs)
 
     # No rows of Django's `LogEntry`.
 

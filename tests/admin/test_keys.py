@@ -6,6 +6,7 @@ from django.test import Client
 from apikeys import keys
 from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url
+from tests.admin.browser import Page
 from tests.admin.conftest import by
 from tests.admin.pages import FIND, REVOKE
 from tests.helpers import Api, make_key
@@ -145,7 +146,7 @@ def test_too_many_selected_keys_are_rejected(
 
 
 def test_a_key_is_renamed_with_an_event(admin_client: Client, operator: User, api_key: ApiKey) -> None:
-    admin_client.post(change_url(api_key), {"description": "CI, staging"})
+    Page.open(admin_client, change_url(api_key)).form().send(admin_client, description="CI, staging")
 
     api_key.refresh_from_db()
     event = api_key.audit_events.get(action="api_key.renamed")
@@ -181,7 +182,9 @@ def test_a_nul_in_a_url_finds_nothing(admin_client: Client, api_key: ApiKey, url
 
 @pytest.mark.parametrize("template", ["{secret}", "was {secret:.30}"])
 def test_a_description_can_not_contain_a_key(admin_client: Client, api_key: ApiKey, secret: str, template: str) -> None:
-    response = admin_client.post(change_url(api_key), {"description": template.format(secret=secret)})
+    form = Page.open(admin_client, change_url(api_key)).form()
+
+    response = form.send(admin_client, description=template.format(secret=secret))
 
     assert "put a key in the description; it isn" in response.content.decode()
     assert ApiKey.objects.get().description == "CI, production"

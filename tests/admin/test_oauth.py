@@ -12,7 +12,8 @@ from oauth2_provider.models import AccessToken, RefreshToken
 
 from core.admin import change_url, changelist_url
 from oauth.models import Application, revoke_token
-from tests.admin.pages import add_url
+from tests.admin.browser import Page
+from tests.admin.pages import INDEX, add_url
 from tests.helpers import BY_TEST, Api, failing_events, make_token, sign_in
 from tests.oauth.conftest import make_application
 from tests.oauth.program import Program
@@ -34,7 +35,7 @@ NEW: dict[str, Any] = {
 
 
 def test_an_application_is_created_and_its_secret_is_stored_hashed(admin_client: Client, operator: User) -> None:
-    response = admin_client.post(add_url(Application), NEW, follow=True)
+    response = Page.open(admin_client, add_url(Application)).form().send(admin_client, **NEW)
 
     created = Application.objects.get(client_id=CLIENT_ID)
     assert response.status_code == 200
@@ -49,7 +50,8 @@ def test_an_application_is_created_and_its_secret_is_stored_hashed(admin_client:
 
 @pytest.mark.parametrize("redirect", ["http://reports.example.com/back", "not an address", ""])
 def test_an_invalid_redirect_uri_is_rejected(admin_client: Client, redirect: str) -> None:
-    response = admin_client.post(add_url(Application), NEW | {"redirect_uris": redirect})
+    form = Page.open(admin_client, add_url(Application)).form()
+    response = form.send(admin_client, **NEW | {"redirect_uris": redirect})
 
     assert "errorlist" in response.content.decode()
     assert not Application.objects.filter(client_id=CLIENT_ID).exists()
@@ -177,7 +179,8 @@ def test_a_token_is_revoked_once_and_with_its_event(owner: User, workspace: Work
 
 
 def test_a_short_client_secret_is_rejected(admin_client: Client) -> None:
-    response = admin_client.post(add_url(Application), NEW | {"client_secret": "s3cret"})
+    form = Page.open(admin_client, add_url(Application)).form()
+    response = form.send(admin_client, **NEW | {"client_secret": "s3cret"})
 
     assert "at least 32 characters" in response.content.decode()
     assert not Application.objects.filter(client_id=CLIENT_ID).exists()
@@ -199,3 +202,22 @@ def test_the_events_of_tokens_can_be_listed(admin_client: Client, owner: User, w
     listed = admin_client.get(changelist_url(AuditEvent, action="accesstoken.revoked"))
 
     assert "1 audit event" in listed.content.decode()
+
+
+def test_a_changed_application_keeps_its_secret(admin_client: Client) -> None:
+    Page.open(admin_client, add_url(Application)).form().send(admin_client, **NEW)
+    created = Application.objects.get(client_id=CLIENT_ID)
+
+    Page.open(admin_client, change_url(created)).form().send(admin_client, name="Reports 2")
+
+    changed = Application.objects.get(client_id=CLIENT_ID)
+    assert (changed.name, changed.client_secret) == ("Reports 2", created.client_secret)
+    assert AuditEvent.objects.latest("id").details == {"changes": {"name": ["Reports", "Reports 2"]}}
+
+
+def test_no_object_has_a_view_on_site(admin_client: Client) -> None:
+    """`Application` has a `get_absolute_url`, whose page the toolkit serves only where its own views are used."""
+    page = Page.open(admin_client, change_url(Application.objects.get(client_id="terminal")))
+
+    assert not [link for link in page.links if link.startswith(f"{INDEX}r/")]
+    assert admin_client.get(f"{INDEX}r/1/1/").status_code == 404

@@ -7,12 +7,12 @@ from django.db.models.signals import pre_save
 from django.test import Client
 
 from core.admin import change_url, changelist_url
+from tests.admin.browser import Page
 from tests.admin.pages import action_url, add_url
 from tests.helpers import Api, make_token, sign_in
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
 PASSWORD = "correct horse battery"
-NEW = {"email": "New@Example.com", "name": "New", "usable_password": "true"}
 
 
 def event_about(subject: str) -> AuditEvent:
@@ -22,7 +22,8 @@ def event_about(subject: str) -> AuditEvent:
 def test_a_user_is_created_with_an_event_that_does_not_contain_the_password(
     admin_client: Client, operator: User
 ) -> None:
-    admin_client.post(add_url(User), {**NEW, "password1": PASSWORD, "password2": PASSWORD})
+    form = Page.open(admin_client, add_url(User)).form()
+    form.send(admin_client, email="New@Example.com", name="New", password1=PASSWORD, password2=PASSWORD)
 
     user = User.objects.get(email="new@example.com")
     event = event_about(user.pk)
@@ -33,10 +34,10 @@ def test_a_user_is_created_with_an_event_that_does_not_contain_the_password(
 
 
 def test_a_user_is_changed_with_an_event(admin_client: Client, operator: User, owner: User) -> None:
-    groups = list(operator.groups.all())
-    data = {"email": "Boss@example.com", "name": "Owner", "is_active": "on", "is_staff": "on"}
+    groups = [str(group.pk) for group in operator.groups.all()]
+    form = Page.open(admin_client, change_url(owner)).form()
 
-    admin_client.post(change_url(owner), data | {"groups": [group.pk for group in groups]})
+    form.send(admin_client, email="Boss@example.com", is_staff="on", groups=groups)
 
     assert event_about(owner.pk).details["changes"] == {
         "email": ["owner@example.com", "boss@example.com"],
@@ -48,13 +49,13 @@ def test_a_user_is_changed_with_an_event(admin_client: Client, operator: User, o
 def test_a_password_is_set_with_an_event_that_does_not_contain_it(
     admin_client: Client, operator: User, owner: User
 ) -> None:
-    url = action_url(owner, "password").replace("_5F", "_")
+    page = Page.open(admin_client, action_url(owner, "password").replace("_5F", "_"))
 
-    response = admin_client.post(url, {"password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"})
+    response = page.form("Change password").send(admin_client, password1=PASSWORD, password2=PASSWORD)
 
     owner.refresh_from_db()
     event = event_about(owner.pk)
-    assert response.status_code == 302
+    assert "Password changed successfully." in response.content.decode()
     assert owner.check_password(PASSWORD)
     assert (event.action, event.actor, event.details) == ("user.password_set", operator, {})
 
@@ -137,15 +138,21 @@ def test_a_users_page_shows_their_workspaces_and_links_to_the_keys_they_created(
     assert f"/apikeys/apikey/?created_by={owner.pk}" in page
 
 
-LARGE = {"name": "large", "requests": "2000", "seconds": "900", "burst_requests": "400", "burst_seconds": "60"}
+LARGE: dict[str, Any] = {
+    "name": "large",
+    "requests": "2000",
+    "seconds": "900",
+    "burst_requests": "400",
+    "burst_seconds": "60",
+}
 
 
 def test_a_tier_is_created_changed_and_deleted_with_an_event_for_each(admin_client: Client, operator: User) -> None:
-    admin_client.post(add_url(Tier), LARGE)
+    Page.open(admin_client, add_url(Tier)).form().send(admin_client, **LARGE)
     tier = Tier.objects.get(name="large")
-    admin_client.post(change_url(tier), LARGE | {"requests": "3000", "name": "other"})
+    Page.open(admin_client, change_url(tier)).form().send(admin_client, requests="3000", name="other")
     assert list(Tier.objects.values_list("name", "requests")) == [("large", 3000), ("standard", 200)]
-    admin_client.post(action_url(tier, "delete"), {"post": "yes"})
+    Page.open(admin_client, action_url(tier, "delete")).forms[-1].send(admin_client)
 
     events = AuditEvent.objects.filter(subject="large").order_by("id")
     assert [(event.action, event.actor) for event in events] == [
@@ -173,7 +180,7 @@ def test_a_tier_is_created_changed_and_deleted_with_an_event_for_each(admin_clie
     ],
 )
 def test_an_invalid_tier_is_rejected(admin_client: Client, field: str, value: str) -> None:
-    response = admin_client.post(add_url(Tier), LARGE | {field: value})
+    response = Page.open(admin_client, add_url(Tier)).form().send(admin_client, **LARGE | {field: value})
 
     assert b"errorlist" in response.content
     assert Tier.objects.count() == 1
