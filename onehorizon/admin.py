@@ -8,11 +8,9 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.forms import AdminUserCreationForm
 from django.contrib.auth.models import Group
-from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Count, ManyToManyField, OuterRef, QuerySet, Subquery, Value
+from django.db.models import Count, Field, ManyToManyField, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
-from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import path
@@ -22,61 +20,16 @@ from django.utils.safestring import SafeString
 from apikeys.forms import ReasonForm
 from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url, link
+from onehorizon.members_admin import MembershipInline
 from workspaces import quota
 from workspaces.admin import AuditedAdmin
 from workspaces.forms import SetPasswordForm
-from workspaces.models import Action, Actor, AuditEvent, LastOwner, Membership, Role, Tier, User, Via, Workspace
+from workspaces.models import Action, Actor, AuditEvent, Membership, Role, Tier, User, Via, Workspace
 
 admin.site.unregister(Group)  # migrations define the groups
 
 
 # ---- workspaces ----
-
-
-class MembershipForm(forms.ModelForm[Membership]):
-    """A member's role. The person is chosen when the membership is created and can't be changed."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if not self.instance._state.adding:
-            field = self.fields["user"]
-            field.disabled = True
-            field.widget = forms.Select(choices=[(self.instance.user_id, str(self.instance.user))])
-
-
-class MembershipFormSet(BaseInlineFormSet[Membership, Workspace, forms.ModelForm[Membership]]):
-    """Requires an owner among the members. Locks the workspace, so that it has one when the members are saved."""
-
-    def clean(self) -> None:
-        super().clean()
-        if any(self.errors):
-            return
-        remaining = [form for form in self.forms if form not in self.deleted_forms]
-        if any(form.has_changed() and form.cleaned_data.get("role") == Role.OWNER for form in remaining):
-            return
-        if not self.instance._state.adding:
-            Workspace.objects.lock(self.instance.pk)
-            changed = [form.instance.pk for form in self.forms if form in self.deleted_forms or form.has_changed()]
-            owners = Membership.objects.filter(workspace=self.instance, role=Role.OWNER)
-            if owners.exclude(pk__in=changed).exists():
-                return
-        raise ValidationError(str(LastOwner()))
-
-
-class MembershipInline(admin.TabularInline[Membership, Workspace]):
-    model = Membership
-    form = MembershipForm
-    formset = MembershipFormSet
-    fields = ("user", "role", "created_at")
-    readonly_fields = ("created_at",)
-    autocomplete_fields = ("user",)
-    verbose_name_plural = "members"
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
-        return super().get_queryset(request).select_related("user", "workspace")
-
-    def get_extra(self, request: HttpRequest, obj: Workspace | None = None, **kwargs: Any) -> int:
-        return 1 if obj is None else 0
 
 
 @admin.register(Workspace)
@@ -88,7 +41,6 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
     readonly_fields = ("id", "created_at", "suspended_at", "suspend_reason", "active_keys", "links", "quota_now")
     inlines = (MembershipInline,)
     event_filter = "workspace"
-    created_action = Action.WORKSPACE_CREATED
     changed_action = Action.WORKSPACE_CHANGED
 
     def event_fields(self, obj: Workspace) -> dict[str, Any]:
@@ -101,12 +53,34 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
 
     def get_fieldsets(self, request: HttpRequest, obj: Workspace | None = None) -> Any:
         if obj is None:
-            return [(None, {"fields": ["name", "slug", "tier"]})]
+            return [(None, {"fields": ["name", "slug", "owner", "tier"]})]
         suspension = ["suspended_at", "suspend_reason"] if obj.suspended_at else []
         return [
             (None, {"fields": ["name", "slug", *suspension, "active_keys", "links", "id", "created_at"]}),
             ("Quota", {"fields": ["tier", "quota_now"]}),
         ]
+
+    def get_form(self, request: HttpRequest, obj: Workspace | None = None, change: bool = False, **kwargs: Any) -> Any:
+        """Add the owner to the form of a new workspace, with the widget that chooses members."""
+        if obj is not None:
+            return super().get_form(request, obj, change, **kwargs)
+        form = super().get_form(request, obj, change, **kwargs | {"fields": ("name", "slug", "tier")})
+        members = MembershipInline(Workspace, self.admin_site)
+        owner = members.formfield_for_dbfield(
+            cast("Field[Any, Any]", Membership._meta.get_field("user")),
+            request,
+            label="Owner",
+            help_text="The first member, who can manage API keys. Use the plus sign for a person without an account.",
+            error_messages={
+                "required": "Choose an owner. If the person has no account yet, add one with the plus sign.",
+                "invalid_choice": "This person has no account any more. Choose someone else.",
+            },
+        )
+        form.base_fields["owner"] = cast(forms.Field, owner)
+        return form
+
+    def get_inlines(self, request: HttpRequest, obj: Workspace | None) -> Any:
+        return () if obj is None else super().get_inlines(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Workspace | None = None) -> bool:
         return False
@@ -129,10 +103,14 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         return render_to_string("admin/quota.html", {"quota": quota.status(workspace.pk, workspace.tier)})
 
     def save_model(self, request: HttpRequest, obj: Workspace, form: Any, change: bool) -> None:
-        """Save the tier through `change_tier`, which writes its own event, and the other fields as usual."""
-        if change and "tier" in form.changed_data:
+        """Create a workspace and change its tier through the model, which writes the events; save the rest as usual."""
+        actor = Actor.of(request, Via.ADMIN)
+        if not change:
+            obj.pk = Workspace.objects.create_with_owner(**form.cleaned_data, by=actor).pk
+            return
+        if "tier" in form.changed_data:
             form.changed_data.remove("tier")
-            obj.change_tier(form.cleaned_data["tier"], by=Actor.of(request, Via.ADMIN))
+            obj.change_tier(form.cleaned_data["tier"], by=actor)
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:

@@ -1,35 +1,52 @@
 """Workspaces: their members, tier, suspension and quota."""
 
+import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from django.db.models.signals import pre_save
 from django.test import Client
 
 from core.admin import change_url, changelist_url
+from tests.admin.browser import Form, Page
 from tests.admin.pages import action_url, add_url
 from tests.helpers import BY_TEST, Api, make_key, make_user, make_workspace
 from workspaces import quota
 from workspaces.models import AuditEvent, Membership, Role, Tier, User, Workspace
 
 
-def form_data(workspace: Workspace, roles: Mapping[User, str | None], **fields: str) -> dict[str, str]:
-    """Return the data of the change form. `roles` adds or changes members; a role of None removes one."""
-    memberships = {membership.user: membership for membership in workspace.memberships.all()}
-    data: dict[str, str] = {"name": workspace.name, "slug": workspace.slug, "tier": workspace.tier.pk, **fields}
-    rows = [*memberships, *(user for user in roles if user not in memberships)]
-    for index, user in enumerate(rows):
-        row: dict[str, str] = {"user": user.pk}
-        if membership := memberships.get(user):
-            row |= {"id": membership.pk, "workspace": workspace.pk, "role": membership.role}
-        if role := roles.get(user):
-            row["role"] = role
-        elif user in roles:
-            row["DELETE"] = "on"
-        data |= {f"memberships-{index}-{name}": value for name, value in row.items()}
-    return data | {"memberships-TOTAL_FORMS": str(len(rows)), "memberships-INITIAL_FORMS": str(len(memberships))}
+class WorkspacePage(NamedTuple):
+    """A workspace's page in an operator's browser."""
+
+    client: Client
+    form: Form
+    rows: dict[str, str]  # the prefix of each member's controls, by user
+
+    @classmethod
+    def open(cls, client: Client, workspace: Workspace) -> "WorkspacePage":
+        members = enumerate(workspace.memberships.values_list("user", flat=True))
+        rows = {user: f"memberships-{index}" for index, user in members}
+        return cls(client, Page.open(client, change_url(workspace)).form(), rows)
+
+    def save(self, roles: Mapping[User, str | None], **fields: str) -> Any:
+        """Change roles and click "Save". A role of None removes a member, and a new user is added."""
+        entered: dict[str, Any] = dict(fields)
+        for user, role in roles.items():
+            row = self.rows.get(user.pk)
+            if row is None:  # as "Add another" does: a copy of the template's controls
+                row = f"memberships-{len(self.rows)}"
+                template = dict(field for field in self.form.fields if "__prefix__" in field[0])
+                entered |= {name.replace("memberships-__prefix__", row): value for name, value in template.items()}
+                entered |= {f"{row}-user": user.pk, "memberships-TOTAL_FORMS": str(len(self.rows) + 1)}
+            entered |= {f"{row}-DELETE": "on"} if role is None else {f"{row}-role": role}
+        return self.form.send(self.client, **entered)
+
+
+def change(client: Client, workspace: Workspace, roles: Mapping[User, str | None], **fields: str) -> Any:
+    """Open a workspace's page, change it, and click "Save"."""
+    return WorkspacePage.open(client, workspace).save(roles, **fields)
 
 
 def roles_in(workspace: Workspace) -> dict[str, str]:
@@ -46,7 +63,7 @@ def latest_event(action: str) -> AuditEvent:
 def test_a_member_is_added_promoted_and_removed_with_an_event_for_each(
     admin_client: Client, operator: User, workspace: Workspace, admin: User, member: User, outsider: User
 ) -> None:
-    admin_client.post(change_url(workspace), form_data(workspace, {member: "admin", admin: None, outsider: "member"}))
+    change(admin_client, workspace, {member: "admin", admin: None, outsider: "member"})
 
     assert roles_in(workspace) == {"Owner": "owner", "Member": "admin", "Outsider": "member"}
     events = AuditEvent.objects.filter(action__startswith="membership", via="admin").order_by("id")
@@ -64,9 +81,7 @@ def test_removing_the_last_owner_is_rejected_and_the_form_keeps_its_values(
 ) -> None:
     before = roles_in(workspace)
 
-    response = admin_client.post(
-        change_url(workspace), form_data(workspace, {owner: role, member: "admin"}, name="Acme & Sons")
-    )
+    response = change(admin_client, workspace, {owner: role, member: "admin"}, name="Acme & Sons")
 
     page = response.content.decode()
     assert "A workspace needs an owner. Make another member an owner first." in page
@@ -79,7 +94,7 @@ def test_removing_the_last_owner_is_rejected_and_the_form_keeps_its_values(
 def test_ownership_is_transferred_in_one_request(
     admin_client: Client, workspace: Workspace, owner: User, member: User
 ) -> None:
-    admin_client.post(change_url(workspace), form_data(workspace, {owner: None, member: "owner"}))
+    change(admin_client, workspace, {owner: None, member: "owner"})
 
     assert roles_in(workspace) == {"Admin": "admin", "Member": "owner"}
 
@@ -87,29 +102,93 @@ def test_ownership_is_transferred_in_one_request(
 def test_the_user_of_a_membership_cannot_be_changed(
     admin_client: Client, workspace: Workspace, owner: User, outsider: User
 ) -> None:
-    data = form_data(workspace, {})
-    data["memberships-0-user"] = outsider.pk
-
-    admin_client.post(change_url(workspace), data)
+    change(admin_client, workspace, {}, **{"memberships-0-user": outsider.pk})
 
     assert not Membership.objects.filter(workspace=workspace, user=outsider).exists()
 
 
-def post_new_workspace(admin_client: Client, owner: User | None) -> Any:
-    data = {"name": "New", "slug": "new", "tier": "standard", "memberships-INITIAL_FORMS": "0"}
-    if owner:
-        data |= {"memberships-0-user": owner.pk, "memberships-0-role": "owner"}
-    return admin_client.post(add_url(Workspace), data | {"memberships-TOTAL_FORMS": "1" if owner else "0"})
+# ---- new workspaces ----
 
 
-def test_a_new_workspace_has_an_owner(admin_client: Client, owner: User) -> None:
-    rejected = post_new_workspace(admin_client, None)
-    accepted = post_new_workspace(admin_client, owner)
+def test_a_new_workspace_has_an_owner(admin_client: Client, operator: User, owner: User) -> None:
+    Tier.objects.create(name="large", requests=2000, seconds=900, burst_requests=400, burst_seconds=60)
+    form = Page.open(admin_client, add_url(Workspace)).form()
 
-    assert "A workspace needs an owner" in rejected.content.decode()
-    assert accepted.status_code == 302
-    assert roles_in(Workspace.objects.get(slug="new")) == {"Owner": "owner"}
-    assert latest_event("workspace.created").details == {"changes": {"name": [None, "New"], "slug": [None, "new"]}}
+    response = form.send(admin_client, name="New", slug="new", owner=owner.pk, tier="large")
+
+    workspace = Workspace.objects.get(slug="new")
+    assert response.redirect_chain == [(changelist_url(Workspace), 302)]
+    assert "was added successfully" in response.content.decode()
+    assert (workspace.name, workspace.tier_id, roles_in(workspace)) == ("New", "large", {"Owner": "owner"})
+    changes = {"name": [None, "New"], "slug": [None, "new"], "tier": [None, "large"]}
+    events = [(event.action, event.actor, event.details) for event in workspace.audit_events.order_by("id")]
+    assert events == [
+        ("workspace.created", operator, {"changes": changes}),
+        ("membership.created", operator, {"role": "owner"}),
+    ]
+
+
+@pytest.mark.parametrize("button", ["_continue", "_addanother"])
+def test_each_button_of_the_form_creates_the_workspace(admin_client: Client, owner: User, button: str) -> None:
+    form = Page.open(admin_client, add_url(Workspace)).form()
+    chosen = next(item for item in form.buttons if item.name == button)
+
+    response = form.send(admin_client, chosen, name="New", slug="new", owner=owner.pk)
+
+    url = change_url(Workspace.objects.get(slug="new")) if button == "_continue" else add_url(Workspace)
+    assert response.redirect_chain == [(url, 302)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "error"),
+    [
+        (None, "Choose an owner. If the person has no account yet, add one with the plus sign."),
+        ("u_01m8btds2e1csdga5k75c9375m", "This person has no account any more. Choose someone else."),
+    ],
+)
+def test_a_workspace_without_an_owner_is_rejected_next_to_the_field_and_the_form_keeps_its_values(
+    admin_client: Client, chosen: str | None, error: str
+) -> None:
+    form = Page.open(admin_client, add_url(Workspace)).form()
+
+    response = form.send(admin_client, name="Acme & Sons", slug="sons", owner=chosen)
+
+    assert response.context["errors"] == [[error]]
+    assert re.search(rf'<ul class="errorlist" id="id_owner_error"><li>{error}</li></ul>', response.content.decode())
+    assert {("name", "Acme & Sons"), ("slug", "sons")} <= set(Page("/", response.content.decode()).form().fields)
+    assert not Workspace.objects.exists()
+    assert not AuditEvent.objects.exists()
+
+
+def test_the_form_keeps_the_owner_when_another_field_is_invalid(
+    admin_client: Client, workspace: Workspace, outsider: User
+) -> None:
+    form = Page.open(admin_client, add_url(Workspace)).form()
+
+    response = form.send(admin_client, name="Other", slug=workspace.slug, owner=outsider.pk)
+    again = Page(add_url(Workspace), response.content.decode()).form()
+
+    assert "Workspace with this Slug already exists." in response.content.decode()
+    assert ("owner", outsider.pk) in again.fields
+    again.send(admin_client, slug="other")
+    assert roles_in(Workspace.objects.get(slug="other")) == {"Outsider": "owner"}
+
+
+def test_a_person_without_an_account_is_added_in_a_pop_up(admin_client: Client, db: None) -> None:
+    page = Page.open(admin_client, add_url(Workspace))
+    popup = next(url for url in page.links if url.startswith(add_url(User)) and "_popup=1" in url)
+
+    password = "correct horse battery"
+    added = (
+        Page.open(admin_client, popup)
+        .form()
+        .send(admin_client, email="new@example.com", name="New", password1=password, password2=password)
+    )
+
+    user = User.objects.get(email="new@example.com")
+    assert json.loads(added.context["popup_response_data"]) == {"value": user.pk, "obj": "new@example.com"}
+    page.form().send(admin_client, name="New", slug="new", owner=user.pk)
+    assert roles_in(Workspace.objects.get()) == {"New": "owner"}
 
 
 # ---- tier and quota ----
@@ -120,7 +199,7 @@ def test_a_workspace_moves_to_another_tier_with_an_event(
 ) -> None:
     Tier.objects.create(name="large", requests=2000, seconds=900, burst_requests=400, burst_seconds=60)
 
-    admin_client.post(change_url(workspace), form_data(workspace, {}, tier="large"))
+    change(admin_client, workspace, {}, tier="large")
 
     event = latest_event("workspace.changed")
     assert (event.workspace, event.actor, event.sentence) == (workspace, operator, "tier: standard → large")
@@ -236,7 +315,7 @@ def test_saving_a_workspace_keeps_concurrent_changes(admin_client: Client, works
 
     pre_save.connect(suspend, Workspace)
 
-    admin_client.post(change_url(workspace), form_data(workspace, {}, name="Renamed"))
+    change(admin_client, workspace, {}, name="Renamed")
 
     workspace.refresh_from_db()
     assert workspace.name == "Renamed"

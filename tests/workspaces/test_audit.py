@@ -47,6 +47,7 @@ CHANGES: dict[str, Change] = {
     "create_tier": lambda workspace, by: Tier.objects.create_tier(**SMALL, by=by),
 }
 # For each event: its action, the name of the person it is about, and its details.
+SECOND = {"name": [None, "Second"], "slug": [None, "second"], "tier": [None, "standard"]}
 EVENTS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     "suspend": [("workspace.suspended", "", {"reason": "Unpaid"})],
     "resume": [("workspace.resumed", "", {"reason": "Paid"})],
@@ -55,7 +56,7 @@ EVENTS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     "change_role": [("membership.changed", "Member", {"before": "member", "after": "owner"})],
     "leave": [("membership.deleted", "Member", {"role": "member"})],
     "create_with_owner": [
-        ("workspace.created", "", {"changes": {"name": [None, "Second"], "slug": [None, "second"]}}),
+        ("workspace.created", "", {"changes": SECOND}),
         ("membership.created", "Outsider", {"role": "owner"}),
     ],
     "create_tier": [("tier.created", "", {"changes": {name: [None, value] for name, value in SMALL.items()}})],

@@ -72,11 +72,12 @@ class Tier(models.Model):
 
 class WorkspaceManager(models.Manager["Workspace"]):
     @transaction.atomic
-    def create_with_owner(self, owner: User, *, name: str, slug: str, by: Actor) -> Workspace:
-        """Create a workspace on the default tier, with `owner` as its only member. Raise `NotAllowed`."""
+    def create_with_owner(self, owner: User, *, name: str, slug: str, tier: Tier | None = None, by: Actor) -> Workspace:
+        """Create a workspace, by default on the default tier, with `owner` as its only member. Raise `NotAllowed`."""
         by.require_operator()
-        workspace = self.create(name=name, slug=slug)
-        workspace.record(Action.WORKSPACE_CREATED, by, changes={"name": [None, name], "slug": [None, slug]})
+        workspace = self.create(name=name, slug=slug, tier_id=tier.pk if tier else Tier.DEFAULT)
+        changes = {"name": [None, name], "slug": [None, slug], "tier": [None, workspace.tier_id]}
+        workspace.record(Action.WORKSPACE_CREATED, by, changes=changes)
         workspace.add_member(owner, Role.OWNER, by=by)
         return workspace
 

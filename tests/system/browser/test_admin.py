@@ -125,6 +125,29 @@ def test_a_member_is_added_with_the_autocomplete(page: Page, acme: Workspace, co
     assert console_errors == []
 
 
+def test_a_first_customer_is_added(page: Page, db: None, console_errors: list[str]) -> None:
+    """The workspace is rejected without an owner, whose account is then created in the pop-up."""
+    page.get_by_role("link", name="Workspaces", exact=True).last.click()
+    page.get_by_role("link", name="Add workspace").click()
+    page.get_by_label("Name").fill("Acme & Sons")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("Choose an owner.")).to_be_visible()
+    expect(page.get_by_label("Slug")).to_have_value("acme-sons")
+    with page.expect_popup() as opened:
+        page.get_by_title("Add another user").click()
+    opened.value.get_by_label("Email").fill("first@example.com")
+    opened.value.get_by_label("Name").fill("First")
+    for field in opened.value.get_by_label("Password", exact=False).and_(opened.value.locator("[type=password]")).all():
+        field.fill("correct horse battery")
+    opened.value.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".select2-selection")).to_have_text("first@example.com")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was added successfully")).to_be_visible()
+
+    assert Workspace.objects.get(slug="acme-sons").memberships.get().role == "owner"
+    assert console_errors == []
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("browser_options", [{"color_scheme": "light"}, {"color_scheme": "dark"}])
 def test_no_page_overflows_or_violates_the_content_security_policy(
@@ -132,7 +155,13 @@ def test_no_page_overflows_or_violates_the_content_security_policy(
 ) -> None:
     api_key = make_key(acme, "Billing worker")[0]
     page.set_viewport_size({"width": width, "height": 900})
-    for path in ("", "apikeys/apikey/find/?unknown=1", f"apikeys/apikey/revoke/?key={api_key.pk}"):
+    paths = [
+        "",
+        "apikeys/apikey/find/?unknown=1",
+        f"apikeys/apikey/revoke/?key={api_key.pk}",
+        "workspaces/workspace/add/",
+    ]
+    for path in paths:
         page.goto(f"/admin/{path}")
         page.screenshot(path=tmp_path / f"{path.partition('?')[0].replace('/', '-')}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
