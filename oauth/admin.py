@@ -17,7 +17,7 @@ from oauth2_provider.scopes import get_scopes_backend
 
 from core.admin import ReadOnlyMixin, changelist_url
 from oauth.models import Application, default_scopes, revoke_token
-from workspaces.admin import AuditedAdmin, OperatorsAdmin
+from workspaces.admin import AuditedAdmin, ChangeForm, OperatorsAdmin
 from workspaces.models import Action, Actor, AuditEvent, Via
 
 SECRET_MIN_LENGTH = 32  # of a client secret that an operator enters instead of the generated one
@@ -27,7 +27,7 @@ for model in [*apps.get_app_config("oauth2_provider").get_models(), *apps.get_ap
         admin.site.unregister(model)
 
 
-class ApplicationForm(forms.ModelForm[Application]):
+class ApplicationForm(ChangeForm):
     scopes = forms.MultipleChoiceField(
         choices=[(scope, f"{scope}: {sentence}") for scope, sentence in get_scopes_backend().get_all_scopes().items()],
         widget=forms.CheckboxSelectMultiple,

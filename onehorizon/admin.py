@@ -22,7 +22,7 @@ from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url, link
 from onehorizon.members_admin import MembershipInline
 from workspaces import quota
-from workspaces.admin import AuditedAdmin
+from workspaces.admin import AuditedAdmin, ChangeForm
 from workspaces.forms import SetPasswordForm
 from workspaces.models import Action, Actor, AuditEvent, Membership, Role, Tier, User, Via, Workspace
 
@@ -184,7 +184,7 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
     created_action = Action.USER_CREATED
     changed_action = Action.USER_CHANGED
     ordering = ("email",)
-    form = forms.ModelForm[User]
+    form = ChangeForm
     add_form = AddUserForm
     add_fieldsets = ((None, {"fields": ("email", "name", "usable_password", "password1", "password2")}),)
     fieldsets = (

@@ -7,24 +7,53 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.forms.models import BaseInlineFormSet
+from django.forms.utils import ErrorList
 from django.http import HttpRequest
 
+from workspaces.admin import ChangeForm
 from workspaces.models import LastOwner, Membership, Role, Workspace
 
 
-class MembershipForm(forms.ModelForm[Membership]):
+class MembershipForm(ChangeForm):
     """A member's role. The person is chosen when the membership is created and can't be changed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.instance._state.adding:
             field = self.fields["user"]
-            field.disabled = True
+            field.disabled, field.show_hidden_initial = True, False
             field.widget = forms.Select(choices=[(self.instance.user_id, str(self.instance.user))])
+
+    def clean(self) -> dict[str, Any]:
+        """Check that a new member is not one already: Django doesn't validate this constraint in an inline."""
+        cleaned = super().clean()
+        user, workspace = cleaned.get("user"), self.instance.workspace
+        if self.instance._state.adding and workspace.memberships.filter(user=user).exists():
+            self.add_error("user", "This person is in the workspace already.")
+        return cleaned
 
 
 class MembershipFormSet(BaseInlineFormSet[Membership, Workspace, forms.ModelForm[Membership]]):
-    """Requires an owner among the members. Locks the workspace, so that it has one when the members are saved."""
+    """The members of a workspace, which keeps an owner. The view has locked the workspace."""
+
+    OUTDATED = (
+        "The members have changed since you opened this page. These are the current ones: make your changes again."
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Ignore what was sent if it is about a membership that is gone, and show the current members."""
+        super().__init__(*args, **kwargs)
+        self.is_outdated = self.is_bound and not self._sent_ids() <= {item.pk for item in self.get_queryset()}
+        if self.is_outdated:
+            self.is_bound = False
+            del self.management_form  # the cached one is that of the data
+
+    def _sent_ids(self) -> set[str]:
+        count = min(self.initial_form_count(), self.total_form_count())
+        return {self.data.get(f"{self.add_prefix(index)}-id", "") for index in range(count)}
+
+    def non_form_errors(self) -> ErrorList:
+        return ErrorList([self.OUTDATED]) if self.is_outdated else super().non_form_errors()
 
     def clean(self) -> None:
         super().clean()
@@ -33,7 +62,6 @@ class MembershipFormSet(BaseInlineFormSet[Membership, Workspace, forms.ModelForm
         remaining = [form for form in self.forms if form not in self.deleted_forms]
         if any(form.has_changed() and form.cleaned_data.get("role") == Role.OWNER for form in remaining):
             return
-        Workspace.objects.lock(self.instance.pk)
         changed = [form.instance.pk for form in self.forms if form in self.deleted_forms or form.has_changed()]
         owners = Membership.objects.filter(workspace=self.instance, role=Role.OWNER)
         if not owners.exclude(pk__in=changed).exists():

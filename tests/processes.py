@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+import psycopg
 import pytest
 from django.db import connection
 
@@ -40,6 +41,13 @@ def wait_until(condition: Callable[[], Value], explain: Callable[[], str] = lamb
         assert time.monotonic() < deadline, explain()
         time.sleep(0.05)
     return value
+
+
+def wait_until_blocked() -> None:
+    """Wait until another session of the database waits for a lock."""
+    with psycopg.connect(database_url(), autocommit=True) as watcher:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        wait_until(lambda: watcher.execute(query).fetchone() != (0,))
 
 
 # ---- processes ----

@@ -1,6 +1,6 @@
 """Audit events for operators, and the base class of admins that write them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from django import forms
@@ -10,6 +10,7 @@ from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
+from django.db import IntegrityError, transaction
 from django.db.models import Field, Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -22,9 +23,32 @@ from workspaces.models import Action, Actor, AuditEvent, User, Via, Workspace
 M = TypeVar("M", bound=Model)
 
 
+class ChangeForm(forms.ModelForm[Any]):
+    """Changes only the fields that the operator changed.
+
+    The page contains each field's value as it was shown, so an operator who sends an outdated page doesn't undo what
+    others changed meanwhile. Data without those values, which no page sends, is compared with the current values.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        is_from_page = any(self.add_initial_prefix(name) in self.data for name in self.fields)
+        if not self.instance._state.adding and (is_from_page or not self.is_bound):
+            for field in self.fields.values():
+                field.show_hidden_initial = True
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name, field in self.fields.items():
+            if field.show_hidden_initial and name in cleaned and name not in self.changed_data:
+                cleaned[name] = field.clean(self.get_initial_for_field(field, name))
+        return cleaned
+
+
 class OperatorsAdmin(admin.ModelAdmin[M]):
     """Base class of all admins: lists that are fast with a million rows, and audit events instead of Django's log."""
 
+    form = ChangeForm
     view_on_site = False
     paginator = BoundedPaginator
     show_full_result_count = False
@@ -78,10 +102,42 @@ class OperatorsAdmin(admin.ModelAdmin[M]):
             raise SuspiciousOperation(error) from None
         return super().response_action(request, queryset, *args)
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+    # ---- concurrent changes ----
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
         if "_saveasnew" in request.POST:  # Django accepts it although no page has this button
             raise SuspiciousOperation("_saveasnew")
-        return super().changeform_view(request, *args, **kwargs)
+        view = super().changeform_view
+        return self._run(request, object_id, lambda: view(request, object_id, form_url, extra_context))
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        view = super().delete_view
+        return self._run(request, object_id, lambda: view(request, object_id, extra_context))
+
+    def _run(self, request: HttpRequest, object_id: str | None, view: Callable[[], Any]) -> Any:
+        """Run a view. If it changes an object, lock the object before the view validates the form.
+
+        Another request can take a unique value, or start to use a tier, between validation and saving. Then validate
+        again, which shows the error in the form.
+        """
+        if request.method != "POST":
+            return view()
+        try:
+            return self._run_locked(request, object_id, view)
+        except (IntegrityError, ValidationError):
+            return self._run_locked(request, object_id, view)
+
+    @transaction.atomic
+    def _run_locked(self, request: HttpRequest, object_id: str | None, view: Callable[[], Any]) -> Any:
+        if object_id is not None and (obj := self.get_object(request, unquote(object_id))):
+            self.model._default_manager.select_for_update(no_key=True).filter(pk=obj.pk).first()
+        return view()
 
     # No rows of Django's `LogEntry`.
 
@@ -124,7 +180,7 @@ def changes_in(form: forms.ModelForm[Any]) -> dict[str, list[Any]]:
             before, value = form.get_initial_for_field(form.fields[name], name), form.cleaned_data[name]
             after = value if isinstance(value, QuerySet) else getattr(form.instance, name)
             changes[name] = [_as_json(before), _as_json(after)]
-    return changes
+    return {name: change for name, change in changes.items() if change[0] != change[1]}
 
 
 def _as_json(value: Any) -> Any:
@@ -149,8 +205,9 @@ class AuditedAdmin(OperatorsAdmin[M]):
             super().save_model(request, obj, form, change)
         elif columns := {field.name for field in self.opts.concrete_fields}.intersection(form.changed_data):
             obj.save(update_fields=columns)
-        if form.changed_data:
-            self.record(request, self.changed_action if change else self.created_action, obj, changes=changes_in(form))
+        changes = changes_in(form)
+        if changes or not change:
+            self.record(request, self.changed_action if change else self.created_action, obj, changes=changes)
 
     def delete_model(self, request: HttpRequest, obj: M) -> None:
         self.record(request, self.deleted_action, obj)

@@ -158,6 +158,18 @@ def test_a_key_is_renamed_with_an_event(admin_client: Client, operator: User, ap
     )
 
 
+def test_an_outdated_page_does_not_undo_another_operators_description(
+    admin_client: Client, operator: User, api_key: ApiKey
+) -> None:
+    outdated = Page.open(admin_client, change_url(api_key)).form()
+    api_key.rename("CI, staging", by=by(operator))
+
+    outdated.send(admin_client)
+
+    assert ApiKey.objects.get().description == "CI, staging"
+    assert api_key.audit_events.filter(action="api_key.renamed").count() == 1
+
+
 def test_a_revoked_key_cannot_be_edited(admin_client: Client, operator: User, api_key: ApiKey) -> None:
     api_key.revoke(by=by(operator))
 

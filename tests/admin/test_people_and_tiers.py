@@ -203,3 +203,43 @@ def test_an_objects_history_is_its_audit_events(admin_client: Client, owner: Use
     assert (
         admin_client.get(action_url(owner, "history"))["Location"] == f"{changelist_url(AuditEvent)}?subject={owner.pk}"
     )
+
+
+def test_an_outdated_page_does_not_undo_another_operators_changes(
+    admin_client: Client, operator: User, owner: User
+) -> None:
+    """Such as a permission that another operator has just taken away."""
+    groups = [str(group.pk) for group in operator.groups.all()]
+    Page.open(admin_client, change_url(owner)).form().send(admin_client, is_staff="on", groups=groups)
+    with_groups = Page.open(admin_client, change_url(owner)).form()
+    Page.open(admin_client, change_url(owner)).form().send(admin_client, groups=None, is_active=None)
+    without_groups = Page.open(admin_client, change_url(owner)).form()
+
+    with_groups.send(admin_client, name="Renamed")
+
+    owner.refresh_from_db()
+    assert (owner.name, owner.is_active, list(owner.groups.all())) == ("Renamed", False, [])
+    assert event_about(owner.pk).details == {"changes": {"name": ["Owner", "Renamed"]}}
+
+    Page.open(admin_client, change_url(owner)).form().send(admin_client, groups=groups)
+    without_groups.send(admin_client, is_active="on")
+    owner.refresh_from_db()
+    assert (owner.is_active, owner.groups.count()) == (True, 1)
+
+
+def test_fields_that_two_operators_changed_are_validated_together(admin_client: Client, db: None) -> None:
+    tier = Tier.objects.create(name="large", requests=2000, seconds=900, burst_requests=400, burst_seconds=60)
+    outdated = Page.open(admin_client, change_url(tier)).form()
+    Page.open(admin_client, change_url(tier)).form().send(admin_client, seconds="100")
+
+    response = outdated.send(admin_client, burst_seconds="900")
+
+    tier.refresh_from_db()
+    assert (tier.seconds, tier.burst_seconds) == (100, 60)
+    assert "can&#x27;t be longer than the main one" in response.content.decode()
+
+
+def test_an_email_that_differs_only_in_case_is_no_change(admin_client: Client, owner: User) -> None:
+    Page.open(admin_client, change_url(owner)).form().send(admin_client, email="OWNER@example.com")
+
+    assert not AuditEvent.objects.exists()

@@ -191,6 +191,81 @@ def test_a_person_without_an_account_is_added_in_a_pop_up(admin_client: Client, 
     assert roles_in(Workspace.objects.get()) == {"New": "owner"}
 
 
+# ---- outdated pages: someone else made a change after the page was opened ----
+
+
+def test_an_outdated_page_does_not_undo_another_operators_changes(
+    admin_client: Client, workspace: Workspace, owner: User, member: User
+) -> None:
+    Tier.objects.create(name="large", requests=2000, seconds=900, burst_requests=400, burst_seconds=60)
+    page = WorkspacePage.open(admin_client, workspace)
+    change(admin_client, workspace, {member: "owner"}, name="Renamed", tier="large")
+    change(admin_client, workspace, {owner: "member"})
+
+    page.save({}, slug="moved")
+
+    workspace.refresh_from_db()
+    assert (workspace.name, workspace.slug, workspace.tier_id) == ("Renamed", "moved", "large")
+    assert roles_in(workspace) == {"Owner": "member", "Admin": "admin", "Member": "owner"}
+    assert latest_event("workspace.changed").details == {"changes": {"slug": ["acme", "moved"]}}
+
+
+def test_an_outdated_page_cannot_remove_the_last_owner(
+    admin_client: Client, workspace: Workspace, owner: User, member: User
+) -> None:
+    change(admin_client, workspace, {member: "owner"})
+    page = WorkspacePage.open(admin_client, workspace)
+    change(admin_client, workspace, {owner: "admin"})
+
+    response = page.save({member: None})
+
+    assert "A workspace needs an owner." in response.content.decode()
+    assert roles_in(workspace) == {"Owner": "admin", "Admin": "admin", "Member": "owner"}
+
+
+@pytest.mark.parametrize("role", [None, "owner", "member"])
+def test_a_page_with_a_member_who_has_left_shows_the_current_members(
+    admin_client: Client, workspace: Workspace, admin: User, role: str | None
+) -> None:
+    page = WorkspacePage.open(admin_client, workspace)
+    change(admin_client, workspace, {admin: None})
+    before = AuditEvent.objects.count()
+
+    response = page.save({admin: role} if role != "member" else {}, name="Typed")
+
+    assert response.status_code == 200
+    text = response.content.decode()
+    assert "The members have changed since you opened this page." in text
+    assert "Admin" not in roles_in(workspace)
+    assert AuditEvent.objects.count() == before
+    Page(change_url(workspace), text).form().send(admin_client)
+    workspace.refresh_from_db()
+    assert workspace.name == "Typed"
+
+
+@pytest.mark.parametrize("field", ["id", "workspace"])
+def test_a_membership_cannot_be_moved_between_workspaces(
+    admin_client: Client, workspace: Workspace, elsewhere: Workspace, field: str
+) -> None:
+    before = list(Membership.objects.order_by("pk").values())
+    value = elsewhere.memberships.get().pk if field == "id" else elsewhere.pk
+
+    response = change(admin_client, workspace, {}, **{f"memberships-0-{field}": value, "memberships-0-role": "admin"})
+
+    assert response.status_code == 200
+    assert list(Membership.objects.order_by("pk").values()) == before
+
+
+def test_a_person_is_added_once(admin_client: Client, workspace: Workspace, outsider: User) -> None:
+    page = WorkspacePage.open(admin_client, workspace)
+    page.save({outsider: "member"})
+
+    response = page.save({outsider: "admin"})
+
+    assert "This person is in the workspace already." in response.content.decode()
+    assert roles_in(workspace)["Outsider"] == "member"
+
+
 # ---- tier and quota ----
 
 

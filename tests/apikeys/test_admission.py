@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Api, commits, make_key
-from tests.processes import TIMEOUT, database_url, wait_until
+from tests.processes import TIMEOUT, database_url, wait_until_blocked
 from workspaces import quota
 from workspaces.models import Task, Tier, User, Workspace
 
@@ -172,13 +172,6 @@ def get_me_in_thread(api: Api) -> Any:
         return api.get("/me")
     finally:
         connection.close()
-
-
-def wait_until_blocked() -> None:
-    """Wait until another session of the database waits for a lock."""
-    with psycopg.connect(database_url(), autocommit=True) as watcher:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        wait_until(lambda: watcher.execute(query).fetchone() != (0,))
 
 
 @on_postgresql
