@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -217,40 +218,21 @@ def in_threads(*functions: Callable[[], Result]) -> list[Result | Exception]:
         return list(threads.map(run, functions))
 
 
-def in_processes(count: int, code: str, **overrides: str) -> list[str]:
-    """Run `code` in `count` Python processes with Django set up, all at the same moment, and return their outputs.
+def in_processes(count: int, code: str) -> list[str]:
+    """Run `code` in `count` processes with Django set up, all at the same moment, and return their outputs.
 
     The variable `number` in `code` is the process's number, from 0.
     """
-    setup = (
-        "import os, sys, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'onehorizon.settings'; django.setup(); "
-        "print('ready', flush=True); number = int(sys.stdin.readline())\n"
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.forks", str(count)],
+        cwd=ROOT,
+        env=environment(),
+        input=textwrap.dedent(code),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
     )
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", setup + textwrap.dedent(code)],
-            cwd=ROOT,
-            env=environment(**overrides),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _ in range(count)
-    ]
-    try:
-        for child in children:
-            assert child.stdout is not None
-            line = child.stdout.readline()
-            assert line == "ready\n", line + child.stdout.read()
-        for number, child in enumerate(children):
-            assert child.stdin is not None
-            child.stdin.write(f"{number}\n")
-            child.stdin.flush()
-        outputs = [child.communicate(timeout=TIMEOUT)[0] for child in children]
-    finally:
-        for child in children:
-            child.kill()
-            child.communicate()
-    assert [child.returncode for child in children] == [0] * count, outputs
+    assert result.returncode == 0, result.stderr
+    outputs: list[str] = json.loads(result.stdout)
     return outputs
