@@ -128,8 +128,12 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
             return False
         return bool(super().validate_code(client_id, code, client, request, *args))
 
-    def invalidate_authorization_code(self, client_id: str, code: str, request: Request, *args: Any) -> None:
-        unused = Grant.objects.filter(code=code, application=request.client, token_family=None)
+    def invalidate_authorization_code(self, *args: Any) -> None:
+        """Do nothing: `_save_bearer_token` has done it, in the transaction that saves the tokens."""
+
+    def _use_code(self, request: Request) -> None:
+        """Store the token family with the code. Raise `InvalidGrantError` if a concurrent request has used the code."""
+        unused = Grant.objects.filter(code=request.code, application=request.client, token_family=None)
         if not unused.update(token_family=request.token_family):
             log_reuse("authorization code", request.user, request)
             raise errors.InvalidGrantError(request=request)
@@ -180,6 +184,8 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         if request.grant_type == DEVICE_CODE:
             self._consume_device_code(request)
         super()._save_bearer_token(token, request, *args)
+        if request.grant_type == "authorization_code":
+            self._use_code(request)
 
     def _require_unused(self, request: Request) -> None:
         """Raise `InvalidGrantError` if a concurrent request has used or deleted the refresh token."""

@@ -16,9 +16,10 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_post_parameters
 from oauth2_provider.exceptions import OAuthToolkitError
+from oauth2_provider.models import AccessToken
 from oauth2_provider.scopes import get_scopes_backend
 from oauth2_provider.views.mixins import OAuthLibMixin
-from oauthlib.oauth2 import DeviceApplicationServer
+from oauthlib.oauth2 import DeviceApplicationServer, InvalidGrantError
 
 from core.argon2 import TooBusy
 from core.client_ip import client_ip
@@ -105,7 +106,10 @@ class LimitClientFailuresMixin:
 
 class TokenView(LimitClientFailuresMixin, toolkit.TokenView):  # type: ignore[misc]  # without types
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = cast(HttpResponse, self.authorization_flow_token_response(request))
+        try:
+            response = cast(HttpResponse, self.authorization_flow_token_response(request))
+        except AccessToken.DoesNotExist:  # revoked since it was saved, such as by a replay
+            response = HttpResponse(InvalidGrantError().json, status=400)
         response["Content-Type"] = "application/json"  # which the toolkit omits for some errors
         return response
 

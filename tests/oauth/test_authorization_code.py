@@ -240,7 +240,10 @@ def test_a_reused_refresh_token_revokes_its_token_family(flow: AuthorizationCode
         flow.refresh(second["refresh_token"])
 
 
-def test_one_of_several_requests_with_the_same_code_or_refresh_token_succeeds(flow: AuthorizationCodeFlow) -> None:
+def test_at_most_one_of_several_requests_with_the_same_code_or_refresh_token_succeeds(
+    flow: AuthorizationCodeFlow,
+) -> None:
+    """The others may revoke its tokens before it has sent them: then all fail."""
     endpoint = flow.metadata["token_endpoint"]
     code = {
         "client_id": flow.client.client_id,
@@ -251,7 +254,7 @@ def test_one_of_several_requests_with_the_same_code_or_refresh_token_succeeds(fl
     }
     with ThreadPoolExecutor(4) as pool:
         codes = list(pool.map(lambda _: requests.post(endpoint, code, timeout=TIMEOUT), range(4)))
-    assert sorted(response.status_code for response in codes) == [200, 400, 400, 400]
+    assert sorted(response.status_code for response in codes) in ([200, 400, 400, 400], [400] * 4)
 
     refresh = {
         "client_id": flow.client.client_id,
@@ -260,7 +263,7 @@ def test_one_of_several_requests_with_the_same_code_or_refresh_token_succeeds(fl
     }
     with ThreadPoolExecutor(4) as pool:
         refreshed = list(pool.map(lambda _: requests.post(endpoint, refresh, timeout=TIMEOUT), range(4)))
-    assert sorted(response.status_code for response in refreshed) == [200, 400, 400, 400]
+    assert sorted(response.status_code for response in refreshed) in ([200, 400, 400, 400], [400] * 4)
     assert all(response.json()["access_token"] for response in refreshed if response.status_code == 200)
 
 

@@ -1,0 +1,74 @@
+"""The same authorization code or refresh token is sent again while the first request is still running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from oauth2_provider.models import AccessToken, RefreshToken
+
+from oauth.models import Application
+from oauth.server import Validator
+from tests.helpers import sign_in
+from tests.oauth.program import Program
+from workspaces.models import User, Workspace
+
+Send = Callable[[], Any]
+
+
+@pytest.fixture
+def program(application: Application, owner: User, workspace: Workspace) -> Program:
+    return Program(application, sign_in(owner))
+
+
+@pytest.fixture(params=["code", "refresh token"])
+def send(request: Any, program: Program) -> Send:
+    """Send the same code or refresh token, as often as it is called."""
+    if request.param == "code":
+        code = program.code()
+        return lambda: program.exchange(code)
+    refresh_token = program.tokens()["refresh_token"]
+    return lambda: program.refresh(refresh_token)
+
+
+def nothing() -> None:
+    pass
+
+
+def send_around_saving(monkeypatch: pytest.MonkeyPatch, *, before: Send = nothing, after: Send = nothing) -> None:
+    """Call `before` and `after` around the next time that tokens are saved."""
+    save_token = Validator.save_token
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(Validator, "save_token", save_token)
+        before()
+        result = save_token(*args, **kwargs)
+        after()
+        return result
+
+    monkeypatch.setattr(Validator, "save_token", wrapped)
+
+
+def test_a_replay_can_revoke_the_tokens_before_they_are_sent(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+    replays: list[Any] = []
+    send_around_saving(monkeypatch, after=lambda: replays.append(send()))
+
+    responses = [send(), *replays]
+
+    assert [(response.status_code, response.json()) for response in responses] == [
+        (400, {"error": "invalid_grant"})
+    ] * 2
+    assert not AccessToken.objects.exists()
+    assert not RefreshToken.objects.filter(revoked=None).exists()
+
+
+def test_a_request_overtaken_by_a_replay_leaves_no_tokens(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+    replays: list[Any] = []
+    send_around_saving(monkeypatch, before=lambda: replays.append(send()))
+
+    response = send()
+
+    assert [response.status_code, response.json()] == [400, {"error": "invalid_grant"}]
+    assert replays[0].status_code == 200
+    assert AccessToken.objects.count() == RefreshToken.objects.filter(revoked=None).count() == 1
