@@ -11,6 +11,7 @@ import pytest
 from django.db import OperationalError
 from django.test import RequestFactory
 
+from core.requests import BodyTooSlow
 from onehorizon.checks import api_routes
 from onehorizon.errors import api_error_response
 from onehorizon.openapi import EXAMPLES, schema
@@ -245,7 +246,7 @@ def record_requests() -> Recording:
     for _ in range(40):
         quota.admit(workspace.pk, workspace.tier)
     recording.request(api, "GET", tasks)  # 429
-    for error in (RuntimeError(), OperationalError()):
+    for error in (BodyTooSlow(), RuntimeError(), OperationalError()):
         response = api_error_response(error, RequestFactory().get("/"))
         recording.errors[str(response.status_code)] = json.loads(response.content)
     return recording
