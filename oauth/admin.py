@@ -42,8 +42,8 @@ class ApplicationAdmin(AuditedAdmin[Application]):
 
     form = ApplicationForm
     list_display = ("name", "client_id", "client_type", "authorization_grant_type", "created")
-    search_fields = ("^name", "client_id__exact")
-    search_help_text = "Search by the start of a name, or by client ID."
+    search_fields = ("^name", "client_id__startswith")
+    search_help_text = "Search by the start of a name or a client ID."
     created_action = Action.APPLICATION_CREATED
     changed_action = Action.APPLICATION_CHANGED
     COMMON_FIELDS = ("name", "client_type", "authorization_grant_type", "redirect_uris", "scopes")

@@ -33,6 +33,8 @@ GRANT_TYPES = {
 }
 DEVICE_CODE_LIFETIME = timedelta(minutes=10)
 EXPIRED_GRANT_RETENTION = timedelta(days=1)
+# Characters of a client id in a log line: the logs redact a whole generated one, which looks as random as a secret.
+LOGGED_CLIENT_ID = 24
 SLOW_DOWN = timedelta(seconds=5)  # added to the polling interval (RFC 8628, section 3.5)
 
 

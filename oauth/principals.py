@@ -2,6 +2,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from oauth.models import LOGGED_CLIENT_ID
 from workspaces.access import Principal, Scope
 from workspaces.models import Membership, NoWorkspaceChosen, Tier, User, Workspace
 
@@ -35,7 +36,7 @@ class UserPrincipal(Principal):
 
     @property
     def log_fields(self) -> dict[str, str]:
-        return {"user": self.user.pk, "client": self.client_id}
+        return {"user": self.user.pk, "client": self.client_id[:LOGGED_CLIENT_ID]}
 
     def describe(self) -> dict[str, Any]:
         description: dict[str, Any] = {"userId": self.user.pk}

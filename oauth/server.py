@@ -23,7 +23,7 @@ from oauthlib.oauth2.rfc6749 import errors
 from oauthlib.oauth2.rfc8628.grant_types import DeviceCodeGrant
 
 from core.client_ip import client_ip
-from oauth.models import Application, DeviceGrant, Grant, TokenFamily, revoke_token
+from oauth.models import LOGGED_CLIENT_ID, Application, DeviceGrant, Grant, TokenFamily, revoke_token
 from workspaces.models import Action, Actor, AuditEvent, User, Via
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -65,7 +65,7 @@ def ip_of(request: Request) -> str | None:
 
 def log_reuse(credential: str, user: User, request: Request) -> None:
     """Log that a code or token was sent again after its use. It may be stolen."""
-    fields = {"user": user.pk, "client": request.client.client_id, "clientIp": ip_of(request)}
+    fields = {"user": user.pk, "client": request.client.client_id[:LOGGED_CLIENT_ID], "clientIp": ip_of(request)}
     logger.warning("%s reused", credential, extra=fields)
 
 

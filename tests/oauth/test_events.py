@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from django.db import IntegrityError
 from oauth2_provider.models import AccessToken, RefreshToken
 
+from core.admin import changelist_url
+from core.logs import JsonFormatter, LineFormatter
 from oauth.models import Application, Grant
-from tests.helpers import BY_TEST, failing_events, sign_in
+from tests.helpers import BY_TEST, Api, failing_events, make_staff, sign_in
 from tests.oauth.conftest import make_application
 from tests.oauth.program import Program
 from workspaces.models import AuditEvent, User, Workspace
@@ -38,6 +41,25 @@ def reuses(caplog: pytest.LogCaptureFixture) -> list[tuple[Any, ...]]:
     lines = [record for record in caplog.records if record.name == "onehorizon.oauth"]
     assert all(record.levelno == logging.WARNING for record in lines)
     return [tuple(getattr(record, name) for name in names) for record in lines]
+
+
+def test_no_log_format_redacts_the_client(
+    program: Program, workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A generated client id looks as random as a secret. The logs have its start, by which the admin finds it."""
+    code = program.code()
+    tokens = program.exchange(code).json()
+    Api(tokens["access_token"]).get("/me")
+    program.exchange(code)
+
+    logged = [record for record in caplog.records if hasattr(record, "client")]
+    start = program.client_id[:24]
+    assert [record.name for record in logged] == ["onehorizon.requests", "onehorizon.oauth"]
+    for record in logged:
+        assert f" client={start} " in f"{LineFormatter().format(record)} "
+        assert json.loads(JsonFormatter().format(record))["client"] == start
+    operator = sign_in(make_staff("operator", "operators"))
+    assert program.client_id in operator.get(changelist_url(Application, q=start)).content.decode()
 
 
 def test_consent_writes_an_event(program: Program, owner: User) -> None:
@@ -113,7 +135,7 @@ def test_a_reused_code_is_logged(program: Program, owner: User, caplog: pytest.L
 
     program.exchange(code)
 
-    assert reuses(caplog) == [("authorization code reused", owner.pk, program.client_id, "127.0.0.1")]
+    assert reuses(caplog) == [("authorization code reused", owner.pk, program.client_id[:24], "127.0.0.1")]
     assert code not in caplog.text
 
 
@@ -123,7 +145,7 @@ def test_a_reused_refresh_token_is_logged(program: Program, owner: User, caplog:
 
     program.refresh(tokens["refresh_token"])
 
-    assert reuses(caplog) == [("refresh token reused", owner.pk, program.client_id, "127.0.0.1")]
+    assert reuses(caplog) == [("refresh token reused", owner.pk, program.client_id[:24], "127.0.0.1")]
     assert tokens["refresh_token"] not in caplog.text
 
 
