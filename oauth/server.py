@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from oauth2_provider.models import AccessToken, RefreshToken
 from oauth2_provider.oauth2_validators import OAuth2Validator
+from oauth2_provider.settings import oauth2_settings
 from oauthlib.common import Request
 from oauthlib.oauth2 import Server
 from oauthlib.oauth2.rfc6749 import errors
@@ -33,8 +34,16 @@ logger = logging.getLogger("onehorizon.oauth")
 
 
 class AuthorizationServer(Server):  # type: ignore[misc]  # without types
+    """Rejects the grants that are not offered before it reads anything else.
+
+    The toolkit checks the password of a `password` grant first, without the limits of the sign-in page, and a client
+    could tell from the error whether it is right.
+    """
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for grant_type in self.grant_types.keys() - set(oauth2_settings.OAUTH2_GRANT_TYPES_SUPPORTED):
+            del self.grant_types[grant_type]
         self.auth_grant.custom_validators.pre_auth.append(require_s256)
 
 
