@@ -2,7 +2,7 @@
 
 import json
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import oauth2_provider.views as toolkit
 from csp.decorators import csp_update
@@ -18,7 +18,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from oauth2_provider.exceptions import OAuthToolkitError
 from oauth2_provider.models import AccessToken
 from oauth2_provider.scopes import get_scopes_backend
+from oauth2_provider.settings import oauth2_settings
 from oauth2_provider.views.mixins import OAuthLibMixin
+from oauthlib.common import add_params_to_uri
 from oauthlib.oauth2 import DeviceApplicationServer, InvalidGrantError
 
 from core.argon2 import TooBusy
@@ -58,6 +60,13 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
         query.pop("approval_prompt", None)
         request.GET = query  # type: ignore[assignment]  # mutable
         return cast(HttpResponse, super().get(request, *args, **kwargs))
+
+    def redirect(self, redirect_to: str, application: Application | None) -> HttpResponse:
+        """Redirect to the client with `iss`, which the toolkit leaves out of errors (RFC 9207)."""
+        if "iss" not in parse_qs(urlsplit(redirect_to).query):
+            issuer = oauth2_settings.oauth2_authorization_server_issuer(self.request)
+            redirect_to = add_params_to_uri(redirect_to, {"iss": issuer})
+        return cast(HttpResponse, super().redirect(redirect_to, application))
 
     def form_invalid(self, form: Any) -> HttpResponse:
         raise BadRequest("The consent form is invalid.")

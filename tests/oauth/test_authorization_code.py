@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
@@ -77,8 +77,18 @@ def test_the_metadata_describes_the_server(metadata: dict[str, Any], site: str) 
     assert not {"implicit", "password", "client_credentials"} & set(metadata["grant_types_supported"])
 
 
-def test_the_authorization_response_names_the_issuer(flow: AuthorizationCodeFlow, site: str) -> None:
-    assert "iss=" + quote(site, safe="") in flow.browser.allow(flow.url())
+def test_every_authorization_response_names_the_issuer_once(flow: AuthorizationCodeFlow, site: str) -> None:
+    """Clients reject a response without it, also an error (RFC 9207)."""
+    invalid = flow.url(scope="unknown")
+    locations = [
+        flow.browser.allow(flow.url()),
+        flow.browser.refuse(flow.url()),
+        flow.browser.open(invalid).headers["Location"],
+        requests.get(invalid, allow_redirects=False, timeout=TIMEOUT).headers["Location"],
+        requests.get(flow.url(prompt="none"), allow_redirects=False, timeout=TIMEOUT).headers["Location"],
+    ]
+
+    assert [parse_qs(urlsplit(location).query)["iss"] for location in locations] == [[site]] * 5
 
 
 def test_a_challenge_without_a_method_is_s256(flow: AuthorizationCodeFlow) -> None:
