@@ -144,6 +144,8 @@ class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # wit
             limit_form_by_ip(request, "device-authorization", "60/5m")
         except RateLimited as error:
             return rate_limited_response(error)
+        if request.GET:  # as the token endpoint: a URL is logged, so it must not contain a secret
+            return JsonResponse({"error": "invalid_request"}, status=400)
         headers, body, status = self.create_device_authorization_response(request)
         if status != 200:
             return JsonResponse(json.loads(body), status=status, headers=headers)

@@ -205,6 +205,17 @@ def test_a_public_client_can_send_an_empty_secret(owner: User, workspace: Worksp
     assert response.status_code == 200
 
 
+def test_a_client_secret_in_the_url_is_rejected(metadata: dict[str, Any], terminal: Terminal) -> None:
+    """Proxies log URLs."""
+    kind = {"client_type": Application.CLIENT_CONFIDENTIAL, "authorization_grant_type": Application.GRANT_DEVICE_CODE}
+    server = make_application("Server", client_secret="s3cret", **kind)
+    metadata["device_authorization_endpoint"] += "?client_secret=s3cret"
+
+    response = terminal.start(server.client_id)
+
+    assert (response.status_code, response.json()) == (400, {"error": "invalid_request"})
+
+
 @pytest.mark.usefixtures("_frozen_clock")
 def test_starting_device_requests_is_rate_limited(terminal: Terminal) -> None:
     statuses = [terminal.start().status_code for _ in range(61)]
