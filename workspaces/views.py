@@ -3,7 +3,7 @@ from urllib.parse import urlsplit
 
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.contrib.auth.views import LoginView, PasswordChangeDoneView, PasswordChangeView
+from django.contrib.auth.views import LoginView, PasswordChangeDoneView, PasswordChangeView, redirect_to_login
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -59,6 +59,8 @@ class ChangePasswordView(LimitedFormMixin, LoginRequiredMixin, PasswordChangeVie
     @transaction.atomic
     def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
         user = cast(User, self.request.user)
+        if not user.lock_access():  # ended, or given another password, since the session was checked
+            return redirect_to_login(self.request.path)
         AuditEvent.objects.record(Action.USER_PASSWORD_CHANGED, Actor.of(self.request, Via.PAGE), subject=user.pk)
         return super().form_valid(form)
 

@@ -213,6 +213,18 @@ def test_a_terminal_that_is_approved_meanwhile_gets_nothing(terminal: Program, o
     assert error_of(terminal.poll(device["device_code"])) == "authorization_pending"
 
 
+def test_a_password_that_is_changed_meanwhile_stays_the_same(browser: Client, owner: User) -> None:
+    """Otherwise whoever knows the old password could replace one that an operator has just set."""
+    form = {"old_password": "owner-password", "new_password1": "of-an-intruder", "new_password2": "of-an-intruder"}
+
+    with ended_at_the_last_moment(owner):
+        response = browser.post("/settings/password/", form)
+
+    assert response["Location"] == "/sign-in/?next=/settings/password/"
+    assert User.objects.get(pk=owner.pk).check_password("owner-password")
+    assert not is_signed_in(browser)
+
+
 def test_a_sign_in_in_progress_is_ended_too(owner: User, workspace: Workspace) -> None:
     """The session starts with the user that was read before the deactivation."""
     read_before = User.objects.get(pk=owner.pk)
