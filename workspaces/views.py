@@ -22,7 +22,8 @@ class SignInView(LoginView):
     """Sign-in with rate limits per client IP and per account against password guessing.
 
     A browser in which the user has signed in before has a separate limit, so that an attacker who guesses at the
-    account can't lock the user out (OWASP, "Slow Down Online Guessing Attacks with Device Cookies").
+    account can't lock the user out (OWASP, "Slow Down Online Guessing Attacks with Device Cookies"). All such browsers
+    of an account share another limit: each sign-in makes a browser known, so that their number is unlimited.
     """
 
     template_name = "registration/sign_in.html"
@@ -34,6 +35,7 @@ class SignInView(LoginView):
         account = User.objects.normalize_email(request.POST.get("username", ""))
         if device_id := devices.get_device_id(request, account):
             limit_form(request, "sign-in-device", device_id, "10/5m")
+            limit_form(request, "sign-in-devices", account, "60/5m")
         else:
             limit_form_by_ip(request, "sign-in", "60/5m")
             limit_form(request, "sign-in-account", account, "10/5m")

@@ -140,6 +140,18 @@ def test_a_known_browser_has_ten_attempts_of_its_own(browser: Client) -> None:
     assert attempt_with_correct_password(Client()) == 302
 
 
+def test_the_known_browsers_of_an_account_have_sixty_attempts_together(browser: Client) -> None:
+    """Each sign-in makes another browser known: without this limit a person could run Argon2 endlessly."""
+    statuses = []
+    for _ in range(61):
+        copy = Client()
+        copy.cookies["device"] = browser.cookies["device"].value
+        statuses.append(attempt_with_correct_password(copy))
+        browser = copy
+
+    assert statuses == [302] * 60 + [429]
+
+
 def test_a_browser_is_known_for_one_person_only(browser: Client, owner: User) -> None:
     make_user("another")
 
