@@ -8,6 +8,7 @@ from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
+from django.core.exceptions import PermissionDenied
 from django.core.validators import MinLengthValidator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -96,6 +97,8 @@ class TokenAdmin(ReadOnlyMixin, OperatorsAdmin[Any]):
     ) -> HttpResponse:
         """Redirect to the user's audit events: those about a token have the user as their subject."""
         token = self.get_object(request, unquote(object_id))
+        if not self.has_view_permission(request, token):
+            raise PermissionDenied
         if token is None:
             raise Http404
         return redirect(changelist_url(AuditEvent, subject=token.user_id))

@@ -193,6 +193,14 @@ def test_a_tokens_history_shows_the_events_of_its_user(admin_client: Client, own
     assert admin_client.get(history)["Location"] == changelist_url(AuditEvent, subject=owner.pk)
 
 
+def test_a_tokens_history_needs_the_permission_to_view_it(plain_staff: User, owner: User, workspace: Workspace) -> None:
+    """Its redirect contains the id of the user."""
+    make_token(owner)
+    history = change_url(AccessToken.objects.get()).removesuffix("change/") + "history/"
+
+    assert sign_in(plain_staff).get(history).status_code == 403
+
+
 def test_the_events_of_tokens_can_be_listed(admin_client: Client, owner: User, workspace: Workspace) -> None:
     make_token(owner)
     admin_client.post(
