@@ -206,6 +206,14 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return False
 
+    def lock(self, request: HttpRequest, obj: User) -> None:
+        """Lock the rows of the person and of the operator, whose access is checked before the change is saved.
+
+        In the order of their ids, so that two operators who change each other don't wait for each other.
+        """
+        people = User.objects.select_for_update(no_key=True).filter(pk__in=[obj.pk, request.user.pk])
+        list(people.order_by("pk").values("pk"))
+
     @admin.display(description="workspaces")
     def in_workspaces(self, user: User) -> SafeString | str:
         memberships = user.memberships.select_related("workspace")
@@ -222,6 +230,8 @@ class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
     @transaction.atomic
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         """Set or disable the password. Without one the user's access ends; a new one revokes tokens by itself."""
+        if request.method == "POST" and (person := self.get_object(request, unquote(id))):
+            self.lock(request, person)
         response = super().user_change_password(request, id, form_url)
         if request.method == "POST" and response.status_code == 302:
             user = User.objects.get(pk=unquote(id))

@@ -136,8 +136,12 @@ class OperatorsAdmin(admin.ModelAdmin[M]):
     @transaction.atomic
     def _run_locked(self, request: HttpRequest, object_id: str | None, view: Callable[[], Any]) -> Any:
         if object_id is not None and (obj := self.get_object(request, unquote(object_id))):
-            self.model._default_manager.select_for_update(no_key=True).filter(pk=obj.pk).first()
+            self.lock(request, obj)
         return view()
+
+    def lock(self, request: HttpRequest, obj: M) -> None:
+        """Lock the object's row until the transaction ends."""
+        self.model._default_manager.select_for_update(no_key=True).filter(pk=obj.pk).first()
 
     # No rows of Django's `LogEntry`.
 

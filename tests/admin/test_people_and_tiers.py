@@ -1,15 +1,20 @@
 """Users and tiers in the admin."""
 
+import threading
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db.models.signals import pre_save
+from django.db import connection
+from django.db.models.signals import post_save, pre_save
 from django.test import Client
 
 from core.admin import change_url, changelist_url
 from tests.admin.browser import Page
 from tests.admin.pages import action_url, add_url
-from tests.helpers import Api, make_token, sign_in
+from tests.helpers import Api, commits, make_staff, make_token, sign_in
+from tests.processes import in_threads
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
 PASSWORD = "correct horse battery"
@@ -120,6 +125,34 @@ def test_ending_access_needs_a_csrf_token_and_an_existing_user(operator: User, o
     assert client.post(action_url(owner, "end-access")).status_code == 403
     assert client.get(action_url(owner, "end-access").replace("u_5F0", "u_5F1")).status_code == 404
     assert not AuditEvent.objects.filter(action="user.access_ended").exists()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no row locks")
+@commits
+def test_two_operators_can_change_each_other_at_once() -> None:
+    """Each request updates the other operator, then waits for the other request, if it has come as far, for a second.
+
+    Without an order of their locks, each of them would wait for the row that the other one has updated.
+    """
+    first, second = make_staff("first", "operators"), make_staff("second", "operators")
+    updated = threading.Barrier(2)
+
+    def wait(sender: Any, **_: Any) -> None:
+        with suppress(threading.BrokenBarrierError):
+            updated.wait(1)
+
+    def rename(operator: User, other: User) -> int:
+        data = {"email": other.email, "name": "New name", "is_active": "on", "is_staff": "on"}
+        return clients[operator].post(change_url(other), data).status_code
+
+    clients = {operator: sign_in(operator) for operator in (first, second)}
+    post_save.connect(wait, User)
+    try:
+        outcomes = in_threads(partial(rename, first, second), partial(rename, second, first))
+    finally:
+        post_save.disconnect(wait, User)
+
+    assert outcomes == [302, 302]
 
 
 def test_a_deactivation_is_an_event(admin_client: Client, operator: User, owner: User) -> None:
