@@ -66,7 +66,7 @@ ERRORS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     500: ("ServerError", "Something went wrong on our side.", ()),
     503: ("Unavailable", "The database is temporarily unavailable.", ("Retry-After",)),
 }
-ERRORS_OF_EVERY_OPERATION = {400, 401, 403, 406, 429, 500, 503}
+ERRORS_OF_EVERY_OPERATION = {400, 401, 403, 406, 408, 413, 429, 500, 503}  # any request may have a body
 
 # ---- authentication ----
 
@@ -166,7 +166,7 @@ class Schema(AutoSchema):
         if "{" in self.path:
             errors.add(404)
         if "requestBody" in operation:
-            errors |= {408, 413, 415}
+            errors.add(415)
         return errors
 
     def _success(self, operation: dict[str, Any], status: str, response: dict[str, Any]) -> dict[str, Any]:

@@ -378,6 +378,11 @@ def test_a_body_over_the_limit_is_413_before_anyone_is_authenticated(content_typ
         assert b"<h1>The request is too large</h1>" in response.content
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", TASKS), ("DELETE", f"{TASKS}/tsk_00000000000000000000000000")])
+def test_the_limit_applies_to_operations_without_a_body_too(method: str, path: str) -> None:
+    assert_envelope(Api().request(method, path, **raw(b" " * 3 * MIB)), 413)
+
+
 def test_a_body_shorter_than_its_content_length_is_400(api: Api) -> None:
     body = b'{"title": "Ship"}'
 
