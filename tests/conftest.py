@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Restore the rows of the migrations after a test that commits, because Django flushes them.
+    """Restore the rows of the migrations after a test that commits, because Django deletes them.
 
     pytest-django runs such tests last, but `--dist worksteal` can give a worker other tests after them.
     """
@@ -55,9 +55,9 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> Iterator[None]:
-    """Let Django's flush after a test that commits delete rows, and keep the `FIXED_TABLES`.
+    """After a test that commits, delete rows instead of truncating tables, and keep the `FIXED_TABLES`.
 
-    Usually it truncates all tables, which takes PostgreSQL a hundred times as long: it replaces each table's files.
+    Django's flush truncates, which takes PostgreSQL a hundred times as long: it replaces each table's files.
     """
 
     def sql_flush(operations: Any, style: Any, tables: list[str], **_: Any) -> list[str]:

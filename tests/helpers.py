@@ -36,7 +36,7 @@ BY_TEST = COMMAND_ACTOR
 
 Visit = Callable[..., Page]
 
-# For tests whose rows other threads or processes read: they commit, and the database is flushed afterwards.
+# For tests whose rows other threads or processes read: they commit, and all rows are deleted afterwards.
 commits = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 

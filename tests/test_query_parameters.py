@@ -1,4 +1,4 @@
-"""No route of the API ignores a query parameter: a misspelled filter would return, or delete, more than was meant."""
+"""Every route of the API rejects unknown query parameters: without its misspelled filter, a list has too much."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a request has a body, and what the environment of the process may not add to it."""
+"""Whether a request has a body, and which environment variables are removed so that they add nothing to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from core.requests import body_length, remove_request_variables
 
-SOME = {"CONTENT_LENGTH": "5"}
+FIVE_BYTES = {"CONTENT_LENGTH": "5"}
 CHUNKED = {"HTTP_TRANSFER_ENCODING": "chunked"}
 
 
@@ -14,18 +14,18 @@ CHUNKED = {"HTTP_TRANSFER_ENCODING": "chunked"}
     ("method", "protocol", "headers", "length"),
     [
         ("GET", "HTTP/1.1", {}, 0),
-        ("GET", "HTTP/1.1", SOME, 5),
+        ("GET", "HTTP/1.1", FIVE_BYTES, 5),
         ("GET", "HTTP/1.1", CHUNKED, None),
         ("POST", "HTTP/1.1", {}, 0),
         ("POST", "HTTP/1.1", {"CONTENT_LENGTH": ""}, 0),
         ("POST", "HTTP/1.1", {"CONTENT_LENGTH": "0"}, 0),
-        ("POST", "HTTP/1.1", SOME, 5),
-        ("POST", "HTTP/1.1", SOME | CHUNKED, None),
+        ("POST", "HTTP/1.1", FIVE_BYTES, 5),
+        ("POST", "HTTP/1.1", FIVE_BYTES | CHUNKED, None),
         ("POST", "HTTP/1", {}, 0),
         ("GET", "HTTP/2", {}, 0),
         ("HEAD", "HTTP/2", {}, 0),
         ("POST", "HTTP/2", {}, None),
-        ("POST", "HTTP/2", SOME, 5),
+        ("POST", "HTTP/2", FIVE_BYTES, 5),
     ],
 )
 def test_the_headers_say_whether_there_is_a_body(
@@ -36,7 +36,9 @@ def test_the_headers_say_whether_there_is_a_body(
 
 def test_variables_of_requests_are_removed_from_the_environment() -> None:
     kept = {"PATH": "/bin", "DATABASE_URL": "sqlite:///x", "HTTP_PROXY": "http://proxy.example", "HTTPS_PROXY": "x"}
-    environment = kept | dict.fromkeys(["HTTP_AUTHORIZATION", "HTTP_HOST", "REMOTE_USER", "SCRIPT_URL", *SOME], "x")
+    environment = kept | dict.fromkeys(
+        ["HTTP_AUTHORIZATION", "HTTP_HOST", "REMOTE_USER", "SCRIPT_URL", *FIVE_BYTES], "x"
+    )
 
     remove_request_variables(environment)
 

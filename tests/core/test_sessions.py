@@ -152,7 +152,7 @@ def test_requests_of_scripts_do_not_extend_a_staff_session(operator: User, clock
 
 
 @pytest.mark.parametrize("url", ["/admin/", "/admin/workspaces/user/?q=owner", "/workspaces/"])
-def test_whose_staff_session_ended_signs_in_and_returns_to_the_page(
+def test_after_the_end_of_a_staff_session_the_user_signs_in_and_returns_to_the_page(
     url: str, operator: User, clock: TimeMachineFixture
 ) -> None:
     client = sign_in(operator)

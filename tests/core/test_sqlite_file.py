@@ -38,7 +38,7 @@ def connect(file: Path) -> BaseDatabaseWrapper:
 
 
 def write(file: Path) -> dict[str, int]:
-    """Write to the database, and return the rights of all its files while it is open."""
+    """Write to the database, and return the permissions of all its files while it is open."""
     with closing(connect(file)) as connection:
         with connection.cursor() as cursor:
             cursor.execute("CREATE TABLE IF NOT EXISTS sample (id INTEGER)")

@@ -108,7 +108,7 @@ def test_a_user_can_sign_in_again_and_stays_signed_in(owner: User, workspace: Wo
     assert is_signed_in(browser)
 
 
-def test_another_users_access_goes_on(program: Program, owner: User, admin: User) -> None:
+def test_another_user_keeps_access(program: Program, owner: User, admin: User) -> None:
     person = Api(program.tokens()["access_token"])
 
     deactivate_with_save(admin)

@@ -1,4 +1,4 @@
-"""Headers that every response has, whoever answers the request; plain HTTP; cookies of production."""
+"""Headers that every response has, whichever part returns it; plain HTTP; cookies in production."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers import Api, sign_in
 from tests.onehorizon.test_settings import PRODUCTION, read_settings
 from workspaces.models import User, Workspace
 
-NOTHING = "default-src 'none'; frame-ancestors 'none'"
+LOAD_NOTHING = "default-src 'none'; frame-ancestors 'none'"
 STATIC = "/static/css/app.css"
 
 
@@ -67,14 +67,14 @@ def test_a_redirect_to_https_and_an_early_400_have_them_too(host: str) -> None:
 
     assert response.status_code == (301 if host == "testserver" else 400)
     assert response["X-Content-Type-Options"] == "nosniff"
-    assert response["Content-Security-Policy"] == NOTHING
+    assert response["Content-Security-Policy"] == LOAD_NOTHING
 
 
 @pytest.mark.django_db
 def test_a_page_keeps_its_own_policy(client: Client) -> None:
     assert "style-src 'self'" in client.get("/sign-in/")["Content-Security-Policy"]
-    assert client.get("/healthz")["Content-Security-Policy"] == NOTHING
-    assert client.get("/api/v1/me")["Content-Security-Policy"] == NOTHING
+    assert client.get("/healthz")["Content-Security-Policy"] == LOAD_NOTHING
+    assert client.get("/api/v1/me")["Content-Security-Policy"] == LOAD_NOTHING
 
 
 @pytest.mark.django_db
@@ -82,7 +82,7 @@ def test_the_error_pages_of_debug_keep_their_inline_styles(settings: Any, client
     settings.DEBUG = True
 
     assert "Content-Security-Policy" not in client.get("/nowhere/")
-    assert client.get("/api/nowhere")["Content-Security-Policy"] == NOTHING
+    assert client.get("/api/nowhere")["Content-Security-Policy"] == LOAD_NOTHING
 
 
 # ---- plain HTTP ----

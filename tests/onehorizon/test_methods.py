@@ -121,5 +121,5 @@ def test_a_post_to_a_page_without_a_form_is_405_with_a_page(operator: User, ids:
     assert "This URL doesn't accept POST requests." in unescape(response.content.decode())
 
 
-def test_the_methods_of_a_page_can_be_asked_for(operator: User, ids: dict[str, str]) -> None:
+def test_options_lists_the_methods_of_a_page(operator: User, ids: dict[str, str]) -> None:
     assert sign_in(operator).options(ids["keys"])["Allow"] == "GET, HEAD, OPTIONS"

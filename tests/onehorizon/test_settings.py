@@ -256,7 +256,7 @@ INVALID = {
 
 
 # Each of them alone says that this may be production.
-OF_PRODUCTION = [
+PRODUCTION_SETTINGS = [
     ("ALLOWED_HOSTS", "onehorizon.example"),
     ("TRUSTED_PROXIES", "10.0.0.7"),
     ("DATABASE_URL", "postgres://me@db/x"),
@@ -456,11 +456,11 @@ def test_debug_must_be_off_in_the_environment_production(monkeypatch: pytest.Mon
         read_settings(monkeypatch, DEBUG="on", ENVIRONMENT=name)
 
 
-@pytest.mark.parametrize(("name", "value"), OF_PRODUCTION)
+@pytest.mark.parametrize(("name", "value"), PRODUCTION_SETTINGS)
 def test_debug_has_no_default_once_something_of_production_is_configured(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    unset = {other: None for other, _ in [("DEBUG", ""), *OF_PRODUCTION]}
+    unset = {other: None for other, _ in [("DEBUG", ""), *PRODUCTION_SETTINGS]}
 
     with pytest.raises(ImproperlyConfigured, match=rf"\ADEBUG must be set when {name} is[^\n]*\Z"):
         read_settings(monkeypatch, **unset | {name: value})

@@ -1,4 +1,4 @@
-"""Sign-ins, failed ones included, sign-outs and password changes can be traced to the account."""
+"""Sign-ins (also failed ones), sign-outs and password changes can be traced to the account."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_failed_sign_in_is_logged_with_the_account(
 
 
 @pytest.mark.parametrize("username", ["my other password", "nobody@example.com", "x" * 1000])
-def test_what_was_typed_instead_of_an_email_is_not_logged(
+def test_text_typed_into_the_email_field_is_not_logged(
     owner: User, username: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """People type their password into the field for the email."""

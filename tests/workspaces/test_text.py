@@ -22,7 +22,7 @@ TASKS = "/workspaces/current/tasks"
 KEYS = "/workspaces/current/api-keys"
 
 COMPOSED = "Café Ångström 각"  # NFC
-DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)  # as macOS's file names have it
+DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)  # as in macOS's file names
 KEY = "\U0001f511"  # 🔑, two UTF-16 code units
 TOO_LONG = "Ensure this value has at most {} characters. Emoji, among others, count as two."
 MARKS = "e" + "\u0301" * 31
