@@ -16,7 +16,7 @@ def main() -> None:
         import onehorizon.settings  # noqa: F401, a bad value in the environment is reported before any command runs
     except ImproperlyConfigured as error:
         sys.exit(f"onehorizon: {error}")
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings have the reason that is printed below
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings repeat the reason that is printed below
     try:
         execute_from_command_line(sys.argv)
         sys.stdout.flush()
@@ -28,7 +28,7 @@ def main() -> None:
             raise
         sys.exit(f"onehorizon: {problem}")
     except BrokenPipeError:
-        sys.exit(1)  # the reader has gone, as with `| head -1`
+        sys.exit(1)  # the reader has closed the pipe, as with `| head -1`
     finally:
         discard_unwritten_output()
 

@@ -10,7 +10,7 @@ from django.conf import settings
 
 
 class TooBusy(Exception):
-    """Argon2 runs take their share of this process already. Retry after `wait` seconds."""
+    """Argon2 already uses its share of this process's threads. Retry after `wait` seconds."""
 
     wait = 5
 
@@ -19,10 +19,10 @@ class TooBusy(Exception):
 
 
 class ThreadShare:
-    """Bounds the threads that run Argon2 or wait for their turn: in the long run, to `threads` of this process.
+    """Bounds the threads of this process that run Argon2 or wait to run it: to `threads` on average.
 
-    At most `runs` of them run Argon2 at a time. For a while, up to twice as many threads may be busy: together they may
-    take `burst` seconds more than `threads` threads would. So people who sign in at the same moment wait for each
+    At most `runs` of them run Argon2 at a time. A burst may use up to twice as many threads, until they have taken
+    `burst` seconds more than `threads` threads would have. So people who sign in at the same moment wait for each
     other, and a flood of sign-ins leaves threads for other requests.
     """
 
@@ -32,7 +32,7 @@ class ThreadShare:
         self._burst = burst
         self._lock = threading.Lock()
         self._inside = 0  # how many threads run or wait
-        self._saved = burst  # seconds of one thread
+        self._unused = burst  # seconds of one thread that a burst may still take
         self._updated = time.monotonic()
 
     @contextmanager
@@ -40,7 +40,7 @@ class ThreadShare:
         """Run Argon2 in this block. May wait for other runs first. Raise `TooBusy` if the share is taken."""
         with self._lock:
             self._update()
-            if self._inside >= 2 * self._threads or self._saved < 0:
+            if self._inside >= 2 * self._threads or self._unused < 0:
                 raise TooBusy
             self._inside += 1
         try:
@@ -53,10 +53,10 @@ class ThreadShare:
 
     def _update(self) -> None:
         now = time.monotonic()
-        self._saved += (now - self._updated) * (self._threads - self._inside)
-        self._saved = min(self._saved, self._burst)
+        self._unused += (now - self._updated) * (self._threads - self._inside)
+        self._unused = min(self._unused, self._burst)
         self._updated = now
 
 
 # API keys are not included: a wrong one never reaches Argon2 (see apikeys.hashing).
-strangers = ThreadShare(runs=os.cpu_count() or 1, threads=max(settings.SERVER_THREADS // 2, 1), burst=2)
+password_share = ThreadShare(runs=os.cpu_count() or 1, threads=max(settings.SERVER_THREADS // 2, 1), burst=2)

@@ -18,7 +18,7 @@ _NODE = re.compile(r"(?P<ipv4>[0-9.]+):[0-9]{1,5}|\[(?P<ipv6>[^\[\]]*:[^\[\]]*)\
 _MAX_REPORTED = 100
 _reported: set[IPAddress] = set()  # the proxies whose malformed entries have been logged
 
-SITE_MULTIPLE = 8  # how much more an IPv6 /48 may use than a /64
+MULTIPLE_OF_48 = 8  # how many times as much an IPv6 /48 may use as a /64
 
 
 @lru_cache(maxsize=4096)
@@ -86,10 +86,11 @@ def networks_of(ip: str | None) -> list[tuple[str, int]]:
     """Return the networks that rate limits count, each with the multiple of the limit that it may use.
 
     These are the IPv4 address itself, or an IPv6 client's /64 and /48. A client usually owns a whole /64, and could use
-    a new IP for each request. Some own a /48, which has 65,536 of them; elsewhere it has many people, so it gets more.
+    a new IP for each request. Some own a /48, which has 65,536 of them. Many people can share one too, so its limit is
+    higher.
     """
     if ip is None or ":" not in ip:
         return [(ip or "", 1)]
     address = ip.partition("%")[0]
-    multiples = {64: 1, 48: SITE_MULTIPLE}
+    multiples = {64: 1, 48: MULTIPLE_OF_48}
     return [(str(ipaddress.ip_network((address, prefix), strict=False)), multiples[prefix]) for prefix in multiples]

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 _KEY = re.compile(r"(one_[0-9A-Za-z]{12}_)(?:[^0-9A-Za-z…]{0,3}[0-9A-Za-z]){1,49}", re.IGNORECASE)
 # A part of a key without its beginning: a key id and some of the secret, or most of the secret. `_redact_part` decides.
 _PART_OF_KEY = re.compile(r"(?<![0-9A-Za-z])(?:([0-9A-Za-z]{,12}_)[0-9A-Za-z]{16,}|[0-9A-Za-z]{30,})")
-_LONG_WORD = re.compile(r"\b\w{17}", re.ASCII)  # finds almost no text, and faster than `_PART_OF_KEY`
+_LONG_WORD = re.compile(r"\b\w{17}", re.ASCII)  # matches almost no text, and is faster than `_PART_OF_KEY`
 # The value of a header that contains credentials, in the notations that headers are printed in.
 _HEADER = re.compile(
     r"""((?:authorization|cookie)['"\\]*\s*[:=,]\s*(?:b?['"\\]+)?)[^'"\\\r\n]+""",
@@ -74,7 +74,7 @@ def _redact_encoded(line: str) -> str:
 def _redact_part(match: re.Match[str]) -> str:
     """Redact a match that looks random: identifiers and hexadecimal digits don't have digits and letters of both cases.
 
-    Most secrets have them. Nothing else is as long as a whole secret, which therefore needs no digit.
+    Most secrets have them. A match as long as a whole secret needs no digit, since nothing else is that long.
     """
     text = match[0]
     is_mixed = any(map(str.islower, text)) and any(map(str.isupper, text))
@@ -99,7 +99,7 @@ class LineFormatter(logging.Formatter):
         return redact(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, logging's name
-        record.message = redact(record.message)  # before the fields, so that a redaction ends with its text
+        record.message = redact(record.message)  # before the fields are added: no match may reach into them
         fields = "".join(
             f" {name}={_on_one_line(value)}"
             for name, value in record.__dict__.items()

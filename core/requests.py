@@ -83,7 +83,7 @@ class Handler(WSGIHandler):
     def get_response(self, request: Any) -> HttpResponseBase:
         """Close the connection after a response that came before the whole body.
 
-        What arrives later is no new request, and a client must not send one on this connection.
+        The rest of the body must not be read as another request, and the client must not send one on this connection.
         """
         response = super().get_response(request)
         if not request.is_complete and body_length(request.META) != 0:
@@ -124,7 +124,7 @@ def receive_body(request: HttpRequest) -> None:
 
 
 def body_length(meta: dict[str, Any]) -> int | None:
-    """Return the length of the body, or None if it ends where the client says so: in chunks, or in HTTP/2."""
+    """Return the length of the body, or None if the headers don't say it: in chunks, or over HTTP/2."""
     if "HTTP_TRANSFER_ENCODING" in meta:  # overrides a Content-Length (RFC 9112, 6.3)
         return None
     if length := meta.get("CONTENT_LENGTH"):
@@ -135,8 +135,8 @@ def body_length(meta: dict[str, Any]) -> int | None:
 def _read(stream: Any, length: int | None) -> bytes:
     """Read the body in small pieces that grow, so that the time is checked often while few bytes arrive.
 
-    The server's `read` has no time limit: it returns when it has as many bytes as it should read, or at the end of the
-    body. So this function still waits for a client that sends nothing more, until that client disconnects.
+    The server's `read` has no time limit: it returns when it has all the bytes that it should read, or at the end of
+    the body. So this function waits for a client that sends nothing more until that client disconnects.
     """
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if length is not None and length > limit:

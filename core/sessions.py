@@ -78,7 +78,7 @@ class StaffSessionMiddleware:
 def user_of(request: HttpRequest) -> AbstractBaseUser | AnonymousUser:
     """Return the signed-in user, or AnonymousUser after ending a staff session.
 
-    A script's request, such as the refresh of the quota, is no activity: `Sec-Fetch-Mode` tells it from a page.
+    A script's request, such as the refresh of the quota, does not count as activity: its `Sec-Fetch-Mode` differs.
     """
     user, session, now = get_user(request), request.session, int(time.time())
     if not user.is_staff:

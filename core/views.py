@@ -10,8 +10,9 @@ from django.shortcuts import redirect
 class SignOutView(LogoutView):
     """Signs out on POST, and deletes what the browser has cached or stored of this site. GET redirects to `page`.
 
-    Clear-Site-Data does not name cookies: browsers would delete those of every host below the same registered domain,
-    and the device cookie, which protects the next sign-in (`workspaces/devices.py`). Django deletes the session's.
+    Clear-Site-Data does not include cookies: browsers would delete those of every host below the same registered
+    domain, and the device cookie, which protects the next sign-in (`workspaces/devices.py`). Django deletes the
+    session's.
     """
 
     http_method_names = ["get", "head", "post", "options"]

@@ -222,8 +222,8 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         """Revoke the client's token, of either type: the hint is not needed (RFC 7009, section 2.1)."""
         checksum = hashlib.sha256(token.encode()).hexdigest()
         for model in (AccessToken, RefreshToken):
-            for found in model.objects.filter(token_checksum=checksum, application=request.client):
-                revoke_token(found, by=Actor(Via.API, found.user, ip_of(request)))
+            for stored in model.objects.filter(token_checksum=checksum, application=request.client):
+                revoke_token(stored, by=Actor(Via.API, stored.user, ip_of(request)))
 
 
 class DeviceAuthorizationValidator(Validator):

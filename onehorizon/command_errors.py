@@ -27,8 +27,8 @@ def database_problem(error: DatabaseError) -> str | None:
     try:
         if not _is_failure(error):
             return None if is_migrated() else "The database lacks migrations of this release: run manage.py migrate."
-    except DatabaseError as later:
-        error = later
+    except DatabaseError as failure:
+        error = failure
     return f"The database can't be used: {_reason(error)}."
 
 

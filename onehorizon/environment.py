@@ -84,7 +84,7 @@ def env_entries(name: str, default: list[str], is_valid: Callable[[str], bool], 
     entries = env_list(name, default)
     for number, entry in enumerate(entries, 1):
         if not is_valid(entry):  # an entry may contain a password by mistake, so it is not shown
-            raise ImproperlyConfigured(f"{name} must list {rule}: entry {number} is something else.")
+            raise ImproperlyConfigured(f"{name} must list {rule}: entry {number} is not one.")
     return entries
 
 

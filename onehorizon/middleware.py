@@ -31,7 +31,7 @@ logger = logging.getLogger("onehorizon.requests")
 
 REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
 HTTPS_REQUIRED = "Send this request over https, and replace the key if it had one: plain HTTP is not encrypted."
-NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"  # a Content-Security-Policy that loads nothing
+LOAD_NOTHING = "default-src 'none'; frame-ancestors 'none'"  # a Content-Security-Policy that loads nothing
 PAGE_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 MAX_LOGGED_PATH = 2000  # characters
 
@@ -53,7 +53,7 @@ class DefaultHeadersMiddleware:
             response["Cache-Control"] = "no-store"
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         if not (settings.DEBUG and response.status_code in (404, 500)):
-            response.headers.setdefault("Content-Security-Policy", NO_CONTENT)
+            response.headers.setdefault("Content-Security-Policy", LOAD_NOTHING)
         return response
 
 
@@ -135,7 +135,7 @@ class ApiMiddleware:
         if not is_api_path(request.path):
             return self.get_response(request)
         response = self._rejection(request) or self.get_response(request)
-        response["Content-Security-Policy"] = NO_CONTENT
+        response["Content-Security-Policy"] = LOAD_NOTHING
         if response.status_code != 204:  # a 204 must not have a Content-Length (RFC 9110, 8.6)
             response["Content-Length"] = str(len(response.content))
         return response

@@ -62,7 +62,7 @@ class LinesField(models.TextField[str, str]):
 
 @receiver(connection_created)
 def add_casefold(connection: Any, **_: Any) -> None:
-    """Add the function CASEFOLD to SQLite, whose own UPPER and LIKE know the case of ASCII letters only."""
+    """Add the function CASEFOLD to SQLite, whose own UPPER and LIKE ignore the case of ASCII letters only."""
     if connection.vendor == "sqlite":
         connection.connection.create_function("CASEFOLD", 1, str.casefold, deterministic=True)
 

@@ -1,6 +1,6 @@
 from django.contrib.auth.hashers import Argon2PasswordHasher
 
-from core.argon2 import strangers
+from core.argon2 import password_share
 
 
 class PasswordHasher(Argon2PasswordHasher):
@@ -14,9 +14,9 @@ class PasswordHasher(Argon2PasswordHasher):
     parallelism = 1
 
     def encode(self, password: str, salt: str) -> str:
-        with strangers.run():
+        with password_share.run():
             return super().encode(password, salt)
 
     def verify(self, password: str, encoded: str) -> bool:
-        with strangers.run():
+        with password_share.run():
             return super().verify(password, encoded)

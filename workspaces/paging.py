@@ -8,7 +8,7 @@ M = TypeVar("M", bound=Model)
 
 
 class CursorPage(NamedTuple, Generic[M]):
-    """Some rows, and the cursor of the next page; None on the last page."""
+    """The rows of a page, and the cursor of the next one, or None on the last page."""
 
     rows: list[M]
     next_cursor: str | None

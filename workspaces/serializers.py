@@ -86,7 +86,7 @@ class QuerySerializer(InputSerializer):
     MAX_ERRORS = 10
 
     def to_internal_value(self, data: QueryDict) -> Any:
-        errors = dict(islice(self._errors_of_names(data), self.MAX_ERRORS))
+        errors = dict(islice(self._name_errors(data), self.MAX_ERRORS))
         if errors:
             raise serializers.ValidationError(errors)
         values = {
@@ -96,17 +96,14 @@ class QuerySerializer(InputSerializer):
         }
         return super().to_internal_value(values)
 
-    def _errors_of_names(self, data: QueryDict) -> Iterator[tuple[str, str]]:
+    def _name_errors(self, data: QueryDict) -> Iterator[tuple[str, str]]:
         """Yield the name and error of each unknown or repeated parameter. A name that may be a secret is `query`."""
         known = f"Use one of: {', '.join(self.fields)}." if self.fields else "This operation has none."
         for name, values in data.lists():
             field = self.fields.get(name)
             if field is None:
                 is_safe = _PARAMETER_NAME.fullmatch(name) and not _SECRET.search(name)
-                yield (
-                    name if is_safe else "query",
-                    f"Unknown query parameter. {known}",
-                )
+                yield name if is_safe else "query", f"Unknown query parameter. {known}"
             elif len(values) > 1 and not isinstance(field, serializers.ListField):
                 yield name, "Send this query parameter once."
 
@@ -129,7 +126,7 @@ class LimitField(serializers.IntegerField):
 
 @lru_cache(maxsize=256)
 def validated_query(serializer: type[QuerySerializer], query_string: str) -> Mapping[str, Any]:
-    """Return the values of a query string by the names of the serializer's sources. Raise `ValidationError`."""
+    """Return the validated values of a query string, by the `source` of each field. Raise `ValidationError`."""
     query = serializer(data=QueryDict(query_string))
     query.is_valid(raise_exception=True)
     return MappingProxyType(query.validated_data)

@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher, check_password, make_password
 from django.test import Client
 
-from core.argon2 import ThreadShare, TooBusy, strangers
+from core.argon2 import ThreadShare, TooBusy, password_share
 from oauth.models import Application
 from tests.helpers import Api, QuickPasswordHasher, sign_in
 from tests.processes import TIMEOUT, wait_until
@@ -47,7 +47,7 @@ def _flood(settings: Any) -> Iterator[None]:
     with ThreadPoolExecutor(count) as threads:
         checks = [threads.submit(check_password, "slow", encoded) for _ in range(count)]
         try:
-            wait_until(lambda: strangers._inside == count)
+            wait_until(lambda: password_share._inside == count)
             yield
         finally:
             BlockingArgon2.released.set()
@@ -93,7 +93,7 @@ def test_during_a_flood_of_sign_ins_only_passwords_and_client_secrets_are_reject
     assert signed_in.get("/workspaces/").status_code == 200
 
     BlockingArgon2.released.set()
-    wait_until(lambda: can_run(strangers))
+    wait_until(lambda: can_run(password_share))
     assert Client().post("/sign-in/", OWNER).status_code == 302
     assert Client().post("/app/auth/revoke", form).status_code == 200
 

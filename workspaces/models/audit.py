@@ -56,7 +56,7 @@ class Actor:
     def require_active(self) -> None:
         """Raise `NotAllowed` unless the person is active now and, in the admin, staff. Commands may do everything.
 
-        Locks the person's row until the transaction ends: a deactivation either is seen here or waits for the change.
+        Locks the person's row until the transaction ends: a concurrent deactivation is either read here or waits.
         Lock the workspace first, so that no two changes wait for each other.
         """
         if self.via == Via.COMMAND:

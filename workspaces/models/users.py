@@ -92,7 +92,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         "Workspace", on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-    # How often the user's sessions were ended. A session is valid for the number that it was started with.
+    # How many times the user's sessions were ended. A session is valid for the number at its start.
     session_generation = models.PositiveIntegerField(default=0, db_default=0, editable=False)
 
     objects: ClassVar[UserManager] = UserManager()
@@ -126,8 +126,10 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     @transaction.atomic
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, and in the same transaction end the access of a deactivated user, or after a password change
-        revoke tokens (oauth.passwords)."""
+        """Save, and end the access of a deactivated user in the same transaction.
+
+        A changed password revokes tokens in this transaction too (oauth.passwords).
+        """
         super().save(*args, **kwargs)
         saved = kwargs.get("update_fields")
         if not self.is_active and (saved is None or "is_active" in saved):
@@ -150,7 +152,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         It is not if the user was deactivated, the access was ended or the password was changed after this object was
         read. Call it in the transaction that grants access, so that no such change misses the new grant.
         """
-        # Without the key, so that rows which refer to the user can be inserted meanwhile.
+        # `no_key`, so that rows with a foreign key to the user can be inserted meanwhile.
         current = User.objects.select_for_update(no_key=True).filter(pk=self.pk, is_active=True).first()
         return current is not None and current.get_session_auth_hash() == self.get_session_auth_hash()
 

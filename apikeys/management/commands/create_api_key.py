@@ -22,7 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("--description", required=True, help="the service and the environment that use the key")
         parser.add_argument("--json", action="store_true", help="print one JSON object that includes the secret")
         parser.add_argument(
-            "--expires-at", metavar="TIME", help="ISO 8601, in UTC unless it has an offset; a date includes its day"
+            "--expires-at", metavar="TIME", help="ISO 8601, in UTC unless it has an offset; a date: the end of that day"
         )
 
     def handle(self, **options: Any) -> None:

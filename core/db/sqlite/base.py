@@ -11,7 +11,7 @@ from django.db.backends.sqlite3 import base
 
 class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        # SQLite reports a file that it can't open. A file of another user keeps its rights.
+        # Only the owner can change the permissions. SQLite itself reports a file that it can't open.
         with suppress(OSError):
             _make_private(Path(conn_params["database"]))
         return super().get_new_connection(conn_params)
@@ -20,8 +20,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
 def _make_private(file: Path) -> None:
     """Create the database's file, if it is missing, and let only its owner read and write all its files.
 
-    SQLite gives the rights of the database's file to the files that it creates next to it. The file must not be opened
-    here: closing it would end the locks of this process's other connections. A hard link makes the creation atomic.
+    SQLite gives the permissions of the database's file to the files that it creates next to it. The file must not be
+    opened here: closing it would end the locks of this process's other connections. A hard link makes the creation
+    atomic.
     """
     if not file.exists():
         descriptor, new = tempfile.mkstemp(dir=file.parent)
