@@ -23,7 +23,7 @@ class SignInView(LoginView):
 
     A browser in which the user has signed in before has a separate limit, so that an attacker who guesses at the
     account can't lock the user out (OWASP, "Slow Down Online Guessing Attacks with Device Cookies"). All such browsers
-    of an account share another limit: each sign-in makes a browser known, so that their number is unlimited.
+    of an account share another limit: each sign-in makes a browser known, so their number is unlimited.
     """
 
     template_name = "registration/sign_in.html"
@@ -61,7 +61,7 @@ class ChangePasswordView(LimitedFormMixin, LoginRequiredMixin, PasswordChangeVie
     @transaction.atomic
     def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
         user = cast(User, self.request.user)
-        if not user.lock_access():  # ended, or given another password, since the session was checked
+        if not user.lock_access():  # access ended or password changed since the session was checked
             return redirect_to_login(self.request.path)
         AuditEvent.objects.record(Action.USER_PASSWORD_CHANGED, Actor.of(self.request, Via.PAGE), subject=user.pk)
         return super().form_valid(form)
