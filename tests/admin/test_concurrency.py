@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.test import Client
 from core.admin import change_url
 from tests.admin.browser import Page
 from tests.admin.pages import add_url
-from tests.helpers import BY_TEST, commits
+from tests.helpers import BY_TEST, commits, make_staff, sign_in
 from tests.processes import TIMEOUT, in_threads, wait_until_blocked
 from workspaces.models import Tier, User, Workspace
 
@@ -27,6 +28,7 @@ def test_a_value_that_another_operator_takes_at_the_same_moment_is_an_error_of_t
     if model is Tier:
         entered = {"name": "new", "requests": "9", "seconds": "9", "burst_requests": "9", "burst_seconds": "9"}
     form = Page.open(admin_client, add_url(model)).form()
+    clients = [admin_client, sign_in(make_staff("colleague", "operators"))]
     both_are_valid = threading.Barrier(2)
 
     def wait(sender: Any, instance: Any, **_: Any) -> None:
@@ -34,7 +36,7 @@ def test_a_value_that_another_operator_takes_at_the_same_moment_is_an_error_of_t
 
     pre_save.connect(wait, model)
     try:
-        responses: list[Any] = in_threads(*2 * [lambda: form.send(admin_client, **entered)])
+        responses: list[Any] = in_threads(*(partial(form.send, client, **entered) for client in clients))
     finally:
         pre_save.disconnect(wait, model)
 
