@@ -11,7 +11,7 @@ from django.db.models.signals import post_save, pre_save
 from django.test import Client
 
 from core.admin import change_url, changelist_url
-from tests.admin.browser import Page
+from tests.admin.browser import Form, Page
 from tests.admin.pages import action_url, add_url
 from tests.helpers import Api, commits, make_staff, make_token, sign_in
 from tests.processes import in_threads
@@ -141,18 +141,21 @@ def test_two_operators_can_change_each_other_at_once() -> None:
         with suppress(threading.BrokenBarrierError):
             updated.wait(1)
 
-    def rename(operator: User, other: User) -> int:
-        data = {"email": other.email, "name": "New name", "is_active": "on", "is_staff": "on"}
-        return clients[operator].post(change_url(other), data).status_code
+    def rename(client: Client, form: Form) -> Any:
+        return form.send(client, name="New name").redirect_chain
 
-    clients = {operator: sign_in(operator) for operator in (first, second)}
+    clients = sign_in(first), sign_in(second)
+    forms = [
+        Page.open(client, change_url(other)).form() for client, other in zip(clients, (second, first), strict=True)
+    ]
     post_save.connect(wait, User)
     try:
-        outcomes = in_threads(partial(rename, first, second), partial(rename, second, first))
+        outcomes = in_threads(*(partial(rename, *pair) for pair in zip(clients, forms, strict=True)))
     finally:
         post_save.disconnect(wait, User)
 
-    assert outcomes == [302, 302]
+    assert outcomes == 2 * [[(changelist_url(User), 302)]]
+    assert set(User.objects.values_list("name", flat=True)) == {"New name"}
 
 
 def test_a_deactivation_is_an_event(admin_client: Client, operator: User, owner: User) -> None:
