@@ -21,6 +21,7 @@ from apikeys.throttling import failures
 from oauth.views import client_failures
 from tests import sweep
 from tests.helpers import Api, make_key, make_staff, make_user, make_workspace, sign_in
+from workspaces import ids
 from workspaces.models import User, Workspace
 
 # No deadlines: a test must not fail because the machine is busy.
@@ -84,7 +85,11 @@ def _quick_hashes(settings: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_process() -> None:
-    """Clear the caches of this process, so that no test affects the next one."""
+    """Clear the caches of this process, so that no test affects the next one.
+
+    Ids never decrease, so a test that moves the clock forward would give those of later tests a time in the future.
+    """
+    ids._last = 0
     hashing.proofs.clear()
     failures.clear()
     client_failures.clear()
