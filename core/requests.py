@@ -112,8 +112,9 @@ class BodyTooSlow(Exception):
 def receive_body(request: HttpRequest) -> None:
     """Read the whole body into memory, so that nothing waits for the client later.
 
-    Raise `RequestDataTooBig` if it is larger than `DATA_UPLOAD_MAX_MEMORY_SIZE`, `BodyTooSlow`, or `BadRequest` if the
-    client disconnected before it had sent all of it.
+    Raise `RequestDataTooBig` if it is larger than `DATA_UPLOAD_MAX_MEMORY_SIZE`, `BodyTooSlow`, or `BadRequest` if it
+    is shorter than its Content-Length. A body without that header may be cut: granian's `read` reports a disconnection,
+    a malformed chunk and the end of the body alike.
     """
     length = body_length(request.META)
     if length != 0:
