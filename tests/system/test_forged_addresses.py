@@ -36,17 +36,23 @@ def send(
     return int(response.split()[1]), response.partition("\r\n\r\n")[2]
 
 
-@pytest.fixture
-def direct(transactional_db: None, tmp_path: Path) -> Iterator[str]:
+# Each limit counts per client IP, so the tests can share the servers: each test of a limit is another client.
+@pytest.fixture(scope="module")
+def direct(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server without a proxy."""
-    with server(tmp_path / "log", APIKEYS_FAILURES_PER_MINUTE="3") as site:
+    with server(tmp_path_factory.mktemp("direct") / "log", APIKEYS_FAILURES_PER_MINUTE="3") as site:
         yield site
 
 
-@pytest.fixture
-def proxied(transactional_db: None, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def proxied_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("proxied") / "log"
+
+
+@pytest.fixture(scope="module")
+def proxied(django_db_setup: None, proxied_log: Path) -> Iterator[str]:
     """A server behind a proxy. The tests act as the proxy: they append the client IP to X-Forwarded-For."""
-    with server(tmp_path / "log", APIKEYS_FAILURES_PER_MINUTE="3", TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8") as site:
+    with server(proxied_log, APIKEYS_FAILURES_PER_MINUTE="3", TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8") as site:
         yield site
 
 
@@ -66,7 +72,7 @@ def test_without_proxies_no_header_bypasses_the_limit_on_wrong_keys(direct: str)
 
 def test_behind_a_proxy_entries_before_its_own_bypass_nothing(proxied: str) -> None:
     def attempt(number: int) -> int:
-        headers = ["Authorization: Bearer one_wrong", *forged(number), f"X-Forwarded-For: {CLIENT}"]
+        headers = ["Authorization: Bearer one_wrong", *forged(number), "X-Forwarded-For: 203.0.113.1"]
         return send(proxied, "/api/v1/me", *headers)[0]
 
     assert [attempt(number) for number in range(8)] == [401] * 3 + [429] * 5
@@ -74,24 +80,24 @@ def test_behind_a_proxy_entries_before_its_own_bypass_nothing(proxied: str) -> N
 
 def test_behind_a_proxy_a_claim_to_be_a_proxy_bypasses_nothing(proxied: str) -> None:
     def attempt(number: int) -> int:
-        claim = f"X-Forwarded-For: 198.51.100.{number}, 10.0.0.{number}, {CLIENT}, 10.0.0.7"
+        claim = f"X-Forwarded-For: 198.51.100.{number}, 10.0.0.{number}, 203.0.113.2, 10.0.0.7"
         return send(proxied, "/api/v1/me", "Authorization: Bearer one_wrong", claim)[0]
 
     assert [attempt(number) for number in range(6)] == [401] * 3 + [429] * 3
 
 
-def test_behind_a_proxy_that_sends_ports_each_client_has_its_own_limit(proxied: str, tmp_path: Path) -> None:
+def test_behind_a_proxy_that_sends_ports_each_client_has_its_own_limit(proxied: str, proxied_log: Path) -> None:
     def attempt(*entries: str) -> int:
         headers = [f"X-Forwarded-For: {entry}" for entry in entries]
         return send(proxied, "/api/v1/me", "Authorization: Bearer one_wrong", *headers)[0]
 
-    ipv4 = [attempt(f"198.51.100.{port}", f"{CLIENT}:{port}") for port in range(50_000, 50_005)]
+    ipv4 = [attempt(f"198.51.100.{port}", f"203.0.113.3:{port}") for port in range(50_000, 50_005)]
     ipv6 = [attempt(f'"[2001:db8::7]:{port}"', "10.0.0.7:443") for port in range(50_000, 50_005)]
     unknown = [attempt("198.51.100.1", f"unknown-{number}") for number in range(5)]
 
     assert ipv4 == ipv6 == unknown == [401] * 3 + [429] * 2
-    assert attempt("203.0.113.8:50000") == 401
-    lines = [line for line in (tmp_path / "log").read_text().splitlines() if "is not an IP address" in line]
+    assert attempt("203.0.113.4:50000") == 401
+    lines = [line for line in proxied_log.read_text().splitlines() if "is not an IP address" in line]
     assert len(lines) == 1
     assert "proxy 127.0.0.1 " in lines[0]
 
