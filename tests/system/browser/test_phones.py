@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page
 
 from apikeys.models import ApiKey
@@ -13,7 +14,7 @@ from tests.admin.pages import FIND, INDEX, action_url, add_url
 from tests.helpers import Visit, commits, make_token
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.one_database("how Chromium shows a page")]
 
 # The text inputs of a page that are smaller than 16 px, and how many there are.
 TEXT_INPUTS = """() => {
