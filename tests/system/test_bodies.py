@@ -57,7 +57,10 @@ class Exchange:
         return response
 
     def is_closed_by_server(self) -> bool:
-        return self.socket.recv(1) == b""
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionResetError:  # more of the body arrived after the server had closed the connection
+            return True
 
 
 @contextmanager
