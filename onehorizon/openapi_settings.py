@@ -7,7 +7,7 @@ OPENAPI_SETTINGS: dict[str, Any] = {
     "TITLE": "One Horizon",
     "DESCRIPTION": "A workspace's tasks, members and API keys. See the guide: https://onehorizon.ai/docs/api/.",
     "VERSION": "1",
-    "SERVERS": [{"url": "https://onehorizon.ai"}],
+    "SERVERS": [{"url": "/"}],  # the installation that serves the document: no other may receive its keys
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "TAGS": [
         {"name": "Tasks", "description": "The tasks of a workspace."},

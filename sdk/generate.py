@@ -25,15 +25,17 @@ VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["
 # The documents that show how to install the package, and so contain its file name.
 DOCUMENTS = (ROOT / "README.md", PACKAGE / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PACKAGE_FILE = re.compile(r"onehorizon-sdk-js-([0-9][0-9A-Za-z.-]*?)\.tgz")
+DEFAULT_HOST = "https://onehorizon.ai"  # of a client without a `basePath`
 MARK = "// Generated from the API's OpenAPI document: edit that, then `make sdk`.\n"
 
 
 def generator_input(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document in a form that typescript-fetch supports: one body for all responses of an operation.
+    """Return the document with the SDK's default host, in a form that typescript-fetch supports.
 
-    A repeated createApiKey has no `secret` but a `notice`, so both are optional in the client.
+    That is one body for all responses of an operation. A repeated createApiKey has no `secret` but a `notice`, so both
+    are optional in the client.
     """
-    document = copy.deepcopy(document)
+    document = copy.deepcopy(document) | {"servers": [{"url": DEFAULT_HOST}]}
     schemas = document["components"]["schemas"]
     created, repeated = schemas["CreatedApiKey"], schemas.pop("RepeatedApiKey")
     created["properties"] |= repeated["properties"]

@@ -48,6 +48,14 @@ def test_fetching_the_document_with_a_key_counts_against_the_quota(api: Api) -> 
     assert Api("one_wrong").get("/openapi.json").status_code == 401
 
 
+def test_clients_send_their_credentials_to_the_installation_that_served_the_document() -> None:
+    flow = schema()["components"]["securitySchemes"]["oauth2"]["flows"]["authorizationCode"]
+    urls = [server["url"] for server in schema()["servers"]]
+    urls += [url for name, url in flow.items() if name.endswith("Url")]
+
+    assert urls == ["/", "/app/auth/authorize", "/app/auth/token", "/app/auth/token"]
+
+
 def test_every_operation_has_its_operation_id() -> None:
     assert {operation["operationId"] for operation in operations()} == IDS
     assert len(operations()) == len(IDS)
