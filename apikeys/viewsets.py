@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from apikeys.models import ApiKey, ApiKeyQuerySet, KeyAlreadyCreated
 from apikeys.permissions import KeyManagerRequired, PersonRequired, PrincipalRequired, ScopeRequired
 from apikeys.serializers import (
+    ApiKeyChangesSerializer,
     ApiKeyListSerializer,
     ApiKeyQuery,
     ApiKeySerializer,
@@ -78,7 +79,7 @@ API_KEY_BODY = {"x-codegen-request-body-name": "apiKey"}
     partial_update=extend_schema(
         operation_id="updateApiKey",
         summary="Rename an API key",
-        request=ApiKeySerializer,
+        request=ApiKeyChangesSerializer,
         responses=ApiKeySerializer,
         extensions=API_KEY_BODY,
     ),
@@ -149,7 +150,7 @@ class ApiKeyViewSet(InWorkspaceViewSet):
 
     def partial_update(self, request: Request, workspace_id: str, api_key_id: str) -> Response:
         api_key = self.get_object()
-        serializer = ApiKeySerializer(api_key, data=self.body, partial=True)
+        serializer = ApiKeyChangesSerializer(data=self.body)
         serializer.is_valid(raise_exception=True)
         if "description" in serializer.validated_data:
             api_key.rename(serializer.validated_data["description"], by=self.actor)

@@ -15,6 +15,7 @@ OPENAPI_SETTINGS: dict[str, Any] = {
         {"name": "Workspaces", "description": "Workspaces, and their members."},
         {"name": "Me", "description": "The principal of the request."},
     ],
+    "COMPONENT_SPLIT_PATCH": False,  # bodies of PATCH have serializers of their own
     "CAMELIZE_NAMES": True,
     "DISABLE_DOCSTRING_DESCRIPTIONS": True,
     "SORT_OPERATION_PARAMETERS": False,

@@ -26,6 +26,8 @@ from workspaces.validators import LengthValidator, multiple_lines, normalize, si
 MAX_CONTRIBUTORS = 100
 LENGTH_HELP = "Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two."
 
+VISIBILITY_HELP = "`private`: only the owner can see the task. API keys can't."
+
 # Names of parameters that an error may repeat, unless they may contain a secret: a key or a part of one, or a token.
 _PARAMETER_NAME = re.compile(r"[A-Za-z_$][\w$.:\[\]-]{0,39}", re.ASCII)
 _SECRET = re.compile(r"one_|[0-9A-Za-z]{24}")
@@ -166,14 +168,11 @@ class ErrorBodySerializer(serializers.Serializer[Any]):
     )
 
 
-class WorkspaceSerializer(serializers.ModelSerializer[Workspace]):
-    workspaceId = serializers.CharField(source="id", read_only=True)
-    createdAt = serializers.DateTimeField(source="created_at", read_only=True)
-
-    class Meta:
-        model = Workspace
-        fields = ["workspaceId", "name", "slug", "createdAt"]
-        read_only_fields = fields
+class WorkspaceSerializer(serializers.Serializer[Workspace]):
+    workspaceId = serializers.CharField(source="id")
+    name = serializers.CharField()
+    slug = serializers.SlugField()
+    createdAt = serializers.DateTimeField(source="created_at")
 
 
 class WorkspaceListSerializer(serializers.Serializer[Any]):
@@ -195,20 +194,11 @@ class ContributorSerializer(InputSerializer):
     userId = TextField(source="user_id", max_length=40)
     type = ChoiceField(choices=TaskContributionType.choices)
 
-    def to_internal_value(self, data: Any) -> Any:
-        """Require all fields. In a PATCH, DRF makes the fields of nested serializers optional too."""
-        contributor = super().to_internal_value(data)
-        missing = [name for name, field in self.fields.items() if field.source not in contributor]
-        if missing:
-            raise serializers.ValidationError(dict.fromkeys(missing, "This field is required."))
-        return contributor
 
+@extend_schema_serializer(description="A new task. Other fields, such as `taskId` and `createdAt`, are ignored.")
+class NewTaskSerializer(InputSerializer):
+    """The body of createTask. Like all unknown fields, read-only fields are ignored: clients can send a task back."""
 
-class TaskSerializer(InputSerializer):
-    """A task, for requests and responses. Read-only fields are ignored in requests, so clients can send a task back."""
-
-    taskId = serializers.CharField(source="id", read_only=True)
-    workspaceId = serializers.CharField(source="workspace_id", read_only=True)
     title = TextField(max_length=Task.TITLE_MAX_LENGTH, validators=[single_line], help_text=LENGTH_HELP)
     description = TextField(
         max_length=Task.DESCRIPTION_MAX_LENGTH,
@@ -221,11 +211,7 @@ class TaskSerializer(InputSerializer):
     status = ChoiceField(choices=TaskStatus.choices, required=False)
     kind = ChoiceField(choices=TaskKind.choices, required=False)
     scope = ChoiceField(choices=TaskScope.choices, required=False)
-    visibility = ChoiceField(
-        choices=TaskVisibility.choices,
-        required=False,
-        help_text="`private`: only the owner can see the task. API keys can't.",
-    )
+    visibility = ChoiceField(choices=TaskVisibility.choices, required=False, help_text=VISIBILITY_HELP)
     userId = TextField(
         source="user_id",
         max_length=40,
@@ -236,9 +222,6 @@ class TaskSerializer(InputSerializer):
     contributors = ContributorSerializer(  # type: ignore[call-arg]  # max_length goes to the list
         many=True, required=False, max_length=MAX_CONTRIBUTORS
     )
-    createdAt = serializers.DateTimeField(source="created_at", read_only=True)
-    updatedAt = serializers.DateTimeField(source="updated_at", read_only=True)
-    completedAt = serializers.DateTimeField(source="completed_at", read_only=True, allow_null=True)
 
     def validate_contributors(self, contributors: list[dict[str, str]]) -> list[tuple[str, str]]:
         pairs = [(contributor["user_id"], contributor["type"]) for contributor in contributors]
@@ -275,9 +258,36 @@ class TaskSerializer(InputSerializer):
     def create(self, validated_data: dict[str, Any]) -> Task:
         return Task.objects.create_task(self.context["workspace"], **validated_data)
 
+
+@extend_schema_serializer(
+    description="The fields of a task to change. Other fields, such as `taskId` and `createdAt`, are ignored."
+)
+class TaskChangesSerializer(NewTaskSerializer):
+    """The body of updateTask: all fields of a new task, none of them required."""
+
+    title = TextField(max_length=Task.TITLE_MAX_LENGTH, required=False, validators=[single_line], help_text=LENGTH_HELP)
+
     def update(self, instance: Task, validated_data: dict[str, Any]) -> Task:
         instance.update(**validated_data)
         return instance
+
+
+class TaskSerializer(serializers.Serializer[Task]):
+    """A task in a response."""
+
+    taskId = serializers.CharField(source="id")
+    workspaceId = serializers.CharField(source="workspace_id")
+    title = serializers.CharField()
+    description = serializers.CharField()
+    status = serializers.ChoiceField(choices=TaskStatus.choices)
+    kind = serializers.ChoiceField(choices=TaskKind.choices)
+    scope = serializers.ChoiceField(choices=TaskScope.choices)
+    visibility = serializers.ChoiceField(choices=TaskVisibility.choices, help_text=VISIBILITY_HELP)
+    userId = serializers.CharField(source="user_id", allow_null=True, help_text="The owner, or null.")
+    contributors = ContributorSerializer(many=True)
+    createdAt = serializers.DateTimeField(source="created_at")
+    updatedAt = serializers.DateTimeField(source="updated_at")
+    completedAt = serializers.DateTimeField(source="completed_at", allow_null=True)
 
 
 class TaskListSerializer(serializers.Serializer[Any]):

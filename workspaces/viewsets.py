@@ -14,6 +14,8 @@ from workspaces.models import NoWorkspaceChosen, Task, TaskQuerySet, Workspace
 from workspaces.serializers import (
     AnyPrincipalSerializer,
     MemberListSerializer,
+    NewTaskSerializer,
+    TaskChangesSerializer,
     TaskListSerializer,
     TaskQuery,
     TaskSerializer,
@@ -95,7 +97,7 @@ class MemberViewSet(InWorkspaceViewSet):
     create=extend_schema(
         operation_id="createTask",
         summary="Create a task",
-        request=TaskSerializer,
+        request=NewTaskSerializer,
         responses={201: TaskSerializer},
         extensions=TASK_BODY,
     ),
@@ -103,8 +105,8 @@ class MemberViewSet(InWorkspaceViewSet):
     partial_update=extend_schema(
         operation_id="updateTask",
         summary="Update a task",
-        description="Updates the fields in the body. Read-only fields are ignored, so you can send a whole task back.",
-        request=TaskSerializer,
+        description="Updates the fields in the body. You can send a whole task back: read-only fields are ignored.",
+        request=TaskChangesSerializer,
         responses=TaskSerializer,
         extensions=TASK_BODY,
     ),
@@ -127,10 +129,9 @@ class TaskViewSet(InWorkspaceViewSet):
         return Response({"tasks": tasks, "nextCursor": next_cursor})
 
     def create(self, request: Request, workspace_id: str) -> Response:
-        serializer = TaskSerializer(data=self.body, context={"workspace": self.workspace})
+        serializer = NewTaskSerializer(data=self.body, context={"workspace": self.workspace})
         serializer.is_valid(raise_exception=True)
-        serializer.save()
-        return Response(serializer.data, status=status.HTTP_201_CREATED)
+        return Response(TaskSerializer(serializer.save()).data, status=status.HTTP_201_CREATED)
 
     def retrieve(self, request: Request, workspace_id: str, task_id: str) -> Response:
         return Response(TaskSerializer(self.get_object()).data)
@@ -139,10 +140,9 @@ class TaskViewSet(InWorkspaceViewSet):
     def partial_update(self, request: Request, workspace_id: str, task_id: str) -> Response:
         """Lock the row first, so that a concurrent request can't change the task between validation and saving."""
         task = self.get_object(lock=True)
-        serializer = TaskSerializer(task, data=self.body, partial=True, context={"workspace": self.workspace})
+        serializer = TaskChangesSerializer(task, data=self.body, context={"workspace": self.workspace})
         serializer.is_valid(raise_exception=True)
-        serializer.save()
-        return Response(serializer.data)
+        return Response(TaskSerializer(serializer.save()).data)
 
     @transaction.atomic
     def destroy(self, request: Request, workspace_id: str, task_id: str) -> Response:

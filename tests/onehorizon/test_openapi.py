@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 from django.test import RequestFactory
+from jsonschema import Draft202012Validator
 
 from core.requests import BodyTooSlow
 from onehorizon.checks import api_routes
 from onehorizon.errors import api_error_response
 from onehorizon.openapi import EXAMPLES, schema
-from tests.described import operation_at, resolve, validate_body, validator
+from tests.described import OPTIONAL, operation_at, resolve, validate_body, validate_request, validator
 from tests.helpers import Api, make_key, make_token, make_user, make_workspace
 from workspaces import quota
 
@@ -130,6 +131,56 @@ def test_bodies_have_names_for_code_generators() -> None:
     }
 
     assert names == {"createTask": "task", "updateTask": "task", "createApiKey": "apiKey", "updateApiKey": "apiKey"}
+
+
+def response_schemas() -> dict[str, dict[str, Any]]:
+    """Return the schemas of objects in responses, by name, including those within others."""
+    names: set[str] = set()
+
+    def add(part: Any) -> None:
+        for name in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(part)):
+            if name not in names:
+                names.add(name)
+                add(schema()["components"]["schemas"][name])
+
+    add([resolve(response) for operation in operations() for response in operation["responses"].values()])
+    return {
+        name: component
+        for name, component in schema()["components"]["schemas"].items()
+        if name in names and "properties" in component
+    }
+
+
+def test_responses_have_all_properties() -> None:
+    """A property that is always present is required, or clients would have to check for it."""
+    for name, component in response_schemas().items():
+        assert set(component["properties"]) - set(component["required"]) == OPTIONAL.get(name, set()), name
+
+
+def test_requests_and_responses_have_schemas_of_their_own() -> None:
+    """In OpenAPI 3.1, `required` applies to read-only properties of requests too."""
+    bodies = {
+        operation["operationId"]: operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        for operation in operations()
+        if "requestBody" in operation
+    }
+
+    assert {operation: ref.rpartition("/")[2] for operation, ref in bodies.items()} == {
+        "createTask": "NewTask",
+        "updateTask": "TaskChanges",
+        "createApiKey": "NewApiKey",
+        "updateApiKey": "ApiKeyChanges",
+    }
+    assert not {"NewTask", "TaskChanges", "NewApiKey", "ApiKeyChanges"} & response_schemas().keys()
+    assert "readOnly" not in json.dumps(schema())
+
+
+def test_fetched_objects_can_be_sent_back() -> None:
+    task, api_key = (EXAMPLES["responses"][operation]["200"] for operation in ("fetchTask", "fetchApiKey"))
+
+    validate_request("NewTask", task)
+    validate_request("TaskChanges", task)
+    validate_request("ApiKeyChanges", api_key)
 
 
 def links() -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
@@ -281,6 +332,11 @@ def test_examples_are_real_responses() -> None:
 
 def test_every_example_matches_its_schema() -> None:
     for operation in operations():
+        for parameter in operation.get("parameters", []):
+            if "example" in parameter:
+                Draft202012Validator(parameter["schema"]).validate(parameter["example"])
+        for body in operation.get("requestBody", {}).get("content", {}).values():
+            validate_request(body["schema"]["$ref"].rpartition("/")[2], body["example"])
         for status, described in operation["responses"].items():
             for body in resolve(described).get("content", {}).values():
                 validate_body(

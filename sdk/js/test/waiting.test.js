@@ -7,7 +7,7 @@ import { responding } from './responding.js';
 
 const workspaceId = 'current';
 const task = { title: 'Ship' };
-const created = [201, {}, '{"taskId": "tsk_1", "createdAt": "2026-11-23T08:22:32Z"}'];
+const created = [201, {}, '{"taskId": "tsk_1", "contributors": [], "createdAt": "2026-11-23T08:22:32Z"}'];
 const listed = [200, {}, '{"tasks": [], "nextCursor": null}'];
 const realTimeout = globalThis.setTimeout;
 let waits;

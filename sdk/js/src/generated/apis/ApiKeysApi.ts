@@ -20,6 +20,11 @@ import {
     ApiKeyToJSON,
 } from '../models/ApiKey.js';
 import {
+    type ApiKeyChanges,
+    ApiKeyChangesFromJSON,
+    ApiKeyChangesToJSON,
+} from '../models/ApiKeyChanges.js';
+import {
     type ApiKeyList,
     ApiKeyListFromJSON,
     ApiKeyListToJSON,
@@ -39,11 +44,6 @@ import {
     NewApiKeyFromJSON,
     NewApiKeyToJSON,
 } from '../models/NewApiKey.js';
-import {
-    type PatchedApiKey,
-    PatchedApiKeyFromJSON,
-    PatchedApiKeyToJSON,
-} from '../models/PatchedApiKey.js';
 
 export interface CreateApiKeyRequest {
     /**
@@ -113,7 +113,7 @@ export interface UpdateApiKeyRequest {
     /**
      * 
      */
-    apiKey: Omit<PatchedApiKey, 'apiKeyId'|'maskedKey'|'status'|'createdAt'|'createdBy'|'lastUsedAt'|'expiresAt'|'revokedAt'|'revokedBy'>;
+    apiKey: ApiKeyChanges;
 }
 
 /**
@@ -431,7 +431,7 @@ export class ApiKeysApi extends runtime.BaseAPI {
             method: 'PATCH',
             headers: headerParameters,
             query: queryParameters,
-            body: PatchedApiKeyToJSON(requestParameters['apiKey']),
+            body: ApiKeyChangesToJSON(requestParameters['apiKey']),
         };
     }
 

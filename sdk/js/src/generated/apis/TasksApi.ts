@@ -20,15 +20,20 @@ import {
     ErrorBodyToJSON,
 } from '../models/ErrorBody.js';
 import {
-    type PatchedTask,
-    PatchedTaskFromJSON,
-    PatchedTaskToJSON,
-} from '../models/PatchedTask.js';
+    type NewTask,
+    NewTaskFromJSON,
+    NewTaskToJSON,
+} from '../models/NewTask.js';
 import {
     type Task,
     TaskFromJSON,
     TaskToJSON,
 } from '../models/Task.js';
+import {
+    type TaskChanges,
+    TaskChangesFromJSON,
+    TaskChangesToJSON,
+} from '../models/TaskChanges.js';
 import {
     type TaskKind,
     TaskKindFromJSON,
@@ -58,7 +63,7 @@ export interface CreateTaskRequest {
     /**
      * 
      */
-    task: Omit<Task, 'taskId'|'workspaceId'|'createdAt'|'updatedAt'|'completedAt'>;
+    task: NewTask;
 }
 
 export interface DeleteTaskRequest {
@@ -130,7 +135,7 @@ export interface UpdateTaskRequest {
     /**
      * 
      */
-    task: Omit<PatchedTask, 'taskId'|'workspaceId'|'createdAt'|'updatedAt'|'completedAt'>;
+    task: TaskChanges;
 }
 
 /**
@@ -187,7 +192,7 @@ export class TasksApi extends runtime.BaseAPI {
             method: 'POST',
             headers: headerParameters,
             query: queryParameters,
-            body: TaskToJSON(requestParameters['task']),
+            body: NewTaskToJSON(requestParameters['task']),
         };
     }
 
@@ -494,12 +499,12 @@ export class TasksApi extends runtime.BaseAPI {
             method: 'PATCH',
             headers: headerParameters,
             query: queryParameters,
-            body: PatchedTaskToJSON(requestParameters['task']),
+            body: TaskChangesToJSON(requestParameters['task']),
         };
     }
 
     /**
-     * Updates the fields in the body. Read-only fields are ignored, so you can send a whole task back.
+     * Updates the fields in the body. You can send a whole task back: read-only fields are ignored.
      * Update a task
      */
     async updateTaskRaw(requestParameters: UpdateTaskRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<Task>> {
@@ -510,7 +515,7 @@ export class TasksApi extends runtime.BaseAPI {
     }
 
     /**
-     * Updates the fields in the body. Read-only fields are ignored, so you can send a whole task back.
+     * Updates the fields in the body. You can send a whole task back: read-only fields are ignored.
      * Update a task
      */
     async updateTask(requestParameters: UpdateTaskRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<Task> {

@@ -38,43 +38,43 @@ export interface ApiKey {
     /**
      * 
      */
-    readonly apiKeyId: string;
+    apiKeyId: string;
     /**
-     * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
+     * 
      */
     description: string;
     /**
      * 
      */
-    readonly maskedKey: string;
+    maskedKey: string;
     /**
      * 
      */
-    readonly status: ApiKeyStatus;
+    status: ApiKeyStatus;
     /**
      * 
      */
-    readonly createdAt: Date;
+    createdAt: Date;
     /**
      * 
      */
-    readonly createdBy: Person | null;
+    createdBy: Person | null;
     /**
      * 
      */
-    readonly lastUsedAt: Date | null;
+    lastUsedAt: Date | null;
     /**
      * 
      */
-    readonly expiresAt: Date | null;
+    expiresAt: Date | null;
     /**
      * 
      */
-    readonly revokedAt: Date | null;
+    revokedAt: Date | null;
     /**
      * 
      */
-    readonly revokedBy: Person | null;
+    revokedBy: Person | null;
 }
 
 
@@ -123,14 +123,23 @@ export function ApiKeyToJSON(json: any): ApiKey {
     return ApiKeyToJSONTyped(json, false);
 }
 
-export function ApiKeyToJSONTyped(value?: Omit<ApiKey, 'apiKeyId'|'maskedKey'|'status'|'createdAt'|'createdBy'|'lastUsedAt'|'expiresAt'|'revokedAt'|'revokedBy'> | null, ignoreDiscriminator: boolean = false): any {
+export function ApiKeyToJSONTyped(value?: ApiKey | null, ignoreDiscriminator: boolean = false): any {
     if (value == null) {
         return value;
     }
 
     return {
         
+        'apiKeyId': value['apiKeyId'],
         'description': value['description'],
+        'maskedKey': value['maskedKey'],
+        'status': ApiKeyStatusToJSON(value['status']),
+        'createdAt': value['createdAt'] == null ? value['createdAt'] : serializeDateTime(value['createdAt']),
+        'createdBy': PersonToJSON(value['createdBy']),
+        'lastUsedAt': value['lastUsedAt'] == null ? value['lastUsedAt'] : serializeDateTime(value['lastUsedAt']),
+        'expiresAt': value['expiresAt'] == null ? value['expiresAt'] : serializeDateTime(value['expiresAt']),
+        'revokedAt': value['revokedAt'] == null ? value['revokedAt'] : serializeDateTime(value['revokedAt']),
+        'revokedBy': PersonToJSON(value['revokedBy']),
     };
 }
 

@@ -38,51 +38,51 @@ export interface CreatedApiKey {
     /**
      * 
      */
-    readonly apiKeyId: string;
+    apiKeyId: string;
     /**
-     * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
+     * 
      */
     description: string;
     /**
      * 
      */
-    readonly maskedKey: string;
+    maskedKey: string;
     /**
      * 
      */
-    readonly status: ApiKeyStatus;
+    status: ApiKeyStatus;
     /**
      * 
      */
-    readonly createdAt: Date;
+    createdAt: Date;
     /**
      * 
      */
-    readonly createdBy: Person | null;
+    createdBy: Person | null;
     /**
      * 
      */
-    readonly lastUsedAt: Date | null;
+    lastUsedAt: Date | null;
     /**
      * 
      */
-    readonly expiresAt: Date | null;
+    expiresAt: Date | null;
     /**
      * 
      */
-    readonly revokedAt: Date | null;
+    revokedAt: Date | null;
     /**
      * 
      */
-    readonly revokedBy: Person | null;
+    revokedBy: Person | null;
     /**
      * The full bearer string. No other response contains it.
      */
-    readonly secret?: string;
+    secret?: string;
     /**
      * Why `secret` is missing.
      */
-    readonly notice?: string;
+    notice?: string;
 }
 
 
@@ -133,14 +133,25 @@ export function CreatedApiKeyToJSON(json: any): CreatedApiKey {
     return CreatedApiKeyToJSONTyped(json, false);
 }
 
-export function CreatedApiKeyToJSONTyped(value?: Omit<CreatedApiKey, 'apiKeyId'|'maskedKey'|'status'|'createdAt'|'createdBy'|'lastUsedAt'|'expiresAt'|'revokedAt'|'revokedBy'|'secret'|'notice'> | null, ignoreDiscriminator: boolean = false): any {
+export function CreatedApiKeyToJSONTyped(value?: CreatedApiKey | null, ignoreDiscriminator: boolean = false): any {
     if (value == null) {
         return value;
     }
 
     return {
         
+        'apiKeyId': value['apiKeyId'],
         'description': value['description'],
+        'maskedKey': value['maskedKey'],
+        'status': ApiKeyStatusToJSON(value['status']),
+        'createdAt': value['createdAt'] == null ? value['createdAt'] : serializeDateTime(value['createdAt']),
+        'createdBy': PersonToJSON(value['createdBy']),
+        'lastUsedAt': value['lastUsedAt'] == null ? value['lastUsedAt'] : serializeDateTime(value['lastUsedAt']),
+        'expiresAt': value['expiresAt'] == null ? value['expiresAt'] : serializeDateTime(value['expiresAt']),
+        'revokedAt': value['revokedAt'] == null ? value['revokedAt'] : serializeDateTime(value['revokedAt']),
+        'revokedBy': PersonToJSON(value['revokedBy']),
+        'secret': value['secret'],
+        'notice': value['notice'],
     };
 }
 

@@ -15,7 +15,7 @@
 
 import { mapValues, parseDate, parseDateTime, serializeDate, serializeDateTime } from '../runtime.js';
 /**
- * 
+ * A new API key. Other fields are ignored.
  * @export
  * @interface NewApiKey
  */

@@ -59,55 +59,55 @@ export interface Task {
     /**
      * 
      */
-    readonly taskId: string;
+    taskId: string;
     /**
      * 
      */
-    readonly workspaceId: string;
+    workspaceId: string;
     /**
-     * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
+     * 
      */
     title: string;
     /**
-     * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
+     * 
      */
-    description?: string;
+    description: string;
     /**
      * 
      */
-    status?: TaskStatus;
+    status: TaskStatus;
     /**
      * 
      */
-    kind?: TaskKind;
+    kind: TaskKind;
     /**
      * 
      */
-    scope?: TaskScope;
+    scope: TaskScope;
     /**
      * `private`: only the owner can see the task. API keys can't.
      */
-    visibility?: TaskVisibility;
+    visibility: TaskVisibility;
     /**
-     * The owner. Must be a member of the workspace.
+     * The owner, or null.
      */
-    userId?: string | null;
-    /**
-     * 
-     */
-    contributors?: Array<Contributor>;
+    userId: string | null;
     /**
      * 
      */
-    readonly createdAt: Date;
+    contributors: Array<Contributor>;
     /**
      * 
      */
-    readonly updatedAt: Date;
+    createdAt: Date;
     /**
      * 
      */
-    readonly completedAt: Date | null;
+    updatedAt: Date;
+    /**
+     * 
+     */
+    completedAt: Date | null;
 }
 
 
@@ -119,6 +119,13 @@ export function instanceOfTask(value: object): value is Task {
     if (!('taskId' in value) || value['taskId'] === undefined) return false;
     if (!('workspaceId' in value) || value['workspaceId'] === undefined) return false;
     if (!('title' in value) || value['title'] === undefined) return false;
+    if (!('description' in value) || value['description'] === undefined) return false;
+    if (!('status' in value) || value['status'] === undefined) return false;
+    if (!('kind' in value) || value['kind'] === undefined) return false;
+    if (!('scope' in value) || value['scope'] === undefined) return false;
+    if (!('visibility' in value) || value['visibility'] === undefined) return false;
+    if (!('userId' in value) || value['userId'] === undefined) return false;
+    if (!('contributors' in value) || value['contributors'] === undefined) return false;
     if (!('createdAt' in value) || value['createdAt'] === undefined) return false;
     if (!('updatedAt' in value) || value['updatedAt'] === undefined) return false;
     if (!('completedAt' in value) || value['completedAt'] === undefined) return false;
@@ -138,13 +145,13 @@ export function TaskFromJSONTyped(json: any, ignoreDiscriminator: boolean): Task
         'taskId': json['taskId'],
         'workspaceId': json['workspaceId'],
         'title': json['title'],
-        'description': json['description'] == null ? undefined : json['description'],
-        'status': json['status'] == null ? undefined : TaskStatusFromJSON(json['status']),
-        'kind': json['kind'] == null ? undefined : TaskKindFromJSON(json['kind']),
-        'scope': json['scope'] == null ? undefined : TaskScopeFromJSON(json['scope']),
-        'visibility': json['visibility'] == null ? undefined : TaskVisibilityFromJSON(json['visibility']),
-        'userId': json['userId'] === undefined ? undefined : json['userId'] === null ? null : json['userId'],
-        'contributors': json['contributors'] == null ? undefined : ((json['contributors'] as Array<any>).map(ContributorFromJSON)),
+        'description': json['description'],
+        'status': TaskStatusFromJSON(json['status']),
+        'kind': TaskKindFromJSON(json['kind']),
+        'scope': TaskScopeFromJSON(json['scope']),
+        'visibility': TaskVisibilityFromJSON(json['visibility']),
+        'userId': json['userId'],
+        'contributors': ((json['contributors'] as Array<any>).map(ContributorFromJSON)),
         'createdAt': (json['createdAt'] == null ? json['createdAt'] : parseDateTime(json['createdAt'])),
         'updatedAt': (json['updatedAt'] == null ? json['updatedAt'] : parseDateTime(json['updatedAt'])),
         'completedAt': (json['completedAt'] == null ? null : parseDateTime(json['completedAt'])),
@@ -155,13 +162,15 @@ export function TaskToJSON(json: any): Task {
     return TaskToJSONTyped(json, false);
 }
 
-export function TaskToJSONTyped(value?: Omit<Task, 'taskId'|'workspaceId'|'createdAt'|'updatedAt'|'completedAt'> | null, ignoreDiscriminator: boolean = false): any {
+export function TaskToJSONTyped(value?: Task | null, ignoreDiscriminator: boolean = false): any {
     if (value == null) {
         return value;
     }
 
     return {
         
+        'taskId': value['taskId'],
+        'workspaceId': value['workspaceId'],
         'title': value['title'],
         'description': value['description'],
         'status': TaskStatusToJSON(value['status']),
@@ -169,7 +178,10 @@ export function TaskToJSONTyped(value?: Omit<Task, 'taskId'|'workspaceId'|'creat
         'scope': TaskScopeToJSON(value['scope']),
         'visibility': TaskVisibilityToJSON(value['visibility']),
         'userId': value['userId'],
-        'contributors': value['contributors'] == null ? undefined : ((value['contributors'] as Array<any>).map(ContributorToJSON)),
+        'contributors': ((value['contributors'] as Array<any>).map(ContributorToJSON)),
+        'createdAt': value['createdAt'] == null ? value['createdAt'] : serializeDateTime(value['createdAt']),
+        'updatedAt': value['updatedAt'] == null ? value['updatedAt'] : serializeDateTime(value['updatedAt']),
+        'completedAt': value['completedAt'] == null ? value['completedAt'] : serializeDateTime(value['completedAt']),
     };
 }
 

@@ -23,19 +23,19 @@ export interface Workspace {
     /**
      * 
      */
-    readonly workspaceId: string;
+    workspaceId: string;
     /**
      * 
      */
-    readonly name: string;
+    name: string;
     /**
      * 
      */
-    readonly slug: string;
+    slug: string;
     /**
      * 
      */
-    readonly createdAt: Date;
+    createdAt: Date;
 }
 
 /**
@@ -70,13 +70,17 @@ export function WorkspaceToJSON(json: any): Workspace {
     return WorkspaceToJSONTyped(json, false);
 }
 
-export function WorkspaceToJSONTyped(value?: Omit<Workspace, 'workspaceId'|'name'|'slug'|'createdAt'> | null, ignoreDiscriminator: boolean = false): any {
+export function WorkspaceToJSONTyped(value?: Workspace | null, ignoreDiscriminator: boolean = false): any {
     if (value == null) {
         return value;
     }
 
     return {
         
+        'workspaceId': value['workspaceId'],
+        'name': value['name'],
+        'slug': value['slug'],
+        'createdAt': value['createdAt'] == null ? value['createdAt'] : serializeDateTime(value['createdAt']),
     };
 }
 

@@ -2,6 +2,7 @@
 /* tslint:disable */
 /* eslint-disable */
 export * from './ApiKey.js';
+export * from './ApiKeyChanges.js';
 export * from './ApiKeyList.js';
 export * from './ApiKeyPrincipal.js';
 export * from './ApiKeyStatus.js';
@@ -11,14 +12,14 @@ export * from './ErrorBody.js';
 export * from './Member.js';
 export * from './MemberList.js';
 export * from './NewApiKey.js';
-export * from './PatchedApiKey.js';
-export * from './PatchedTask.js';
+export * from './NewTask.js';
 export * from './Person.js';
 export * from './Principal.js';
 export * from './Quota.js';
 export * from './QuotaLimit.js';
 export * from './Role.js';
 export * from './Task.js';
+export * from './TaskChanges.js';
 export * from './TaskContributionType.js';
 export * from './TaskKind.js';
 export * from './TaskList.js';

@@ -13,7 +13,7 @@
  * Do not edit the class manually.
  */
 
-import { mapValues, parseDate, parseDateTime, serializeDate, serializeDateTime } from '../runtime.js';
+import { mapValues } from '../runtime.js';
 import type { TaskVisibility } from './TaskVisibility.js';
 import {
     TaskVisibilityFromJSON,
@@ -51,19 +51,11 @@ import {
 } from './TaskStatus.js';
 
 /**
- * 
+ * The fields of a task to change. Other fields, such as `taskId` and `createdAt`, are ignored.
  * @export
- * @interface PatchedTask
+ * @interface TaskChanges
  */
-export interface PatchedTask {
-    /**
-     * 
-     */
-    readonly taskId?: string;
-    /**
-     * 
-     */
-    readonly workspaceId?: string;
+export interface TaskChanges {
     /**
      * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
      */
@@ -96,41 +88,27 @@ export interface PatchedTask {
      * 
      */
     contributors?: Array<Contributor>;
-    /**
-     * 
-     */
-    readonly createdAt?: Date;
-    /**
-     * 
-     */
-    readonly updatedAt?: Date;
-    /**
-     * 
-     */
-    readonly completedAt?: Date | null;
 }
 
 
 
 /**
- * Check if a given object implements the PatchedTask interface.
+ * Check if a given object implements the TaskChanges interface.
  */
-export function instanceOfPatchedTask(value: object): value is PatchedTask {
+export function instanceOfTaskChanges(value: object): value is TaskChanges {
     return true;
 }
 
-export function PatchedTaskFromJSON(json: any): PatchedTask {
-    return PatchedTaskFromJSONTyped(json, false);
+export function TaskChangesFromJSON(json: any): TaskChanges {
+    return TaskChangesFromJSONTyped(json, false);
 }
 
-export function PatchedTaskFromJSONTyped(json: any, ignoreDiscriminator: boolean): PatchedTask {
+export function TaskChangesFromJSONTyped(json: any, ignoreDiscriminator: boolean): TaskChanges {
     if (json == null) {
         return json;
     }
     return {
         
-        'taskId': json['taskId'] == null ? undefined : json['taskId'],
-        'workspaceId': json['workspaceId'] == null ? undefined : json['workspaceId'],
         'title': json['title'] == null ? undefined : json['title'],
         'description': json['description'] == null ? undefined : json['description'],
         'status': json['status'] == null ? undefined : TaskStatusFromJSON(json['status']),
@@ -139,17 +117,14 @@ export function PatchedTaskFromJSONTyped(json: any, ignoreDiscriminator: boolean
         'visibility': json['visibility'] == null ? undefined : TaskVisibilityFromJSON(json['visibility']),
         'userId': json['userId'] === undefined ? undefined : json['userId'] === null ? null : json['userId'],
         'contributors': json['contributors'] == null ? undefined : ((json['contributors'] as Array<any>).map(ContributorFromJSON)),
-        'createdAt': json['createdAt'] == null ? undefined : (parseDateTime(json['createdAt'])),
-        'updatedAt': json['updatedAt'] == null ? undefined : (parseDateTime(json['updatedAt'])),
-        'completedAt': json['completedAt'] === undefined ? undefined : json['completedAt'] === null ? null : (parseDateTime(json['completedAt'])),
     };
 }
 
-export function PatchedTaskToJSON(json: any): PatchedTask {
-    return PatchedTaskToJSONTyped(json, false);
+export function TaskChangesToJSON(json: any): TaskChanges {
+    return TaskChangesToJSONTyped(json, false);
 }
 
-export function PatchedTaskToJSONTyped(value?: Omit<PatchedTask, 'taskId'|'workspaceId'|'createdAt'|'updatedAt'|'completedAt'> | null, ignoreDiscriminator: boolean = false): any {
+export function TaskChangesToJSONTyped(value?: TaskChanges | null, ignoreDiscriminator: boolean = false): any {
     if (value == null) {
         return value;
     }
