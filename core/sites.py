@@ -1,4 +1,4 @@
-"""The URL of this installation, as the client sees it."""
+"""The URL of this installation, as the client sees it. `settings.BASE_URL` is the one for OAuth clients."""
 
 from django.http import HttpRequest
 

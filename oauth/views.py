@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import oauth2_provider.views as toolkit
 from csp.decorators import csp_update
+from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -152,18 +153,18 @@ class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # wit
         application = Application.objects.filter(client_id=request.POST.get("client_id")).first()
         if application is None or application.authorization_grant_type != Application.GRANT_DEVICE_CODE:
             return JsonResponse({"error": "unauthorized_client"}, status=400)
-        return device_response(request, DeviceGrant.start(application.client_id, body["scope"], client_ip(request)))
+        return device_response(DeviceGrant.start(application.client_id, body["scope"], client_ip(request)))
 
 
-def device_response(request: HttpRequest, grant: DeviceGrant) -> HttpResponse:
+def device_response(grant: DeviceGrant) -> HttpResponse:
     """Return the response to a terminal that starts the device flow (RFC 8628, 3.2)."""
     complete_url = reverse("device", query={"user_code": grant.user_code})
     return JsonResponse(
         {
             "device_code": grant.device_code,
             "user_code": grant.user_code,
-            "verification_uri": request.build_absolute_uri(reverse("device")),
-            "verification_uri_complete": request.build_absolute_uri(complete_url),
+            "verification_uri": f"{settings.BASE_URL}{reverse('device')}",
+            "verification_uri_complete": f"{settings.BASE_URL}{complete_url}",
             "expires_in": int(DEVICE_CODE_LIFETIME.total_seconds()),
             "interval": grant.interval,
         }

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from onehorizon.environment import env, env_str, granian_option, improperly_configured, make_directory
+from onehorizon.environment import env, env_str, improperly_configured, make_directory, server_option
 
 MAX_CONNECTIONS = 16  # to PostgreSQL, per process
 
@@ -132,11 +132,11 @@ def _check_combinations(parameters: dict[str, str]) -> None:
 
 def server_threads() -> int:
     """Return how many threads of this process run requests. Without a server, assume more than connections."""
-    return granian_option("blocking-threads", MAX_CONNECTIONS + 1)
+    return server_option("blocking-threads", MAX_CONNECTIONS + 1)
 
 
 def _sqlite_settings(name: str, *, debug: bool) -> dict[str, Any]:
-    if not debug and granian_option("workers", 1) > 1:
+    if not debug and server_option("workers", 1) > 1:
         raise ImproperlyConfigured("DATABASE_URL must be a postgres:// URL for several workers; SQLite supports one.")
     make_directory(Path(name).parent)
     return {

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.http.request import validate_host
 from environs import Env, EnvError, EnvValidationError, validate
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -107,15 +108,44 @@ def env_hosts(name: str, default: list[str]) -> list[str]:
 def env_origins(name: str) -> list[str]:
     """Return the origins that browsers send: `https://example.com:8443`, or `https://*.example.com`."""
     rule = "origins such as https://example.com, https://*.example.com or https://example.com:8443, in lower case and"
-    return env_entries(name, [], _is_origin, f"{rule} without path and default port")
+
+    def is_valid(entry: str) -> bool:
+        return host_of_origin(entry.replace("://*.", "://", 1)) is not None
+
+    return env_entries(name, [], is_valid, f"{rule} without path and default port")
 
 
-def _is_origin(text: str) -> bool:
-    origin = re.fullmatch(r"(https?)://(?:\*\.)?(.+?)(?::([1-9][0-9]{0,4}))?", text)
+def host_of_origin(text: str) -> str | None:
+    """Return the host of an origin as browsers send it, or None if this is not an origin."""
+    origin = re.fullmatch(r"(https?)://(.+?)(?::([1-9][0-9]{0,4}))?", text)
     if origin is None or text != text.lower() or not is_host(origin[2]):
-        return False
+        return None
     default = "443" if origin[1] == "https" else "80"
-    return origin[3] != default and int(origin[3] or default) <= 65535
+    return origin[2] if origin[3] != default and int(origin[3] or default) <= 65535 else None
+
+
+def env_base_url(name: str, hosts: list[str], *, debug: bool) -> str:
+    """Return the public URL of this installation: scheme, host and port, without a slash at the end.
+
+    Its host must be one of `hosts`, which are ALLOWED_HOSTS. The default is https with the only one of them, and on a
+    developer's machine the URL of the server.
+    """
+    url = env_str(name, "")
+    if not url and debug:
+        return f"http://127.0.0.1:{server_option('port', 8000)}"
+    if not url and len(hosts) == 1 and is_host(hosts[0]):
+        return f"https://{hosts[0].lower()}"
+    if not url:
+        raise ImproperlyConfigured(
+            f"{name} must be this site's public URL, such as https://example.com, unless ALLOWED_HOSTS is one host."
+        )
+    host = host_of_origin(url)
+    if host is None or not (debug or url.startswith("https:")):
+        rule = "in lower case, without path and default port" + ("" if debug else ", and https when DEBUG is off")
+        raise ImproperlyConfigured(f"{name} must be a URL such as https://example.com, {rule}.")
+    if not validate_host(host, hosts):
+        raise ImproperlyConfigured(f"{name} must have a host that ALLOWED_HOSTS lists.")
+    return url
 
 
 def env_networks(name: str) -> list[IPNetwork]:
@@ -175,12 +205,13 @@ def env_cache(name: str, size: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def granian_option(option: str, default: int) -> int:
-    """Return granian's option `workers` or `blocking-threads`, from its command line or its environment variable.
+def server_option(option: str, default: int) -> int:
+    """Return granian's option `workers`, `blocking-threads` or `port`, from its command line or environment variable.
 
-    granian's workers inherit both.
+    granian's workers inherit both. `manage.py quickstart`, which runs granian, has the option `port` too.
     """
-    values = re.findall(rf"--{option}[ =](\d+)", " ".join(sys.argv)) if "granian" in sys.argv[0] else []
+    is_server = "granian" in sys.argv[0] or "quickstart" in sys.argv[1:2]
+    values = re.findall(rf"--{option}[ =](\d+)", " ".join(sys.argv)) if is_server else []
     return int(values[-1]) if values else env_int(f"GRANIAN_{option.upper().replace('-', '_')}", default)
 
 

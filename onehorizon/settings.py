@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from onehorizon.databases import database_settings, server_threads
 from onehorizon.environment import (
     development_secret_key,
+    env_base_url,
     env_cache,
     env_debug,
     env_hosts,
@@ -51,6 +52,8 @@ if not ALLOWED_HOSTS:
 if not DEBUG and "*" in ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS must list this site's hosts when DEBUG is off; * allows every host.")
 CSRF_TRUSTED_ORIGINS = env_origins("CSRF_TRUSTED_ORIGINS")
+# The public URL. OAuth clients compare the issuer with it, so it must not depend on a request's Host header.
+BASE_URL = env_base_url("BASE_URL", ALLOWED_HOSTS, debug=DEBUG)
 
 # The environment's name, which the admin shows.
 ENVIRONMENT = env_label("ENVIRONMENT", "development" if DEBUG else "production", max_length=30)
@@ -233,7 +236,7 @@ SPECTACULAR_SETTINGS = OPENAPI_SETTINGS
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth.Application"
 OAUTH2_PROVIDER_GRANT_MODEL = "oauth.Grant"
 OAUTH2_PROVIDER_DEVICE_GRANT_MODEL = "oauth.DeviceGrant"
-OAUTH2_PROVIDER = OAUTH_SETTINGS
+OAUTH2_PROVIDER = OAUTH_SETTINGS | {"OIDC_ISS_ENDPOINT": BASE_URL}  # the issuer, also without OpenID Connect
 OAUTH_REFRESH_TOKEN_LIFETIME = REFRESH_TOKEN_LIFETIME
 
 DEFAULT_EXCEPTION_REPORTER = "core.reports.Reporter"

@@ -60,10 +60,16 @@ def error_in(location: str) -> str:
 
 
 @pytest.fixture
-def site(live_server: Any, django_db_serialized_rollback: None, monkeypatch: pytest.MonkeyPatch) -> str:
+def site(live_server: Any, django_db_serialized_rollback: None, monkeypatch: pytest.MonkeyPatch, settings: Any) -> str:
     cache.clear()  # resets the counts of sign-in attempts
+    set_base_url(settings, live_server.url)
     monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # plain HTTP on loopback
     return str(live_server.url)
+
+
+def set_base_url(settings: Any, url: str) -> None:
+    settings.BASE_URL = url
+    settings.OAUTH2_PROVIDER = settings.OAUTH2_PROVIDER | {"OIDC_ISS_ENDPOINT": url}
 
 
 @pytest.fixture

@@ -70,6 +70,39 @@ INVALID = {
             "https:x",
         ),
     ],
+    "BASE_URL": [
+        *(
+            " ",
+            "localhost",
+            "localhost:8000",
+            "//localhost",
+            "https://",
+            "https:localhost",
+            "ftp://localhost",
+            "\udcff",
+        ),
+        *(
+            "https://localhost/",
+            "https://localhost/path",
+            "https://localhost?x",
+            "https://localhost#x",
+            "HTTPS://localhost",
+        ),
+        *(
+            "https://LOCALHOST",
+            "https://localhost:443",
+            "http://localhost:80",
+            "https://localhost:0",
+            "https://*.localhost",
+        ),
+        *(
+            "https://localhost:65536",
+            "https://localhost, https://127.0.0.1",
+            "https://user:hunter22@localhost",
+            "https://*",
+        ),
+        *("https://elsewhere.example", "https://localhost.example", "https://::1", "http://[0:0:0:0:0:0:0:1]:8000"),
+    ],
     "TRUSTED_PROXIES": [
         *(
             "nonsense",
@@ -355,6 +388,7 @@ def test_a_database_url_may_have_connection_parameters(monkeypatch: pytest.Monke
         ("CACHE_URL", "redis://:[hunter22@host/0"),
         ("CACHE_URL", "hunter22://host/0"),
         ("CSRF_TRUSTED_ORIGINS", "https://me:hunter22@x"),
+        ("BASE_URL", "https://me:hunter22@localhost"),
         ("ALLOWED_HOSTS", "me:hunter22@x"),
         ("SECRET_KEY", "hunter22\udcff"),
     ],
@@ -382,6 +416,7 @@ VALID = {
         *("", "https://x", "http://x", "https://*.x.example", "https://x:8443", "http://x:443", "https://[::1]:8443"),
         "https://xn--bcher-kva.example, https://a-b.example,",
     ],
+    "BASE_URL": ["", "http://127.0.0.1:9000", "https://localhost", "https://[::1]:8443"],
     "TRUSTED_PROXIES": ["", " ", ",", "10.0.0.7", "10.0.0.0/8,", "::1, 2001:db8::/32", "0.0.0.0/1", "fe80::1%eth0"],
     "METRICS_ADDRESS": ["", "127.0.0.1:9401", "0.0.0.0:0", "[::1]:9401", "[::]:65535"],
     "ENVIRONMENT": ["staging", "Zürich 2"],
@@ -484,6 +519,33 @@ def test_with_debug_off_required_settings_have_no_default(
         read_settings(monkeypatch, **PRODUCTION | {name: value})
 
 
+@pytest.mark.parametrize(
+    ("hosts", "base_url", "expected"),
+    [
+        ("onehorizon.example", None, "https://onehorizon.example"),
+        ("OneHorizon.Example", None, "https://onehorizon.example"),
+        ("onehorizon.example", "https://onehorizon.example:8443", "https://onehorizon.example:8443"),
+        ("a.example, b.example", "https://b.example", "https://b.example"),
+        (".example.com", "https://www.example.com", "https://www.example.com"),
+    ],
+)
+def test_in_production_the_base_url_is_https_and_its_default_is_the_only_host(
+    monkeypatch: pytest.MonkeyPatch, hosts: str, base_url: str | None, expected: str
+) -> None:
+    settings = read_settings(monkeypatch, **PRODUCTION | {"ALLOWED_HOSTS": hosts, "BASE_URL": base_url})
+
+    assert settings["BASE_URL"] == settings["OAUTH2_PROVIDER"]["OIDC_ISS_ENDPOINT"] == expected
+
+
+@pytest.mark.parametrize("hosts", ["a.example, b.example", ".example.com"])
+@pytest.mark.parametrize("base_url", [None, "", "http://a.example", "http://www.example.com", "https://example.org"])
+def test_with_several_hosts_the_base_url_is_required(
+    monkeypatch: pytest.MonkeyPatch, hosts: str, base_url: str | None
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"\ABASE_URL must [^\n]*\Z"):
+        read_settings(monkeypatch, **PRODUCTION | {"ALLOWED_HOSTS": hosts, "BASE_URL": base_url})
+
+
 def test_lists_and_networks_may_contain_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read_settings(
         monkeypatch,
@@ -504,4 +566,5 @@ def test_optional_settings_have_their_documented_defaults(monkeypatch: pytest.Mo
     assert (settings["ENVIRONMENT"], settings["ADMIN_URL"]) == ("development", "admin/")
     assert settings["DATABASES"]["default"]["NAME"] == str(ROOT / "var" / "onehorizon.sqlite3")
     assert "localhost" in settings["ALLOWED_HOSTS"]
+    assert settings["BASE_URL"] == "http://127.0.0.1:8000"
     assert settings["TRUSTED_PROXIES"] == []

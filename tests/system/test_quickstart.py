@@ -67,12 +67,14 @@ def test_the_command_prints_a_url_a_sign_in_a_key_and_a_working_curl_command(tmp
         result = subprocess.run(
             ["bash", "-c", f"{export}\n{curl}"], capture_output=True, text=True, timeout=TIMEOUT, check=True
         )
+        metadata = fetch(f"{started.url}/.well-known/oauth-authorization-server")
 
     assert f"One Horizon   {started.url}/" in lines
     assert re.search(r"^Sign in +owner@example\.com +[0-9a-f]{16}$", "\n".join(lines), re.MULTILINE)
     assert f"API key       {started.secret}" in lines
     assert curl == (f'curl {started.url}/api/v1/workspaces/current/tasks -H "Authorization: Bearer $ONE_API_KEY"')
     assert {task["title"] for task in json.loads(result.stdout)["tasks"]} == {title for title, *_ in demo.TASKS}
+    assert json.loads(metadata[2])["issuer"] == started.url
 
 
 def test_the_forty_first_request_and_a_revoked_key_are_rejected(tmp_path: Path) -> None:
