@@ -7,5 +7,6 @@ urlpatterns = [
     path(
         "workspaces/<str:workspace_id>/api-keys/<str:api_key_id>",
         ApiKeyViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        name="fetch-api-key",
     ),
 ]

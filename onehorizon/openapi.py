@@ -42,6 +42,10 @@ HEADERS: dict[str, dict[str, Any]] = {
         "against a quota.",
         "schema": {"type": "string"},
     },
+    "Location": {
+        "description": "The path of the new object, with the workspace's id.",
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "The challenge (RFC 6750).", "schema": {"type": "string"}},
 }
@@ -171,7 +175,8 @@ class Schema(AutoSchema):
 
     def _success(self, operation: dict[str, Any], status: str, response: dict[str, Any]) -> dict[str, Any]:
         """Add the headers to a response, and the example and links of its operation."""
-        response["headers"] = self._headers(response.get("headers", {}))
+        location = {"Location": HEADERS["Location"]} if status == "201" else {}
+        response["headers"] = self._headers(location | response.get("headers", {}))
         if status == "204":
             return response | {"description": "Success, without a body."}
         operation_id = operation["operationId"]

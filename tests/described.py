@@ -39,6 +39,9 @@ def validate_response(method: str, path: str, response: Any) -> None:
         assert "Retry-After" in present, summary
     if response.status_code == 401:
         assert "WWW-Authenticate" in present, summary
+    if response.status_code == 201:
+        assert "Location" in present, summary
+        assert_location(summary, response)
     if method == "HEAD" or "content" not in documented:
         assert response.content == b"", summary
         return
@@ -55,6 +58,14 @@ def validate_request(component: str, body: Any) -> None:
         {"$ref": f"#/components/schemas/{component}", **components},
         format_checker=Draft202012Validator.FORMAT_CHECKER,
     ).validate(body)
+
+
+def assert_location(summary: str, response: Any) -> None:
+    """Fail unless Location is the path of the object in the body, with the id of its workspace."""
+    body, location = response.json(), response["Location"]
+    object_id = body.get("taskId") or body.get("apiKeyId")
+    assert operation_at(location, "GET") is not None, f"{summary} has the Location {location!r}"
+    assert re.fullmatch(rf"/api/v1/workspaces/w_\w+/[a-z-]+/{object_id}", location), f"{summary}: {location!r}"
 
 
 def validate_body(summary: str, component: str, body: Any) -> None:

@@ -5,9 +5,10 @@ from typing import Any, ClassVar, cast
 
 from django.urls import resolve, reverse
 from django.utils.functional import cached_property
-from rest_framework import exceptions
+from rest_framework import exceptions, status
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSetMixin
 
@@ -56,6 +57,11 @@ class ApiView(APIView):
 
 class ApiViewSet(ViewSetMixin, ApiView):
     pass
+
+
+def created(body: Mapping[str, Any], url_name: str, *ids: str) -> Response:
+    """Return a 201. Its Location is the path of the new object (RFC 9110, 15.3.2), whose URL has this name and ids."""
+    return Response(body, status=status.HTTP_201_CREATED, headers={"Location": reverse(url_name, args=ids)})
 
 
 class UnknownPathView(ApiView):

@@ -15,5 +15,6 @@ urlpatterns = [
     path(
         "workspaces/<str:workspace_id>/tasks/<str:task_id>",
         task.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        name="fetch-task",
     ),
 ]

@@ -30,7 +30,8 @@ def test_creating_a_key_shows_its_secret_once(admin_api: Api, workspace: Workspa
     body = created.json()
     secret = body.pop("secret")
     assert Api(secret).get("/me").json()["workspace"]["workspaceId"] == workspace.pk
-    assert body == admin_api.get(f"{KEYS}/{body['apiKeyId']}").json() | {"lastUsedAt": None}
+    assert created["Location"] == f"/api/v1/workspaces/{workspace.pk}/api-keys/{body['apiKeyId']}"
+    assert body == admin_api.get(created["Location"].removeprefix("/api/v1")).json() | {"lastUsedAt": None}
     assert body == {
         "apiKeyId": body["apiKeyId"],
         "description": "CI, production",
@@ -318,6 +319,7 @@ def test_a_repeated_request_creates_one_key_and_says_that_its_secret_was_shown(a
 
     assert (first.status_code, second.status_code) == (201, 200)
     assert second["Idempotent-Replayed"] == "true"
+    assert "Location" not in second  # RFC 9110, 10.2.2, defines it only for 201 and for redirects
     assert "Idempotent-Replayed" not in first
     assert "secret" not in second.json()
     assert "secret" in second.json()["notice"]

@@ -11,7 +11,7 @@ import time_machine
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from tests.helpers import BY_TEST, Api, lift_quota, make_user
+from tests.helpers import BY_TEST, Api, lift_quota, make_token, make_user
 from workspaces.ids import new_id
 from workspaces.models import Task, TaskKind, TaskScope, TaskStatus, TaskVisibility, User, Workspace
 from workspaces.task_pages import task_page
@@ -57,6 +57,18 @@ def titles(response: Any) -> list[str]:
 
 
 # ---- create, fetch, delete ----
+
+
+@pytest.mark.parametrize("principal", ["key", "person"])
+def test_the_location_of_a_new_task_names_its_workspace(
+    principal: str, workspace: Workspace, member: User, secret: str
+) -> None:
+    api = Api(secret if principal == "key" else make_token(member))
+    for workspace_id in ("current", workspace.pk):
+        created = api.post(f"/workspaces/{workspace_id}/tasks", {"title": "Ship it"})
+
+        assert created["Location"] == f"/api/v1/workspaces/{workspace.pk}/tasks/{created.json()['taskId']}"
+        assert api.get(created["Location"].removeprefix("/api/v1")).json() == created.json()
 
 
 def test_a_task_needs_a_title_and_has_defaults_for_the_rest(api: Api, workspace: Workspace) -> None:
