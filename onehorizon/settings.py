@@ -97,6 +97,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "corsheaders",
     "csp",
     "oauth2_provider",
     "rest_framework",
@@ -108,6 +109,7 @@ MIDDLEWARE = [
     "onehorizon.health.HealthMiddleware",
     "onehorizon.middleware.RequestLogMiddleware",
     "onehorizon.middleware.ForwardedMiddleware",
+    "corsheaders.middleware.CorsMiddleware",  # outside all that returns errors: these must be readable too
     "onehorizon.middleware.ApiMiddleware",
     "onehorizon.middleware.QuotaHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -185,6 +187,12 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
+# Pages of every origin may read the public documents for programs, but not the API: keys don't belong in browsers.
+CORS_URLS_REGEX = r"/(api/v1/openapi\.json\Z|\.well-known/)"
+CORS_ALLOW_ALL_ORIGINS = True  # at these URLs
+CORS_ALLOW_METHODS = ["GET", "HEAD", "OPTIONS"]
+CORS_ALLOW_HEADERS = ["Accept", "Content-Type", "MCP-Protocol-Version"]  # MCP clients send the last one; never a key
+CORS_EXPOSE_HEADERS = ["Retry-After", "X-Request-Id"]
 FILE_UPLOAD_HANDLERS = ["core.requests.NoUploads"]
 BODY_SECONDS = 10  # for the whole body of a request to arrive
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
