@@ -114,6 +114,7 @@ STATES = [
     page_at("/workspaces/"),
     page_at("/docs/api-keys/"),
     page_at("/docs/api/"),
+    page_at("/docs/ci/"),
     page_at("/docs/terminal/"),
     page_at("/w/w_00000000000000000000000000/settings/developer/api-keys/"),
 ]
