@@ -18,7 +18,7 @@ from markdown_it.token import Token
 
 from core.sites import site_url
 
-NAMES = ["api-keys", "api", "ci", "terminal"]
+NAMES = ["api-keys", "api", "ci", "oauth", "terminal"]
 SITE = "https://onehorizon.ai"  # the pages replace it with the URL of this installation
 
 _DOCUMENT_LINK = re.compile(r"([a-z-]+)\.md(#.*)?")

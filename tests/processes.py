@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import NoReturn, TextIO, TypeVar
 
 import psycopg
 import pytest
@@ -54,19 +54,29 @@ def wait_until_blocked() -> None:
 # ---- processes ----
 
 
-def program(*names: str, install: str) -> str:
-    """Return the path of the first of these programs that is installed.
+def skip_without(name: str, install: str) -> NoReturn:
+    """Skip the test with a message that names what to install. In CI, fail instead."""
+    message = f"This test needs {name}: {install}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
 
-    If none is installed, skip the test with a message that names the package. In CI, fail instead.
-    """
+
+def program(*names: str, install: str) -> str:
+    """Return the path of the first of these programs that is installed. Without any, skip the test; in CI, fail."""
     path = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # daemons are in /usr/sbin, which a user's PATH may lack
     for name in names:
         if installed := shutil.which(name, path=path):
             return installed
-    message = f"This test needs {names[0]}: {install}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
+    skip_without(names[0], install)
+
+
+def npm_packages(name: str) -> Path:
+    """Return the directory with the npm packages of the tests. Without the package `name`, skip the test or fail."""
+    directory = ROOT / "tests/tools/node_modules"
+    if not (directory / name).exists():
+        skip_without(name, "make tools (with Node.js and npm)")
+    return directory
 
 
 def database_url() -> str:
