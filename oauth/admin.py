@@ -13,6 +13,8 @@ from django.core.validators import MinLengthValidator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.html import format_html
 from oauth2_provider.models import AccessToken, RefreshToken
 from oauth2_provider.scopes import get_scopes_backend
 
@@ -36,6 +38,13 @@ class ApplicationForm(ChangeForm):
         help_text="What it may request. If you remove a scope, its tokens lose it too.",
     )
 
+    class Meta:
+        help_texts = {
+            "name": "People see it when the application requests access.",
+            "client_secret": "For confidential clients. Copy it now: it is stored hashed and can't be shown again.",
+            "client_type": "Confidential: a server, which can keep a secret. Public: a program on people's devices.",
+        }
+
 
 @admin.register(Application)
 class ApplicationAdmin(AuditedAdmin[Application]):
@@ -57,6 +66,13 @@ class ApplicationAdmin(AuditedAdmin[Application]):
             return ("client_id", "client_secret", *self.COMMON_FIELDS)
         return ("client_id", *self.COMMON_FIELDS, "created")
 
+    def get_fieldsets(self, request: HttpRequest, obj: Application | None = None) -> Any:
+        guide = format_html(
+            '<a href="{}#registering-an-application">OAuth applications</a> explains each field.',
+            reverse("document", args=["oauth"]),
+        )
+        return [(None, {"fields": self.get_fields(request, obj), "description": guide})]
+
     def get_readonly_fields(self, request: HttpRequest, obj: Application | None = None) -> tuple[str, ...]:
         return () if obj is None else ("client_id", "client_type", "authorization_grant_type", "created")
 
@@ -65,9 +81,7 @@ class ApplicationAdmin(AuditedAdmin[Application]):
     ) -> Any:
         form = super().get_form(request, obj, change, **kwargs)
         if "client_secret" in form.base_fields:
-            field = form.base_fields["client_secret"]
-            field.help_text = "For confidential clients. Copy it now: it is stored hashed and can't be shown again."
-            field.validators.append(MinLengthValidator(SECRET_MIN_LENGTH))
+            form.base_fields["client_secret"].validators.append(MinLengthValidator(SECRET_MIN_LENGTH))
         return form
 
     def has_delete_permission(self, request: HttpRequest, obj: Application | None = None) -> bool:

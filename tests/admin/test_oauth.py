@@ -57,6 +57,20 @@ def test_an_invalid_redirect_uri_is_rejected(admin_client: Client, redirect: str
     assert not Application.objects.filter(client_id=CLIENT_ID).exists()
 
 
+def test_the_form_explains_its_fields_and_links_the_guide(admin_client: Client) -> None:
+    page = admin_client.get(add_url(Application)).content.decode()
+
+    for text in (
+        "it is stored hashed and can't be shown again",
+        "a server, which can keep a secret",
+        "when the application requests access",
+    ):
+        assert text in page
+    link = re.search(r'<a href="([^"#]+)#(registering-an-application)">', page)
+    assert link
+    assert f'id="{link[2]}"' in admin_client.get(link[1]).content.decode()
+
+
 def test_the_scope_to_manage_keys_has_to_be_chosen(admin_client: Client) -> None:
     page = admin_client.get(add_url(Application)).content.decode()
 
