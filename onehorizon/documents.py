@@ -95,7 +95,9 @@ class DocumentView(TemplateView):
             current = document(kwargs["name"])
         except KeyError:
             raise Http404 from None
-        html = current.html.replace(SITE, escape(site_url(self.request)))
+        # A program copied from the page about OAuth compares this URL with the issuer.
+        site = settings.BASE_URL if current.name == "oauth" else site_url(self.request)
+        html = current.html.replace(SITE, escape(site))
         return super().get_context_data(
             document=current,
             documents=[document(name) for name in NAMES],

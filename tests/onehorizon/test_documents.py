@@ -53,10 +53,17 @@ def test_other_documents_are_not_served(path: str, client: Client) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_contain_the_url_of_the_site(page: str, client: Client) -> None:
+def test_the_commands_contain_the_url_of_the_site(page: str, client: Client, settings: Any) -> None:
+    """The page about OAuth has the issuer, which is one URL: a client rejects any other."""
+    settings.BASE_URL = "https://base.example"
+
     html = client.get(page, headers={"Host": "localhost:8001"}).content.decode()
 
-    assert "http://localhost:8001" in html
+    expected, other = "http://localhost:8001", settings.BASE_URL
+    if page == "/docs/oauth/":
+        expected, other = other, expected
+    assert expected in html
+    assert other not in html
     assert SITE not in html
 
 
