@@ -24,7 +24,8 @@ from tests.admin.browser import Page
 from tests.admin.pages import INDEX, add_url
 from tests.helpers import Api, commits
 from tests.oauth.conftest import Browser, code_in
-from tests.processes import ROOT, TIMEOUT, npm_packages, program
+from tests.processes import ROOT, TIMEOUT, free_port, npm_packages, process, program, wait_until_listening
+from tests.sweep import sweep
 from tests.system.test_snippets import Reader, assert_matches_document, blocks
 from workspaces.models import User, Workspace
 
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.one_database("documents and clients of OAuth")
 
 TEXT = (ROOT / "docs/oauth.md").read_text()
 REDIRECT_URI = "http://127.0.0.1/callback"
+OPENSSL = "apt-get install openssl (or your system's equivalent)"
 PROGRAMS = {"js": "import { once }", "python": "import os\n"}  # language to the start of its program
 
 
@@ -58,7 +60,7 @@ def client_id(admin_client: Client) -> str:
 def test_every_command_works_and_gets_the_response_shown(
     site: str, owner: User, workspace: Workspace, client_id: str, tmp_path: Path
 ) -> None:
-    program("openssl", install="apt-get install openssl (or your system's equivalent)")
+    program("openssl", install=OPENSSL)
     browser = Browser(site, owner)
     reader = Reader(tmp_path, {"https://onehorizon.ai": site, "<your-client-id>": client_id})
     commands = [block for block in blocks("oauth") if block.language == "sh" and "install" not in block.text]
@@ -79,20 +81,48 @@ def test_every_command_works_and_gets_the_response_shown(
     assert me.status_code == 401  # the last command has revoked it
 
 
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1, followed by its private key."""
+    openssl = program("openssl", install=OPENSSL)
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=onehorizon"
+    arguments = [openssl, "req", *options.split(), "-addext", "subjectAltName=IP:127.0.0.1"]
+    arguments += ["-addext", "keyUsage=digitalSignature,keyCertSign", "-keyout", str(path), "-out", str(path)]
+    subprocess.run(arguments, check=True, capture_output=True, timeout=TIMEOUT)
+    return path
+
+
+@pytest.fixture(scope="session")
+def secure_site(django_db_setup: None, certificate: Path) -> Iterator[str]:
+    """The URL of a server with TLS on the test database."""
+    log, port = certificate.with_name("log"), free_port()
+    sweep.watch(log)
+    arguments = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--port", str(port)]
+    arguments += ["--ssl-certificate", str(certificate), "--ssl-keyfile", str(certificate)]
+    url = f"https://127.0.0.1:{port}"
+    with process([*arguments, "onehorizon.wsgi:application"], log, BASE_URL=url) as child:
+        wait_until_listening(port, child, log)
+        yield url
+
+
 @contextmanager
-def program_on_the_page(language: str, site: str, directory: Path, client_id: str) -> Iterator[subprocess.Popen[str]]:
+def program_on_the_page(
+    language: str, site: str, certificate: Path, directory: Path, client_id: str
+) -> Iterator[subprocess.Popen[str]]:
     """Save a program as the page at `site` shows it, and run it."""
     if language == "js":
         command = [program("node", install="apt-get install nodejs (or your system's equivalent)"), "create-key.mjs"]
         (directory / "node_modules").symlink_to(npm_packages("openid-client"))
     else:
         command = [sys.executable, "-W", "error", "create_key.py"]
-    html = requests.get(f"{site}/docs/oauth/", timeout=TIMEOUT).text
+    html = requests.get(f"{site}/docs/oauth/", verify=str(certificate), timeout=TIMEOUT).text
     codes = [unescape(code) for code in re.findall(r"<pre [^>]*><code>(.*?)</code></pre>", html, re.DOTALL)]
     (text,) = [code for code in codes if code.startswith(PROGRAMS[language])]
     (directory / command[-1]).write_text(text)
     pipe = subprocess.PIPE
-    environment = os.environ | {"CLIENT_ID": client_id}
+    trusted = dict.fromkeys(["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"], str(certificate))
+    environment = os.environ | trusted | {"CLIENT_ID": client_id}
     with subprocess.Popen(command, cwd=directory, env=environment, stdout=pipe, stderr=pipe, text=True) as child:
         try:
             yield child
@@ -122,7 +152,7 @@ def decide(person: playwright.sync_api.Page, url: str, button: str) -> None:
 @pytest.fixture
 def person(browser: playwright.sync_api.Browser) -> Iterator[playwright.sync_api.Page]:
     """A browser of a person who is not signed in."""
-    with browser.new_context() as context:
+    with browser.new_context(ignore_https_errors=True) as context:
         yield context.new_page()
 
 
@@ -131,12 +161,13 @@ def person(browser: playwright.sync_api.Browser) -> Iterator[playwright.sync_api
 def test_a_program_signs_a_person_in_and_creates_a_key(
     language: str,
     person: playwright.sync_api.Page,
-    site: str,
+    secure_site: str,
+    certificate: Path,
     workspace: Workspace,
     client_id: str,
     tmp_path: Path,
 ) -> None:
-    with program_on_the_page(language, site, tmp_path, client_id) as child:
+    with program_on_the_page(language, secure_site, certificate, tmp_path, client_id) as child:
         decide(person, url_from(child), "Allow")
         output, errors = child.communicate(timeout=TIMEOUT)
 
@@ -155,11 +186,13 @@ def test_a_program_reports_that_access_was_denied(
     language: str,
     person: playwright.sync_api.Page,
     site: str,
+    certificate: Path,
     workspace: Workspace,
     client_id: str,
     tmp_path: Path,
 ) -> None:
-    with program_on_the_page(language, site, tmp_path, client_id) as child:
+    """This one uses an installation without TLS, as `make run` starts it."""
+    with program_on_the_page(language, site, certificate, tmp_path, client_id) as child:
         decide(person, url_from(child), "Deny")
         _, errors = child.communicate(timeout=TIMEOUT)
 
