@@ -65,6 +65,23 @@ def require_s256(request: Request) -> dict[str, Any]:
     return {}
 
 
+@sensitive_variables()
+def basic_credentials(authorization: str) -> tuple[str, str] | None:
+    """Return the client id and the secret of an Authorization header (RFC 6749, 2.3.1), or None if it isn't Basic.
+
+    Both are blank if the header is malformed.
+    """
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        client_id, _, secret = base64.b64decode(encoded).decode().partition(":")
+    except ValueError:
+        return "", ""
+    client_id, secret = unquote_plus(client_id), unquote_plus(secret)
+    return (client_id, secret) if "\0" not in client_id else ("", "")  # PostgreSQL would raise an error
+
+
 def ip_of(request: Request) -> str | None:
     """Return the client IP of a request of oauthlib, whose headers are Django's `META`."""
     http_request = HttpRequest()
@@ -89,11 +106,8 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         """
         client_id, secret = self._client_credentials(request)
         client = self._load_application(client_id, request)
-        is_public = client is not None and client.client_type == Application.CLIENT_PUBLIC
-        if is_public and request.grant_type == DEVICE_CODE:
-            return True  # it has no secret, but some libraries send an empty one
-        if not secret:
-            return False
+        if not secret:  # a public client has none, but some libraries send an empty one
+            return client is not None and client.client_type == Application.CLIENT_PUBLIC
         if client is None:
             make_password(secret)
             return False
@@ -105,15 +119,15 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
 
         Both are blank if the header is malformed, or if the body names another client.
         """
-        header = self._extract_basic_auth(request)
-        if header is None:
+        credentials = basic_credentials(request.headers.get("HTTP_AUTHORIZATION", ""))
+        if credentials is None:
             return request.client_id or "", request.client_secret or ""
-        try:
-            client_id, _, secret = base64.b64decode(header).decode().partition(":")
-        except ValueError:
-            return "", ""
-        client_id = unquote_plus(client_id)
-        return (client_id, unquote_plus(secret)) if request.client_id in (None, client_id) else ("", "")
+        return credentials if request.client_id in (None, credentials[0]) else ("", "")
+
+    def _extract_basic_auth(self, request: Request) -> str | None:
+        """Return a Basic header without its scheme, or None. The toolkit requires the scheme to be in this case."""
+        scheme, _, credentials = request.headers.get("HTTP_AUTHORIZATION", "").partition(" ")
+        return credentials if scheme.lower() == "basic" else None
 
     # ---- authorization codes ----
 
@@ -230,7 +244,8 @@ class DeviceAuthorizationValidator(Validator):
     """For the endpoint that starts the device flow, which looks up the client before it checks the secret."""
 
     def validate_client_id(self, client_id: str, request: Request, *args: Any, **kwargs: Any) -> bool:
-        exists = bool(super().validate_client_id(client_id, request, *args, **kwargs))
-        if not exists:
-            self.authenticate_client(request)  # takes as long as for an existing client
-        return exists
+        """Return True if the client exists. Otherwise raise the error of the token endpoint, `InvalidClientError`."""
+        if super().validate_client_id(client_id, request, *args, **kwargs):
+            return True
+        self.authenticate_client(request)  # takes as long as for an existing client
+        raise errors.InvalidClientError(request=request)

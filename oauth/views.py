@@ -24,11 +24,10 @@ from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.common import add_params_to_uri
 from oauthlib.oauth2 import DeviceApplicationServer, InvalidGrantError
 
-from core.argon2 import TooBusy
 from core.client_ip import client_ip
-from core.ratelimits import FailureLimit, RateLimited, limit_form, limit_form_by_ip
+from core.ratelimits import FailureLimit, limit_form, limit_form_by_ip
 from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, normalize_user_code
-from oauth.server import DeviceAuthorizationValidator
+from oauth.server import DeviceAuthorizationValidator, basic_credentials
 from workspaces.models import Actor, User, Via
 
 client_failures = FailureLimit()  # of OAuth clients; bearer tokens have their own limit
@@ -91,62 +90,71 @@ def csp_source(uri: str) -> str:
     return f"{parts.scheme}:" if "[" in parts.netloc else f"{parts.scheme}://{parts.netloc}"
 
 
-class LimitClientFailuresMixin:
-    """Limits failed client authentications per client IP.
+class EndpointMixin:
+    """The rules of all endpoints for programs: formats of requests and errors, a limit on failed authentications.
 
     Checking a client secret costs an Argon2 hash. After too many failures, every request with a client secret from that
     IP is rejected for the rest of the minute, even with a correct secret.
     """
 
+    http_method_names = ("post",)
+
     @method_decorator([csrf_exempt, sensitive_post_parameters()])
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method == "POST" and (problem := format_problem(request)):
+            return JsonResponse({"error": "invalid_request", "error_description": problem}, status=400)
         ip = client_ip(request)
-        try:
-            if "client_secret" in request.POST or "Authorization" in request.headers:
-                client_failures.check(ip)
-            response: HttpResponse = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]  # the view's
-            if response.status_code == 401:
-                client_failures.count(ip)
-        except RateLimited as error:
-            return rate_limited_response(error)
-        except TooBusy as error:
-            return rate_limited_response(error, status=503)
-        return response
-
-
-class TokenView(LimitClientFailuresMixin, toolkit.TokenView):  # type: ignore[misc]  # without types
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        try:
-            response = cast(HttpResponse, self.authorization_flow_token_response(request))
-        except AccessToken.DoesNotExist:  # revoked since it was saved, such as by a replay
-            response = HttpResponse(InvalidGrantError().json, status=400)
+        if "client_secret" in request.POST or "Authorization" in request.headers:
+            client_failures.check(ip)
+        response: HttpResponse = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]  # the view's
+        if response.status_code == 401:
+            client_failures.count(ip)
+            response["WWW-Authenticate"] = 'Basic realm="onehorizon"'  # RFC 6749, 5.2; the toolkit's is Bearer
         response["Content-Type"] = "application/json"  # which the toolkit omits for some errors
         return response
 
-
-class RevokeView(LimitClientFailuresMixin, toolkit.RevokeTokenView):  # type: ignore[misc]  # without types
-    pass
-
-
-def rate_limited_response(error: RateLimited | TooBusy, status: int = 429) -> HttpResponse:
-    body = {"error": "temporarily_unavailable", "error_description": str(error)}
-    return JsonResponse(body, status=status, headers={"Retry-After": str(error.wait)})
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        body = {"error": "invalid_request", "error_description": "Use POST."}
+        return JsonResponse(body, status=405, headers={"Allow": "POST"})
 
 
-class DeviceAuthorizationView(OAuthLibMixin, View):  # type: ignore[misc]  # without types
+def format_problem(request: HttpRequest) -> str | None:
+    """Return what is wrong with the format of a request to an endpoint, or None."""
+    if request.META["QUERY_STRING"]:  # a URL is logged, so it must not contain a secret
+        return "Send the parameters in the body, not in the URL."
+    if request.content_type != "application/x-www-form-urlencoded":  # JSON or multipart/form-data
+        return "Send the parameters as application/x-www-form-urlencoded, and name it in the Content-Type header."
+    if any("\0" in value for _, values in request.POST.lists() for value in values):
+        return "A parameter contains a NUL character."
+    return None
+
+
+class TokenView(EndpointMixin, toolkit.TokenView):  # type: ignore[misc]  # without types
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return cast(HttpResponse, self.authorization_flow_token_response(request))
+        except AccessToken.DoesNotExist:  # revoked since it was saved, such as by a replay
+            return HttpResponse(InvalidGrantError().json, status=400)
+
+
+class RevokeView(EndpointMixin, toolkit.RevokeTokenView):  # type: ignore[misc]  # without types
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response: HttpResponse = super().post(request, *args, **kwargs)
+        return JsonResponse({}) if response.status_code == 200 else response  # an empty body would not be JSON
+
+
+class DeviceAuthorizationView(EndpointMixin, OAuthLibMixin, View):  # type: ignore[misc]  # without types
     """Device authorization endpoint: starts the device flow (RFC 8628, 3.1)."""
 
     server_class = DeviceApplicationServer
     validator_class = DeviceAuthorizationValidator
-    http_method_names = ["post"]
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        try:
-            limit_form_by_ip(request, "device-authorization", "60/5m")
-        except RateLimited as error:
-            return rate_limited_response(error)
-        if request.GET:  # as the token endpoint: a URL is logged, so it must not contain a secret
-            return JsonResponse({"error": "invalid_request"}, status=400)
+        limit_form_by_ip(request, "device-authorization", "60/5m")
+        if "client_id" not in request.POST:  # oauthlib doesn't look for it in the Authorization header
+            form = request.POST.copy()
+            form["client_id"], _ = basic_credentials(request.headers.get("Authorization", "")) or ("", "")
+            request.POST = form  # type: ignore[assignment]  # mutable
         headers, body, status = self.create_device_authorization_response(request)
         if status != 200:
             return JsonResponse(json.loads(body), status=status, headers=headers)

@@ -1,7 +1,8 @@
 """Map exceptions to error responses. Domain exceptions don't depend on HTTP.
 
 Every error under /api/ has the same body: `{"code": <status>, "message": "<sentence>"}`, with `errors` by field on 400.
-Other errors are pages in the product's layout.
+Errors of the OAuth endpoints for programs have the body that RFC 6749, 5.2 defines. Other errors are pages in the
+product's layout.
 """
 
 import logging
@@ -11,7 +12,7 @@ from typing import Any
 import orjson
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, InterfaceError, InternalError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -27,7 +28,7 @@ from core.argon2 import TooBusy
 from core.ratelimits import RateLimited
 from core.requests import BodyTooSlow
 from oauth.models import Application
-from onehorizon.paths import is_api_path
+from onehorizon.paths import is_for_programs, is_oauth_endpoint
 from workspaces.models import Membership, NotAllowed, NoWorkspaceChosen, Task, Workspace
 
 logger = logging.getLogger("onehorizon.errors")
@@ -51,6 +52,7 @@ UNAVAILABLE = (
     InterfaceError,  # a closed connection
     InternalError,  # PostgreSQL has ended the transaction, such as by idle_in_transaction_session_timeout
 )
+OAUTH_ERRORS = {429: "temporarily_unavailable", 500: "server_error", 503: "temporarily_unavailable"}  # by status
 REJECTED_VALUE = "the database rejected a value of this request: %s"  # such as a NUL character on PostgreSQL
 
 
@@ -64,6 +66,20 @@ def error_response(
     return HttpResponse(orjson.dumps(body), status=code, headers=headers, content_type="application/json")
 
 
+def json_error_response(
+    request: HttpRequest | Request,
+    code: int,
+    message: str,
+    errors: dict[str, list[str]] | None = None,
+    headers: dict[str, str] | None = None,
+) -> HttpResponse:
+    """Return an error response for a program: of the API, or of an OAuth endpoint."""
+    if not is_oauth_endpoint(request):
+        return error_response(code, message, errors, headers)
+    body = {"error": OAUTH_ERRORS.get(code, "invalid_request"), "error_description": message}
+    return JsonResponse(body, status=code, headers=headers)
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse:
     """DRF's EXCEPTION_HANDLER. It handles every exception, so that an API path never returns HTML."""
     set_rollback()
@@ -71,7 +87,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse
 
 
 def api_error_response(error: Exception, request: HttpRequest | Request) -> HttpResponse:
-    """Return the API's response to an exception."""
+    """Return the response of the API, or of an OAuth endpoint for programs, to an exception."""
     headers: dict[str, str] = {}
     errors: dict[str, list[str]] | None = None
     match error:
@@ -87,6 +103,9 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             code, message, headers = error.status_code, str(error.detail), challenge_of(error)
         case RateLimited():
             code, message = 429, str(error)
+            headers["Retry-After"] = str(error.wait)
+        case TooBusy():
+            code, message = 503, str(error)
             headers["Retry-After"] = str(error.wait)
         case MissingScope():
             code, message = 403, str(error)
@@ -123,7 +142,7 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
         case _:
             logger.exception("unhandled exception")
             code, message = 500, INTERNAL_ERROR
-    return error_response(code, message, errors, headers)
+    return json_error_response(request, code, message, errors, headers)
 
 
 def challenge_of(error: exceptions.APIException) -> dict[str, str]:
@@ -180,7 +199,7 @@ def page_error_response(error: Exception, request: HttpRequest) -> HttpResponse 
 
 def incomplete_response(error: BadRequest | BodyTooSlow | RequestDataTooBig, request: HttpRequest) -> HttpResponse:
     """Return the response to a request whose body was not received."""
-    if is_api_path(request.path):
+    if is_for_programs(request):
         return api_error_response(error, request)
     match error:
         case BodyTooSlow():
@@ -202,8 +221,8 @@ def _static_page(status: int, template: str) -> HttpResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler400, for requests that Django rejects before a view runs, such as those for an unknown host."""
-    if is_api_path(request.path):
-        return error_response(400, "The request is malformed.")
+    if is_for_programs(request):
+        return json_error_response(request, 400, "The request is malformed.")
     return _static_page(400, "400.html")
 
 
@@ -226,13 +245,13 @@ def method_not_allowed(request: HttpRequest, allow: str) -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
-    if is_api_path(request.path):
-        return error_response(404, "This path does not exist.")
+    if is_for_programs(request):
+        return json_error_response(request, 404, "This path does not exist.")
     return render(request, "404.html", status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500."""
-    if is_api_path(request.path):
-        return error_response(500, INTERNAL_ERROR)
+    if is_for_programs(request):
+        return json_error_response(request, 500, INTERNAL_ERROR)
     return _static_page(500, "500.html")

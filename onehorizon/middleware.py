@@ -17,12 +17,12 @@ from core.metrics import observe_request
 from core.requests import BodyTooSlow, receive_body
 from onehorizon.errors import (
     api_error_response,
-    error_response,
     incomplete_response,
+    json_error_response,
     method_not_allowed,
     page_error_response,
 )
-from onehorizon.paths import is_api_path
+from onehorizon.paths import is_for_programs, is_oauth_endpoint
 from workspaces.access import Principal
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -31,6 +31,9 @@ logger = logging.getLogger("onehorizon.requests")
 
 REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{8,64}")
 HTTPS_REQUIRED = "Send this request over https, and replace the key if it had one: plain HTTP is not encrypted."
+OAUTH_HTTPS_REQUIRED = (
+    "Send this request over https, and replace the secrets and tokens in it: plain HTTP is not encrypted."
+)
 LOAD_NOTHING = "default-src 'none'; frame-ancestors 'none'"  # a Content-Security-Policy that loads nothing
 PAGE_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 MAX_LOGGED_PATH = 2000  # characters
@@ -122,9 +125,10 @@ class QuotaHeadersMiddleware:
 
 
 class ApiMiddleware:
-    """Adds the headers that all responses under /api/ share, and rejects unknown hosts and plain HTTP.
+    """Adds the headers that all responses for programs share, and rejects unknown hosts and plain HTTP.
 
-    Without a Content-Length the server would send the body in chunks.
+    Programs use the paths under /api/ and some OAuth endpoints. Without a Content-Length the server would send the
+    body in chunks.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -132,7 +136,7 @@ class ApiMiddleware:
         self.https_only: bool = settings.SECURE_SSL_REDIRECT
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not is_api_path(request.path):
+        if not is_for_programs(request):
             return self.get_response(request)
         response = self._rejection(request) or self.get_response(request)
         response["Content-Security-Policy"] = LOAD_NOTHING
@@ -149,14 +153,15 @@ class ApiMiddleware:
         try:
             request.get_host()
         except DisallowedHost:
-            return error_response(400, "This host name is not served here.")
+            return json_error_response(request, 400, "This host name is not served here.")
         if self.https_only and not request.is_secure():
-            return error_response(403, HTTPS_REQUIRED)
+            message = OAUTH_HTTPS_REQUIRED if is_oauth_endpoint(request) else HTTPS_REQUIRED
+            return json_error_response(request, 403, message)
         return None
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Handle exceptions outside DRF's views too, so that DEBUG's HTML page is never returned."""
-        return api_error_response(exception, request) if is_api_path(request.path) else None
+        return api_error_response(exception, request) if is_for_programs(request) else None
 
 
 class BodyMiddleware:
@@ -177,7 +182,7 @@ class BodyMiddleware:
 
 
 class PageMiddleware:
-    """Runs `settings.PAGE_MIDDLEWARE`, the middleware that only pages need, and skips it for API requests.
+    """Runs `settings.PAGE_MIDDLEWARE`, the middleware that only pages need, and skips it for requests of programs.
 
     That middleware may define `__call__`, `process_request` and `process_response`, but none of `OTHER_HOOKS`, which
     only Django calls. Errors are rendered in the product's layout.
@@ -197,7 +202,7 @@ class PageMiddleware:
         self.get_page_response: GetResponse = handler
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request) if is_api_path(request.path) else self.get_page_response(request)
+        return self.get_response(request) if is_for_programs(request) else self.get_page_response(request)
 
     def _get_view_response(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
@@ -208,12 +213,12 @@ class PageMiddleware:
 
         `CsrfViewMiddleware` would answer that the form is out of date, and Django's generic views handle PUT as POST.
         """
-        if request.method in PAGE_METHODS or is_api_path(request.path):
+        if request.method in PAGE_METHODS or is_for_programs(request):
             return None
         return HttpResponseNotAllowed(supported_methods(view))
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        return None if is_api_path(request.path) else page_error_response(exception, request)
+        return None if is_for_programs(request) else page_error_response(exception, request)
 
 
 def supported_methods(view: Callable[..., Any]) -> list[str]:

@@ -1,4 +1,6 @@
-"""Which paths belong to the REST API: their errors are JSON, and their views must be guarded."""
+"""Which requests are for programs: their errors are JSON. Views of the REST API must be guarded, too."""
+
+from django.http import HttpRequest
 
 API_DOCS = "api/docs"  # a page, although its path is below /api/
 
@@ -9,3 +11,13 @@ def is_below_api(path: str) -> bool:
 
 def is_api_path(path: str) -> bool:
     return is_below_api(path) and path != f"/{API_DOCS}"
+
+
+def is_oauth_endpoint(request: HttpRequest) -> bool:
+    """Return whether a program sent this request to an OAuth endpoint. Users open the device page at the same path."""
+    is_device_request = request.path == "/app/auth/device" and request.method == "POST"
+    return is_device_request or request.path in ("/app/auth/token", "/app/auth/revoke")
+
+
+def is_for_programs(request: HttpRequest) -> bool:
+    return is_api_path(request.path) or is_oauth_endpoint(request)

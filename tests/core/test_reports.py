@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.conf import settings as django_settings
@@ -75,7 +76,8 @@ def issuing_a_token(owner: User, workspace: Workspace, settings: Any) -> str:
         "client_id": application.client_id,
         "device_code": codes.device_code,
     }
-    return Client(raise_request_exception=False).post("/app/auth/token", fields).content.decode()
+    client = Client(raise_request_exception=False)
+    return client.post("/app/auth/token", urlencode(fields), "application/x-www-form-urlencoded").content.decode()
 
 
 def opening_the_device_page(owner: User, workspace: Workspace, settings: Any) -> str:

@@ -97,7 +97,6 @@ def test_after_a_lost_session_a_sent_form_leads_to_its_page(
         ("{keys}add/", "GET, HEAD, POST, OPTIONS"),
         ("/sign-in/", "GET, HEAD, POST, OPTIONS"),
         ("/app/auth/device", "GET, HEAD, POST, OPTIONS"),
-        ("/app/auth/token", "POST, OPTIONS"),
         ("/admin/", "GET, HEAD, POST, OPTIONS"),
     ],
 )

@@ -256,6 +256,9 @@ def test_slow_bodies_end_in_408(length: dict[str, str], impatient: str) -> None:
         assert response.headers["X-Request-Id"]
         if path.startswith("/api/"):
             assert json.loads(response.text) == {"code": 408, "message": "The body did not arrive within 1 second."}
+        elif path.startswith("/app/"):
+            message = "The body did not arrive within 1 second."
+            assert json.loads(response.text) == {"error": "invalid_request", "error_description": message}
         else:
             assert "<h1>The request took too long</h1>" in response.text
     assert all(request.is_closed_by_server() for request in requests)

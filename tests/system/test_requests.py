@@ -176,10 +176,8 @@ def test_a_form_with_a_file_or_a_malformed_form_is_rejected(headers: str, path: 
 
 @pytest.mark.parametrize("charset", ["hex", "punycode", "unicode_escape"])
 def test_a_form_is_read_as_utf_8_whatever_the_charset_parameter(charset: str, sender: Sender, api_key: ApiKey) -> None:
-    body = multipart('Content-Disposition: form-data; name="grant_type"')
+    content_type = f"application/x-www-form-urlencoded; charset={charset}"
 
-    response = sender.send(
-        "POST", "/app/auth/token", body, Content_Type=f"multipart/form-data; charset={charset}; boundary=limit"
-    )
+    response = sender.send("POST", "/app/auth/token", b"grant_type=value", Content_Type=content_type)
 
     assert (response.status, response.json) == (400, {"error": "unsupported_grant_type"})

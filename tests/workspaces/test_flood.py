@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher, check_password, make_password
@@ -67,6 +68,11 @@ def server_application(db: None) -> Application:
     return application
 
 
+def send_to(endpoint: str, form: dict[str, str]) -> Any:
+    """Send a form to an OAuth endpoint."""
+    return Client().post(f"/app/auth/{endpoint}", urlencode(form), "application/x-www-form-urlencoded")
+
+
 @pytest.mark.usefixtures("workspace")
 def test_during_a_flood_of_sign_ins_only_passwords_and_client_secrets_are_rejected(
     owner: User, api: Api, server_application: Application, request: pytest.FixtureRequest
@@ -82,9 +88,9 @@ def test_during_a_flood_of_sign_ins_only_passwords_and_client_secrets_are_reject
     request.getfixturevalue("_flood")
 
     pages = [Client().post("/sign-in/", OWNER), signed_in.post("/settings/password/", change)]
-    programs = [Client().post("/app/auth/token", refresh), Client().post("/app/auth/revoke", form)]
+    programs = [send_to("token", refresh), send_to("revoke", form), send_to("device", form)]
 
-    assert [response.status_code for response in pages + programs] == [503] * 4
+    assert [response.status_code for response in pages + programs] == [503] * 5
     assert {response["Retry-After"] for response in pages + programs} == {"5"}
     assert all("Too many people are signing in" in response.content.decode() for response in pages)
     assert {response.json()["error"] for response in programs} == {"temporarily_unavailable"}
@@ -95,7 +101,7 @@ def test_during_a_flood_of_sign_ins_only_passwords_and_client_secrets_are_reject
     BlockingArgon2.released.set()
     wait_until(lambda: can_run(password_share))
     assert Client().post("/sign-in/", OWNER).status_code == 302
-    assert Client().post("/app/auth/revoke", form).status_code == 200
+    assert send_to("revoke", form).status_code == 200
 
 
 def busy(share: ThreadShare, started: threading.Event, released: threading.Event) -> None:

@@ -113,7 +113,8 @@ def test_other_counts_do_not_evict_the_count_of_an_account(owner: User) -> None:
     assert guess_passwords(11)[-1] == 429
 
     for number in range(400):
-        Client().post("/app/auth/device", {"client_id": "x"}, REMOTE_ADDR=f"2001:db8:{number:x}::1")
+        ip = f"2001:db8:{number:x}::1"
+        Client().post("/app/auth/device", "client_id=x", "application/x-www-form-urlencoded", REMOTE_ADDR=ip)
 
     assert attempt_with_correct_password(Client()) == 429
 
