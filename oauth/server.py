@@ -28,6 +28,10 @@ from oauth.models import LOGGED_CLIENT_ID, Application, DeviceGrant, Grant, Toke
 from workspaces.models import Action, Actor, AuditEvent, User, Via
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+NO_PROMPT = "none"  # the client wants an error instead of a page
+SIGN_IN_PROMPTS = {"login", "select_account"}  # the user signs in again, as the same person or another one
+PROMPTS = {NO_PROMPT, "consent", *SIGN_IN_PROMPTS}
+MAX_AGE = re.compile(r"[0-9]{1,9}")
 _S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 
 logger = logging.getLogger("onehorizon.oauth")
@@ -44,7 +48,33 @@ class AuthorizationServer(Server):  # type: ignore[misc]  # without types
         super().__init__(*args, **kwargs)
         for grant_type in self.grant_types.keys() - set(oauth2_settings.OAUTH2_GRANT_TYPES_SUPPORTED):
             del self.grant_types[grant_type]
-        self.auth_grant.custom_validators.pre_auth.append(require_s256)
+        # An error of the implicit grant would be unauthorized_client.
+        for response_type in self.response_types.keys() - set(oauth2_settings.OAUTH2_RESPONSE_TYPES_SUPPORTED):
+            del self.response_types[response_type]
+        self.auth_grant.custom_validators.pre_auth += [require_code, require_known_prompt, require_s256]
+
+
+def require_code(request: Request) -> dict[str, Any]:
+    """Raise `UnsupportedResponseTypeError` for a response type other than `code`.
+
+    The client of a type with a token expects the response, also an error, in the fragment (RFC 6749, 4.2.2.1).
+    """
+    if request.response_type in (None, *oauth2_settings.OAUTH2_RESPONSE_TYPES_SUPPORTED):
+        return {}
+    if {"token", "id_token"} & set(request.response_type.split()):
+        request.response_mode = request.response_mode or "fragment"
+    raise errors.UnsupportedResponseTypeError(request=request)
+
+
+def require_known_prompt(request: Request) -> dict[str, Any]:
+    """Raise `InvalidRequestError` for a `prompt` or `max_age` that OpenID Connect Core (3.1.2.1) doesn't define."""
+    prompt = set((request.prompt or "").split())
+    if not prompt <= PROMPTS or (NO_PROMPT in prompt and len(prompt) > 1):
+        values = ", ".join(sorted(PROMPTS - {NO_PROMPT}))
+        raise errors.InvalidRequestError(f"prompt must be none, or some of {values}.", request=request)
+    if request.max_age and not MAX_AGE.fullmatch(request.max_age):
+        raise errors.InvalidRequestError("max_age must be a number of seconds.", request=request)
+    return {}
 
 
 def require_s256(request: Request) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """The authorization server's views: pages for consent and device codes, and endpoints for programs."""
 
 import json
+import re
+import time
 from typing import Any, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import oauth2_provider.views as toolkit
 from csp.decorators import csp_update
 from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
@@ -16,18 +19,19 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_post_parameters
-from oauth2_provider.exceptions import OAuthToolkitError
+from oauth2_provider.exceptions import FatalClientError, OAuthToolkitError
 from oauth2_provider.models import AccessToken
 from oauth2_provider.scopes import get_scopes_backend
 from oauth2_provider.settings import oauth2_settings
 from oauth2_provider.views.mixins import OAuthLibMixin
-from oauthlib.common import add_params_to_uri
 from oauthlib.oauth2 import DeviceApplicationServer, InvalidGrantError
+from oauthlib.openid.connect.core.exceptions import ConsentRequired, LoginRequired
 
 from core.client_ip import client_ip
 from core.ratelimits import FailureLimit, limit_form, limit_form_by_ip
+from core.sessions import SIGNED_IN_AT
 from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, normalize_user_code
-from oauth.server import DeviceAuthorizationValidator, basic_credentials
+from oauth.server import MAX_AGE, NO_PROMPT, SIGN_IN_PROMPTS, DeviceAuthorizationValidator, basic_credentials
 from workspaces.models import Actor, User, Via
 
 client_failures = FailureLimit()  # of OAuth clients; bearer tokens have their own limit
@@ -45,15 +49,25 @@ def consent_context(user: User, scopes: list[str]) -> dict[str, Any]:
 class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # without types
     template_name = "oauth/authorize.html"
 
-    def handle_no_permission(self) -> HttpResponseBase:
-        """Reject an invalid authorization request before the user has to sign in."""
-        try:
-            self.validate_authorization_request(self.request)
-        except OAuthToolkitError as error:
-            return cast(HttpResponse, self.error_response(error, None))
-        return cast(HttpResponse, super().handle_no_permission())
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if re.search("%(?![0-9A-Fa-f]{2})", request.META["QUERY_STRING"]):  # oauthlib would raise a ValueError
+            raise BadRequest("The URL has an invalid percent-encoding.")
+        return cast(HttpResponse, super().dispatch(request, *args, **kwargs))
 
-    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def handle_no_permission(self) -> HttpResponseBase:
+        """Redirect to the sign-in page, or reject the request first if it is invalid or forbids pages."""
+        try:
+            _, credentials = self.validate_authorization_request(self.request)
+            if NO_PROMPT in prompt_of(self.request):
+                raise OAuthToolkitError(error=LoginRequired(request=credentials["request"]))
+        except OAuthToolkitError as error:
+            return self.error_response(error, None)
+        options = {"again": "true"} if self.request.user.is_authenticated else {}
+        return redirect_to_login(url_after_sign_in(self.request), reverse("sign-in", query=options))
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if must_sign_in_again(request):
+            return self.handle_no_permission()
         # With approval_prompt=auto the toolkit would skip consent, but a public client can't prove its identity
         # (RFC 8252, 8.6).
         query = request.GET.copy()
@@ -61,11 +75,22 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
         request.GET = query  # type: ignore[assignment]  # mutable
         return cast(HttpResponse, super().get(request, *args, **kwargs))
 
+    def error_response(self, error: OAuthToolkitError, application: Application | None, **kwargs: Any) -> HttpResponse:
+        """Redirect to the client with the error, in the part of the URL in which it expects the response."""
+        if isinstance(error, FatalClientError):  # such as an unregistered redirect URI
+            return cast(HttpResponse, super().error_response(error, application, **kwargs))
+        problem = error.oauthlib_error
+        problem.response_mode = problem.response_mode or self.request.GET.get("response_mode")
+        application = application or Application.objects.get(client_id=problem.client_id)
+        return self.redirect(problem.in_uri(problem.redirect_uri), application)
+
     def redirect(self, redirect_to: str, application: Application | None) -> HttpResponse:
         """Redirect to the client with `iss`, which the toolkit leaves out of errors (RFC 9207)."""
-        if "iss" not in parse_qs(urlsplit(redirect_to).query):
-            issuer = oauth2_settings.oauth2_authorization_server_issuer(self.request)
-            redirect_to = add_params_to_uri(redirect_to, {"iss": issuer})
+        parts = urlsplit(redirect_to)
+        part = "fragment" if parts.fragment else "query"
+        parameters = [item for item in parse_qsl(getattr(parts, part), keep_blank_values=True) if item[0] != "iss"]
+        parameters.append(("iss", oauth2_settings.oauth2_authorization_server_issuer(self.request)))
+        redirect_to = parts._replace(**{part: urlencode(parameters)}).geturl()
         return cast(HttpResponse, super().redirect(redirect_to, application))
 
     def form_invalid(self, form: Any) -> HttpResponse:
@@ -78,16 +103,42 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
     def render_to_response(self, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
         render_to_response: Any = super().render_to_response
         if "redirect_uri" in context:
+            if NO_PROMPT in prompt_of(self.request):
+                error = OAuthToolkitError(ConsentRequired(state=context["state"]), context["redirect_uri"])
+                return self.error_response(error, context["application"])
             # Browsers apply form-action to redirects too, and this form redirects to the client.
             add_source = csp_update({"form-action": [csp_source(context["redirect_uri"])]})
             render_to_response = add_source(render_to_response)
         return cast(HttpResponse, render_to_response(context, **kwargs))
 
 
+def prompt_of(request: HttpRequest) -> set[str]:
+    return set(request.GET.get("prompt", "").split())
+
+
+def must_sign_in_again(request: HttpRequest) -> bool:
+    """Return whether the client wants a new sign-in of a user who is signed in (OpenID Connect Core, 3.1.2.1)."""
+    max_age = request.GET.get("max_age", "")
+    age = time.time() - request.session.get(SIGNED_IN_AT, 0)
+    is_too_old = MAX_AGE.fullmatch(max_age) is not None and age > int(max_age)
+    return is_too_old or bool(SIGN_IN_PROMPTS & prompt_of(request))
+
+
+def url_after_sign_in(request: HttpRequest) -> str:
+    """Return the URL of this authorization request without the parameters that a new sign-in fulfils."""
+    query = request.GET.copy()
+    for name in ("prompt", "max_age"):
+        query.pop(name, None)
+    if prompt := prompt_of(request) - SIGN_IN_PROMPTS:
+        query["prompt"] = " ".join(prompt)
+    return f"{request.path}?{query.urlencode()}"
+
+
 def csp_source(uri: str) -> str:
-    """Return the origin of `uri` as a CSP source, or its scheme for an IPv6 host, which CSP can't express."""
+    """Return the origin of `uri` as a CSP source, or its scheme if CSP can't express the host: IPv6, or none."""
     parts = urlsplit(uri)
-    return f"{parts.scheme}:" if "[" in parts.netloc else f"{parts.scheme}://{parts.netloc}"
+    has_host = parts.scheme in ("http", "https") and "[" not in parts.netloc
+    return f"{parts.scheme}://{parts.netloc}" if has_host else f"{parts.scheme}:"
 
 
 class EndpointMixin:

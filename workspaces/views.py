@@ -28,7 +28,11 @@ class SignInView(LoginView):
 
     template_name = "registration/sign_in.html"
     form_class = SignInForm
-    redirect_authenticated_user = True
+
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        # With `again` in the URL, a user who is signed in has to enter the password once more.
+        self.redirect_authenticated_user = "again" not in request.GET
 
     @method_decorator(sensitive_post_parameters())
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
