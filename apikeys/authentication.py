@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from copy import copy
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
@@ -21,11 +22,22 @@ from core.metrics import count_authentication
 from workspaces.access import Principal
 from workspaces.models import User
 
-CHALLENGE = 'Bearer realm="onehorizon"'
+# The metadata of the API, whose URL is BASE_URL/api/v1, is at the URL that RFC 9728, section 3.1 constructs from that.
+RESOURCE_METADATA_PATH = "/.well-known/oauth-protected-resource/api/v1"
 
 # Headers and query parameters in which other APIs expect a key.
 _OTHER_HEADER = re.compile(r"HTTP_(X_|PROXY_)?(API_?KEY|(AUTH|ACCESS)_?TOKEN|AUTHORIZATION)")
 _PARAMETER = re.compile(r"(\A|&)(key|token|api[_-]?key|(auth|access)[_-]?token|authorization)=", re.IGNORECASE)
+
+
+def challenge(**parameters: str) -> str:
+    """Return a `WWW-Authenticate` header with these parameters (RFC 6750, section 3).
+
+    The last one, `resource_metadata`, leads a client to the authorization server (RFC 9728, section 5.1).
+    """
+    metadata_url = f"{settings.BASE_URL}{RESOURCE_METADATA_PATH}"
+    all_parameters = {"realm": "onehorizon"} | parameters | {"resource_metadata": metadata_url}
+    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in all_parameters.items())
 
 
 @sensitive_variables()
@@ -103,7 +115,7 @@ class BearerAuthentication(BaseAuthentication, ABC):
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge of a 401; `error` is only for a request that sent a token (RFC 6750, section 3.1)."""
-        return CHALLENGE if bearer_token(request) is None else f'{CHALLENGE}, error="invalid_token"'
+        return challenge() if bearer_token(request) is None else challenge(error="invalid_token")
 
 
 class ApiKeyAuthentication(BearerAuthentication):

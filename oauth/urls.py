@@ -1,5 +1,6 @@
 from django.urls import include, path
 
+from apikeys.authentication import RESOURCE_METADATA_PATH
 from oauth import views
 
 # The toolkit looks these names up to list the endpoints in the metadata.
@@ -9,6 +10,9 @@ toolkit = [
     path("app/auth/revoke", views.RevokeView.as_view(), name="revoke-token"),
     path("app/auth/device", views.device, name="device-authorization"),
     path(".well-known/oauth-authorization-server", views.MetadataView.as_view(), name="oauth-server-metadata"),
+    # For clients that know only the host, and for those that know the URL of the API or read the challenge.
+    path(".well-known/oauth-protected-resource", views.ResourceMetadataView.as_view()),
+    path(RESOURCE_METADATA_PATH.lstrip("/"), views.ResourceMetadataView.as_view(path="/api/v1")),
 ]
 
 urlpatterns = [

@@ -30,7 +30,7 @@ from oauthlib.openid.connect.core.exceptions import ConsentRequired, LoginRequir
 from core.client_ip import client_ip
 from core.ratelimits import FailureLimit, limit_form, limit_form_by_ip
 from core.sessions import SIGNED_IN_AT
-from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, normalize_user_code
+from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, default_scopes, normalize_user_code
 from oauth.server import MAX_AGE, NO_PROMPT, SIGN_IN_PROMPTS, DeviceAuthorizationValidator, basic_credentials
 from workspaces.models import Actor, User, Via
 
@@ -288,3 +288,22 @@ class MetadataView(toolkit.OAuthServerMetadataView):  # type: ignore[misc]  # wi
         metadata["device_authorization_endpoint"] = self._get_endpoint_url(request, "device-authorization")
         response.content = json.dumps(metadata)
         return cast(HttpResponse, response)
+
+
+class ResourceMetadataView(toolkit.OAuthProtectedResourceMetadataView):  # type: ignore[misc]  # without types
+    """Metadata of the API as a protected resource, which names the authorization server (RFC 9728).
+
+    `path` is that of the resource. The metadata's URL and its `resource` must match (RFC 9728, section 3.3).
+    """
+
+    path = ""
+
+    def get_resource(self, request: HttpRequest) -> str:
+        return f"{settings.BASE_URL}{self.path}"
+
+    def get_scopes_supported(self) -> list[str]:
+        """Return the scopes that a new application may request: some clients request all that they find here.
+
+        A 403 for another scope names it.
+        """
+        return default_scopes()

@@ -21,7 +21,7 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.views import set_rollback
 
-from apikeys.authentication import CHALLENGE, sends_key_elsewhere
+from apikeys.authentication import challenge, sends_key_elsewhere
 from apikeys.models import ApiKey, IdempotencyKeyReused, KeyNotCreated
 from apikeys.permissions import MissingScope
 from core.argon2 import TooBusy
@@ -109,7 +109,7 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             headers["Retry-After"] = str(error.wait)
         case MissingScope():
             code, message = 403, str(error)
-            headers["WWW-Authenticate"] = f'{CHALLENGE}, error="insufficient_scope", scope="{error.scope}"'
+            headers["WWW-Authenticate"] = challenge(error="insufficient_scope", scope=error.scope)
         case IdempotencyKeyReused():
             code, message = 422, str(error)
         case KeyNotCreated():

@@ -36,6 +36,9 @@ BY_TEST = COMMAND_ACTOR
 
 Visit = Callable[..., Page]
 
+# The last parameter of each challenge.
+RESOURCE_METADATA = 'resource_metadata="http://127.0.0.1:8000/.well-known/oauth-protected-resource/api/v1"'
+
 # For tests whose rows other threads or processes read: they commit, and all rows are deleted afterwards.
 commits = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -166,6 +166,8 @@ OPEN_TO_ALL = {
     "/app/auth/revoke",
     "/app/auth/device",  # a terminal sends a POST here
     "/.well-known/oauth-authorization-server",
+    "/.well-known/oauth-protected-resource",
+    "/.well-known/oauth-protected-resource/api/v1",
 }
 
 

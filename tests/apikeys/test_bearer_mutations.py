@@ -13,15 +13,15 @@ from django.utils import timezone
 
 from apikeys import hashing, keys
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, Api, make_key
+from tests.helpers import BY_TEST, RESOURCE_METADATA, Api, make_key
 from workspaces import quota
 from workspaces.models import Workspace
 
 pytestmark = pytest.mark.django_db
 
 REJECTED = b'{"code":401,"message":"The API key or access token is not valid."}'
-INVALID_TOKEN = 'Bearer realm="onehorizon", error="invalid_token"'
-CHALLENGE = 'Bearer realm="onehorizon"'
+INVALID_TOKEN = f'Bearer realm="onehorizon", error="invalid_token", {RESOURCE_METADATA}'
+CHALLENGE = f'Bearer realm="onehorizon", {RESOURCE_METADATA}'
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from apikeys.authentication import ApiKeyAuthentication
 from apikeys.models import ApiKey
 from apikeys.throttling import QuotaThrottle
 from onehorizon.checks import problem_of
-from tests.helpers import BY_TEST, make_token
+from tests.helpers import BY_TEST, RESOURCE_METADATA, make_token
 from tests.processes import ROOT
 from workspaces import quota
 from workspaces.models import User, Workspace
@@ -88,7 +88,7 @@ def test_without_a_bearer_token_the_response_is_401_with_the_challenge(scheme: s
     response = get("/reports", secret, scheme) if scheme else get("/reports")
 
     assert response.status_code == 401
-    assert response["WWW-Authenticate"] == 'Bearer realm="onehorizon"'
+    assert response["WWW-Authenticate"] == f'Bearer realm="onehorizon", {RESOURCE_METADATA}'
 
 
 def test_an_invalid_key_is_401_with_the_challenge(secret: str, api_key: ApiKey, workspace: Workspace) -> None:
@@ -97,7 +97,7 @@ def test_an_invalid_key_is_401_with_the_challenge(secret: str, api_key: ApiKey, 
     for invalid in (secret, "one_wrong"):
         response = get("/reports", invalid)
         assert response.status_code == 401
-        assert response["WWW-Authenticate"] == 'Bearer realm="onehorizon", error="invalid_token"'
+        assert response["WWW-Authenticate"] == f'Bearer realm="onehorizon", error="invalid_token", {RESOURCE_METADATA}'
         assert not response.has_header("RateLimit")
     assert quota.status(workspace.pk, workspace.tier).windows[0].remaining == 200
 

@@ -69,7 +69,10 @@ def site(live_server: Any, django_db_serialized_rollback: None, monkeypatch: pyt
 
 def set_base_url(settings: Any, url: str) -> None:
     settings.BASE_URL = url
-    settings.OAUTH2_PROVIDER = settings.OAUTH2_PROVIDER | {"OIDC_ISS_ENDPOINT": url}
+    settings.OAUTH2_PROVIDER = settings.OAUTH2_PROVIDER | {
+        "OIDC_ISS_ENDPOINT": url,
+        "OAUTH2_PROTECTED_RESOURCE_DOCUMENTATION": f"{url}/docs/api/",
+    }
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from apikeys.models import ApiKey
 from apikeys.permissions import PrincipalRequired, ScopeRequired
 from onehorizon.openapi import SchemaView
-from tests.helpers import Api, make_key, make_token
+from tests.helpers import RESOURCE_METADATA, Api, make_key, make_token
 from workspaces.access import Scopes
 from workspaces.api import UnknownPathView
 from workspaces.models import Task, User, Workspace
@@ -88,7 +88,7 @@ def test_a_token_needs_the_scope_of_the_route(
             assert response.status_code == 403
             assert response.json()["message"] == f"This requires an access token with the scope {scope}."
             assert response["WWW-Authenticate"] == (
-                f'Bearer realm="onehorizon", error="insufficient_scope", scope="{scope}"'
+                f'Bearer realm="onehorizon", error="insufficient_scope", scope="{scope}", {RESOURCE_METADATA}'
             )
 
 

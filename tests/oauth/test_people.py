@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 from oauth2_provider.models import AccessToken
 
-from tests.helpers import BY_TEST, Api, make_token, make_workspace
+from tests.helpers import BY_TEST, RESOURCE_METADATA, Api, make_token, make_workspace
 from workspaces.models import Role, Task, User, Workspace
 
 INVALID_TOKEN = {"code": 401, "message": "The API key or access token is not valid."}
@@ -104,7 +104,7 @@ def test_all_invalid_tokens_get_the_same_response(member: User, workspace: Works
     for bearer in (expired, inactive, "a" * 30, "a", "é" * 30, "x" * 10_000, f"one_{expired}"):
         response = Api(bearer).get("/me")
         assert (response.status_code, response.json()) == (401, INVALID_TOKEN), bearer
-        assert response["WWW-Authenticate"] == 'Bearer realm="onehorizon", error="invalid_token"'
+        assert response["WWW-Authenticate"] == f'Bearer realm="onehorizon", error="invalid_token", {RESOURCE_METADATA}'
 
 
 def make_workspace_of_one() -> Workspace:

@@ -48,6 +48,7 @@ def https_only(settings: Any) -> None:
         ("GET", "/api/v1/me", "evil.example", 400),
         ("POST", "/app/auth/token", "testserver", 400),
         ("GET", "/.well-known/oauth-authorization-server", "testserver", 200),
+        ("GET", "/.well-known/oauth-protected-resource", "testserver", 200),
     ],
 )
 def test_every_response_has_nosniff_and_a_policy(method: str, path: str, host: str, status: int) -> None:

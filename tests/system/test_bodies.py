@@ -352,6 +352,7 @@ def test_a_body_over_the_limit_is_413_and_closes_the_connection(
 def test_the_environment_of_the_process_is_not_part_of_a_request(impatient: str) -> None:
     status, headers, _ = fetch(f"{impatient}/api/v1/me")
 
-    assert (status, headers["www-authenticate"]) == (401, 'Bearer realm="onehorizon"')
+    assert status == 401
+    assert "invalid_token" not in headers["www-authenticate"]
     assert headers["x-request-id"] != "from-the-environment"
     assert fetch(f"{impatient}/sign-in/")[0] == 200
