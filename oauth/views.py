@@ -286,6 +286,7 @@ class MetadataView(toolkit.OAuthServerMetadataView):  # type: ignore[misc]  # wi
         response = super().get(request, *args, **kwargs)
         metadata = json.loads(response.content)
         metadata["device_authorization_endpoint"] = self._get_endpoint_url(request, "device-authorization")
+        metadata["service_documentation"] = f"{settings.BASE_URL}{reverse('document', args=['oauth'])}"
         response.content = json.dumps(metadata)
         return cast(HttpResponse, response)
 

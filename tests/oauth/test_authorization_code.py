@@ -71,6 +71,7 @@ def test_the_metadata_describes_the_server(metadata: dict[str, Any], site: str) 
     assert metadata["token_endpoint"] == f"{site}/app/auth/token"
     assert metadata["revocation_endpoint"] == f"{site}/app/auth/revoke"
     assert metadata["device_authorization_endpoint"] == f"{site}/app/auth/device"
+    assert requests.get(metadata["service_documentation"], timeout=TIMEOUT).status_code == 200
     assert metadata["response_types_supported"] == ["code"]
     assert metadata["code_challenge_methods_supported"] == ["S256"]
     assert set(metadata["scopes_supported"]) >= {"workspace:read", "workspace:write", "api-keys:manage"}
