@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 
 import playwright.sync_api
@@ -63,9 +64,11 @@ def test_every_command_works_and_gets_the_response_shown(
     program("openssl", install=OPENSSL)
     browser = Browser(site, owner)
     reader = Reader(tmp_path, {"https://onehorizon.ai": site, "<your-client-id>": client_id})
-    commands = [block for block in blocks("oauth") if block.language == "sh" and "install" not in block.text]
+    programs = TEXT.partition("## Complete examples")[0].count("\n")
     with browser.session:
-        for block in commands:
+        for block in blocks("oauth"):
+            if block.line > programs:
+                break
             output = reader.run(block)
             if "/app/auth/authorize" in block.text:
                 location = browser.allow(output.strip())
@@ -110,20 +113,25 @@ def secure_site(django_db_setup: None, certificate: Path) -> Iterator[str]:
 def program_on_the_page(
     language: str, site: str, certificate: Path, directory: Path, client_id: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Save a program as the page at `site` shows it, and run it."""
+    """Save a program as the page at `site` shows it, and run it with the command that follows it."""
     if language == "js":
-        command = [program("node", install="apt-get install nodejs (or your system's equivalent)"), "create-key.mjs"]
+        program("node", install="apt-get install nodejs (or your system's equivalent)")
         (directory / "node_modules").symlink_to(npm_packages("openid-client"))
-    else:
-        command = [sys.executable, "-W", "error", "create_key.py"]
     html = requests.get(f"{site}/docs/oauth/", verify=str(certificate), timeout=TIMEOUT).text
     codes = [unescape(code) for code in re.findall(r"<pre [^>]*><code>(.*?)</code></pre>", html, re.DOTALL)]
-    (text,) = [code for code in codes if code.startswith(PROGRAMS[language])]
-    (directory / command[-1]).write_text(text)
-    pipe = subprocess.PIPE
-    trusted = dict.fromkeys(["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"], str(certificate))
-    environment = os.environ | trusted | {"CLIENT_ID": client_id}
-    with subprocess.Popen(command, cwd=directory, env=environment, stdout=pipe, stderr=pipe, text=True) as child:
+    ((text, command),) = [pair for pair in pairwise(codes) if pair[0].startswith(PROGRAMS[language])]
+    (directory / command.split()[-1]).write_text(text)
+    environment = os.environ | dict.fromkeys(["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"], str(certificate))
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["PYTHONWARNINGS"] = "error"
+    with subprocess.Popen(
+        ["bash", "-c", command.replace("<your-client-id>", client_id)],
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
         try:
             yield child
         finally:
