@@ -110,6 +110,54 @@ for (const button of queryAll("button[data-copy]")) {
   });
 }
 
+// ---- tabs: without JavaScript all panels are shown, each under its heading ----
+
+for (const group of queryAll("[data-tabs]")) {
+  const panels = queryAll("section", group);
+  const list = document.createElement("div");
+  list.className = "tabs";
+  list.setAttribute("role", "tablist");
+  list.setAttribute("aria-labelledby", group.dataset.tabs);
+  const tabs = panels.map((panel) => {
+    const heading = panel.querySelector("h3");
+    const tab = document.createElement("button");
+    tab.type = "button";
+    tab.id = `${panel.id}-tab`;
+    tab.textContent = heading.textContent;
+    tab.setAttribute("role", "tab");
+    tab.setAttribute("aria-controls", panel.id);
+    heading.hidden = true;
+    panel.setAttribute("role", "tabpanel");
+    panel.setAttribute("aria-labelledby", tab.id);
+    list.append(tab);
+    return tab;
+  });
+  const select = (selected) => {
+    tabs.forEach((tab, index) => {
+      tab.setAttribute("aria-selected", tab === selected);
+      tab.tabIndex = tab === selected ? 0 : -1;
+      panels[index].hidden = tab !== selected;
+    });
+  };
+  list.addEventListener("click", (event) => {
+    const tab = event.target.closest("[role=tab]");
+    if (tab) select(tab);
+  });
+  list.addEventListener("keydown", (event) => {
+    const index = tabs.indexOf(document.activeElement);
+    const last = tabs.length - 1;
+    const next = {
+      ArrowRight: index === last ? 0 : index + 1, ArrowLeft: index === 0 ? last : index - 1, Home: 0, End: last,
+    }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    select(tabs[next]);
+    tabs[next].focus();
+  });
+  panels[0].before(list);
+  select(tabs[0]);
+}
+
 // ---- the new secret: shown in a dialog that only "Done, I've saved it" closes ----
 
 const secretPage = document.querySelector("[data-secret-dialog]");

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from datetime import timedelta
@@ -17,6 +18,7 @@ from tests.processes import TIMEOUT, fetch, program
 from workspaces.models import User, Workspace
 
 pytestmark = commits
+same_on_every_database = pytest.mark.one_database("examples that the page shows, and how Chromium shows them")
 
 
 def add_key(page: Page, keys_url: str, description: str = "CI, production") -> str:
@@ -35,22 +37,137 @@ def assert_shown_nowhere(page: Page, secret: str) -> None:
     assert secret not in page.url
 
 
-@pytest.mark.parametrize("javascript", [True, False])
-def test_the_curl_command_on_the_page_uses_the_new_key(
-    visit: Visit, site: str, owner: User, workspace: Workspace, keys_url: str, javascript: bool
+EXAMPLES = {
+    "curl": '{"tasks":[],"nextCursor":null}',
+    "JavaScript": "{ tasks: [], nextCursor: null }\n",
+    "Python": "{'tasks': [], 'nextCursor': None}\n",
+    ".env": '{"tasks":[],"nextCursor":null}',
+}
+
+
+def run_in_bash(text: str, directory: Path, *options: str, **variables: str) -> str:
+    """Run text that was pasted into a terminal, in `directory`, and return what it prints."""
+    result = subprocess.run(
+        ["bash", *options],
+        input=text,
+        cwd=directory,
+        env={"PATH": os.environ["PATH"], "HOME": str(directory), **variables},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+    )
+    return result.stdout
+
+
+@same_on_every_database
+def test_each_example_runs_as_copied_and_prints_the_tasks(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str, tmp_path: Path
 ) -> None:
     program("curl", install="apt-get install curl")
-    page = visit(owner, java_script_enabled=javascript)
+    program("node", install="apt-get install nodejs (or your system's equivalent)")
+    page = visit(owner, permissions=["clipboard-read", "clipboard-write"])
+    secret = add_key(page, keys_url)
+    (tmp_path / ".env").write_text("OTHER=1")  # its last line has no end
+
+    printed = {}
+    for name in EXAMPLES:
+        page.get_by_role("tab", name=name, exact=True).click()
+        page.get_by_role("tabpanel").get_by_role("button", name="Copy").click()
+        expect(page.get_by_role("tabpanel").get_by_role("button", name="Copied")).to_be_visible()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        printed[name] = run_in_bash(copied, tmp_path, "-e")
+
+    assert printed == EXAMPLES
+    assert (tmp_path / ".env").read_text() == f"OTHER=1\nONE_API_KEY={secret}\n"
+    command = run_in_bash(". ./.env; echo $OTHER $ONE_API_KEY", tmp_path)
+    assert command == f"1 {secret}\n"
+
+
+@same_on_every_database
+def test_without_javascript_the_examples_are_complete(
+    visit: Visit, owner: User, workspace: Workspace, keys_url: str, tmp_path: Path
+) -> None:
+    page = visit(owner, java_script_enabled=False)
+    secret = add_key(page, keys_url)
+
+    for name, example in zip(EXAMPLES, page.locator("pre").all(), strict=True):
+        expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+        expect(example).to_be_visible()
+        assert secret in (example.text_content() or "")
+    expect(page.get_by_role("tab")).to_have_count(0)
+    expect(page.get_by_role("button", name="Copy")).to_have_count(0)
+    assert run_in_bash(page.locator("#curl").text_content() or "", tmp_path, "-e") == EXAMPLES["curl"]
+    run_in_bash(page.locator("#env").text_content() or "", tmp_path, "-e")
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+
+
+@same_on_every_database
+def test_a_shell_that_ignores_commands_with_a_leading_space_keeps_no_key_in_its_history(
+    visit: Visit, owner: User, keys_url: str, tmp_path: Path
+) -> None:
+    page = visit(owner)
+    secret = add_key(page, keys_url)
+    pasted = "\n".join(page.locator("pre").all_text_contents())
+
+    options = ["--norc", "--noprofile", "-i"]
+    run_in_bash(pasted, tmp_path, *options, HISTFILE=str(tmp_path / "history"), HISTCONTROL="ignorespace")
+
+    history = (tmp_path / "history").read_text()
+    assert "curl " in history
+    assert secret not in history
+
+
+@same_on_every_database
+def test_the_tabs_of_the_examples_work_with_the_keyboard(visit: Visit, owner: User, keys_url: str) -> None:
+    page = visit(owner, viewport={"width": 390, "height": 844})
+    add_key(page, keys_url)
+    tabs = page.get_by_role("tablist", name="Try it in a terminal").get_by_role("tab")
+    expect(tabs).to_have_text(list(EXAMPLES))
+
+    tabs.first.focus()
+    for key, name in [
+        ("ArrowRight", "JavaScript"),
+        ("ArrowLeft", "curl"),
+        ("ArrowLeft", ".env"),
+        ("ArrowRight", "curl"),
+        ("End", ".env"),
+        ("Home", "curl"),
+        ("ArrowRight", "JavaScript"),
+    ]:
+        page.keyboard.press(key)
+        tab = page.get_by_role("tab", name=name, exact=True)
+        expect(tab).to_be_focused()
+        expect(tab).to_have_attribute("aria-selected", "true")
+        expect(page.get_by_role("tab", selected=True)).to_have_count(1)
+        expect(page.get_by_role("tabpanel")).to_have_count(1)
+        expect(page.get_by_role("tabpanel", name=name, exact=True)).to_be_visible()
+        assert page.get_by_role("dialog").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+    page.keyboard.press("Tab")
+    expect(page.locator("#js")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("tabpanel").get_by_role("button", name="Copied")).to_be_visible()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    expect(page.get_by_role("tab", name="JavaScript")).to_be_focused()
+
+
+@same_on_every_database
+def test_the_page_links_to_the_guides(visit: Visit, owner: User, keys_url: str) -> None:
+    page = visit(owner)
     add_key(page, keys_url)
 
-    command = page.locator("#curl").text_content() or ""
-    result = subprocess.run(
-        ["bash", "-ec", f"{command} -s"], capture_output=True, text=True, timeout=TIMEOUT, check=True
-    )
-
-    assert result.stdout == '{"tasks":[],"nextCursor":null}'
-    expect(page.locator("#js")).to_contain_text(f"{{ accessToken: process.env.ONE_API_KEY, basePath: '{site}' }}")
-    expect(page.get_by_role("link", name="guide")).to_have_attribute("href", "/docs/api-keys/#javascript")
+    for name, url, heading in [
+        ("Use the key in GitHub Actions, GitLab CI or cron", "/docs/ci/", "API keys in CI"),
+        ("with the JavaScript SDK", "/docs/api-keys/#javascript", "JavaScript"),
+    ]:
+        link = page.get_by_role("link", name=name)
+        expect(link).to_have_attribute("href", url)
+        with page.expect_popup() as guide:
+            link.click()
+        expect(guide.value.get_by_role("heading", name=heading)).to_be_visible()
+    expect(page.locator("#secret")).to_be_visible()
 
 
 def test_the_dialog_closes_only_when_the_user_confirms_that_the_key_is_saved(

@@ -75,6 +75,11 @@ def a_shown_secret(page: Page, keys_url: str, workspace: Workspace) -> None:
     expect(page.locator("#secret")).to_be_visible()
 
 
+def a_chosen_example(page: Page, keys_url: str, workspace: Workspace) -> None:
+    a_shown_secret(page, keys_url, workspace)
+    page.get_by_role("tab", name=".env").click()
+
+
 def a_key_page(page: Page, keys_url: str, workspace: Workspace) -> None:
     page.goto(f"{keys_url}{make_key(workspace)[0].pk}/")
 
@@ -107,6 +112,7 @@ STATES = [
     page_at("{keys_url}add/"),
     a_form_with_errors,
     a_shown_secret,
+    a_chosen_example,
     a_key_page,
     a_revocation_dialog,
     a_revoked_key,
