@@ -6,28 +6,35 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from apikeys.models import ANY_STATUS, ApiKey, ApiKeyStatus
-from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS
+from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS, PART_OF_A_KEY
+from workspaces.api_fields import LINE_HELP, ChoiceField, CursorField, IdField, LineField, NextCursorField, TimeField
 from workspaces.models import User
-from workspaces.serializers import (
-    LENGTH_HELP,
-    ChoiceField,
-    InputSerializer,
-    NextCursorField,
-    PageQuery,
-    TextField,
-    TimeField,
-)
+from workspaces.serializers import InputSerializer, PageQuery
+
+
+class DescriptionField(LineField):
+    """The description of a key in a request. `forbidden_pattern` is for the OpenAPI document, like `pattern`."""
+
+    forbidden_pattern = PART_OF_A_KEY.pattern
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            max_length=DESCRIPTION_MAX_LENGTH,
+            validators=DESCRIPTION_VALIDATORS,
+            help_text=f"{LINE_HELP} Must not contain a key.",
+            **kwargs,
+        )
 
 
 class PersonSerializer(serializers.Serializer[User]):
-    userId = serializers.CharField(source="pk")
+    userId = IdField("u", source="pk")
     name = serializers.CharField()
 
 
 class ApiKeySerializer(serializers.Serializer[ApiKey]):
     """A key in a response, without its secret."""
 
-    apiKeyId = serializers.CharField(source="id")
+    apiKeyId = IdField("key", source="id")
     description = serializers.CharField()
     maskedKey = serializers.CharField(source="masked")
     status = serializers.ChoiceField(choices=ApiKeyStatus.choices)
@@ -43,7 +50,7 @@ class ApiKeyListSerializer(serializers.Serializer[Any]):
     apiKeys = ApiKeySerializer(many=True)
     activeCount = serializers.IntegerField()
     activeLimit = serializers.IntegerField()
-    nextCursor = NextCursorField()
+    nextCursor = NextCursorField("key")
 
 
 class CreatedApiKeySerializer(ApiKeySerializer):
@@ -56,8 +63,14 @@ class RepeatedApiKeySerializer(ApiKeySerializer):
 
 @extend_schema_serializer(description="A new API key. Other fields are ignored.")
 class NewApiKeySerializer(InputSerializer):
-    description = TextField(max_length=DESCRIPTION_MAX_LENGTH, validators=DESCRIPTION_VALIDATORS, help_text=LENGTH_HELP)
-    expiresAt = TimeField(source="expires_at", required=False, allow_null=True, default=None)
+    description = DescriptionField()
+    expiresAt = TimeField(
+        source="expires_at",
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="When the key expires: in the future, and not after the year 9999 in UTC. Leap seconds are rejected.",
+    )
 
     @property
     def digest(self) -> str:
@@ -69,14 +82,11 @@ class NewApiKeySerializer(InputSerializer):
     description="The fields of an API key to change. Other fields, such as `apiKeyId` and `createdAt`, are ignored."
 )
 class ApiKeyChangesSerializer(InputSerializer):
-    description = TextField(
-        max_length=DESCRIPTION_MAX_LENGTH, required=False, validators=DESCRIPTION_VALIDATORS, help_text=LENGTH_HELP
-    )
+    description = DescriptionField(required=False)
 
 
 class ApiKeyQuery(PageQuery):
     """The query string of listApiKeys."""
 
-    cursor_prefix = "key"
-
+    cursor = CursorField("key")
     status = ChoiceField(choices=[*ApiKeyStatus.values, ANY_STATUS], default=ApiKeyStatus.ACTIVE.value)

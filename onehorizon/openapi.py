@@ -16,10 +16,13 @@ from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
+from rest_framework.serializers import ListSerializer
 
 from apikeys.permissions import PersonRequired
 from workspaces.access import DEFAULT_SCOPES, Scope, Scopes
 from workspaces.api import ApiView
+from workspaces.api_fields import LineField
+from workspaces.ids import id_pattern
 from workspaces.serializers import ErrorBodySerializer
 
 # Real data of the API, which a test compares with new responses: `responses` by operation and status, request `bodies`
@@ -112,10 +115,14 @@ LINKS: dict[str, dict[str, dict[str, str]]] = {
     "createApiKey": dict.fromkeys(("fetchApiKey", "updateApiKey", "revokeApiKey"), _THIS_KEY),
     "updateApiKey": dict.fromkeys(("fetchApiKey", "revokeApiKey"), _THIS_KEY),
 }
+# Descriptions and patterns.
 PATH_PARAMETERS = {
-    "workspaceId": "An id, or `current`: the workspace of the key, or the one that the person chose last.",
-    "taskId": "The `taskId` of a task.",
-    "apiKeyId": "The `apiKeyId` of a key.",
+    "workspaceId": (
+        "An id, or `current`: the workspace of the key, or the one that the person chose last.",
+        f"^(current|{id_pattern('w')})$",
+    ),
+    "taskId": ("The `taskId` of a task.", f"^{id_pattern('tsk')}$"),
+    "apiKeyId": ("The `apiKeyId` of a key.", f"^{id_pattern('key')}$"),
 }
 
 
@@ -143,6 +150,22 @@ class Schema(AutoSchema):
     def _is_list_view(self, serializer: Any = None) -> bool:
         """Return False: a list is an object with a field for its items, so that fields can be added later."""
         return False
+
+    def _insert_field_validators(self, field: Any, schema: dict[str, Any]) -> None:
+        """Add what a field enforces besides Django's validators.
+
+        Afterwards, because drf-spectacular would describe a text that may be blank and has a pattern as a `oneOf`,
+        which generators turn into a type of its own.
+        """
+        super()._insert_field_validators(field, schema)  # type: ignore[no-untyped-call]  # drf-spectacular
+        if pattern := getattr(field, "pattern", None):
+            schema["pattern"] = pattern
+        if pattern := getattr(field, "forbidden_pattern", None):
+            schema["not"] = {"pattern": pattern}
+        if isinstance(field, LineField):
+            schema["minLength"] = 1
+        if isinstance(field, ListSerializer) and (limit := getattr(field, "max_length", None)):
+            schema["maxItems"] = limit
 
     def get_auth(self) -> list[dict[str, list[str]]]:
         oauth2: dict[str, list[str]] = {"oauth2": [self.scope.value] if self.scope else []}
@@ -226,8 +249,8 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     for operations in result["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", []):
-                if parameter["in"] == "path":
-                    parameter["description"] = PATH_PARAMETERS.get(parameter["name"], "")
+                if parameter["in"] == "path" and parameter["name"] in PATH_PARAMETERS:
+                    parameter["description"], parameter["schema"]["pattern"] = PATH_PARAMETERS[parameter["name"]]
                 if parameter["name"] == "workspaceId":
                     parameter["example"] = "current"
                 items = parameter["schema"].get("items", {})

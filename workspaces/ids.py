@@ -37,6 +37,11 @@ def is_id(prefix: str, text: str) -> bool:
     return text.startswith(f"{prefix}_") and _PATTERN.fullmatch(text, len(prefix) + 1) is not None
 
 
+def id_pattern(prefix: str) -> str:
+    """Return a regular expression (ECMA-262) for the ids with this prefix, without anchors."""
+    return f"{prefix}_{_PATTERN.pattern}"
+
+
 class IdField(models.CharField[str, str]):
     """A primary key with an id of `new_id` as its default."""
 

@@ -1,15 +1,25 @@
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 from django.http import QueryDict
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
+from workspaces.api_fields import (
+    ChoiceField,
+    CursorField,
+    IdField,
+    LimitField,
+    LineField,
+    LinesField,
+    NextCursorField,
+    UserFilterField,
+    UserIdField,
+)
 from workspaces.ids import is_id
 from workspaces.models import (
     Role,
@@ -21,51 +31,14 @@ from workspaces.models import (
     TaskVisibility,
     Workspace,
 )
-from workspaces.validators import LengthValidator, multiple_lines, normalize, single_line
 
 MAX_CONTRIBUTORS = 100
-LENGTH_HELP = "Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two."
 
 VISIBILITY_HELP = "`private`: only the owner can see the task. API keys can't."
 
 # Names of parameters that an error may repeat, unless they may contain a secret: a key or a part of one, or a token.
 _PARAMETER_NAME = re.compile(r"[A-Za-z_$][\w$.:\[\]-]{0,39}", re.ASCII)
 _SECRET = re.compile(r"one_|[0-9A-Za-z]{24}")
-
-
-class TextField(serializers.CharField):
-    """A string in NFC, with a length as browsers count it. DRF's `CharField` also accepts numbers and booleans."""
-
-    default_error_messages = {"invalid": "This must be a string."}
-
-    def __init__(self, *, max_length: int, **kwargs: Any) -> None:
-        super().__init__(max_length=max_length, **kwargs)
-        self.validators.append(LengthValidator(max_length))
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return normalize(super().to_internal_value(data))
-
-
-class TimeField(serializers.DateTimeField):
-    """A time in RFC 3339. DRF also accepts week dates, digits of other scripts, and times without an offset."""
-
-    PATTERN = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-    default_error_messages = {"invalid": "Use RFC 3339 format, such as 2027-01-31T09:00:00Z."}
-
-    def to_internal_value(self, data: Any) -> datetime:
-        if not isinstance(data, str) or not self.PATTERN.fullmatch(data):
-            self.fail("invalid")
-        return super().to_internal_value(data.upper())
-
-
-class ChoiceField(serializers.ChoiceField):
-    """Lists the choices in its error. DRF's error repeats the value, which may be a secret in the wrong field."""
-
-    def __init__(self, choices: Any, **kwargs: Any) -> None:
-        super().__init__(choices, **kwargs)
-        self.error_messages["invalid_choice"] = f"This must be one of: {', '.join(self.choices)}."
 
 
 class InputSerializer(serializers.Serializer[Any]):
@@ -110,22 +83,6 @@ class QuerySerializer(InputSerializer):
                 yield name, "Send this query parameter once."
 
 
-class LimitField(serializers.IntegerField):
-    """The number of items of a page. DRF also accepts `+5`, ` 5`, `5.0`, `1_0` and digits of other scripts."""
-
-    PATTERN = re.compile(r"[0-9]{1,9}")
-    MAX = 200
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(min_value=1, max_value=self.MAX, default=50, **kwargs)
-        self.error_messages["invalid"] = f"Send a whole number from 1 to {self.MAX}."
-
-    def to_internal_value(self, data: Any) -> int:
-        if not self.PATTERN.fullmatch(data):
-            self.fail("invalid")
-        return int(data)
-
-
 @lru_cache(maxsize=256)
 def validated_query(serializer: type[QuerySerializer], query_string: str) -> Mapping[str, Any]:
     """Return the validated values of a query string, by the `source` of each field. Raise `ValidationError`."""
@@ -135,24 +92,9 @@ def validated_query(serializer: type[QuerySerializer], query_string: str) -> Map
 
 
 class PageQuery(QuerySerializer):
-    """The query string of a list with pages. A cursor is an id with the prefix `cursor_prefix`."""
-
-    cursor_prefix: ClassVar[str]
+    """The query string of a list with pages."""
 
     limit = LimitField()
-    cursor = serializers.CharField(max_length=64, required=False, help_text="The `nextCursor` of the previous page.")
-
-    def validate_cursor(self, cursor: str) -> str:
-        if not is_id(self.cursor_prefix, cursor):
-            raise serializers.ValidationError("Invalid cursor. Send the nextCursor of the previous page unchanged.")
-        return cursor
-
-
-class NextCursorField(serializers.CharField):
-    """The cursor in the response of a list with pages."""
-
-    def __init__(self) -> None:
-        super().__init__(allow_null=True, help_text="The `cursor` of the next page, or null on the last page.")
 
 
 @extend_schema_serializer(description="The body of every error response.")
@@ -169,7 +111,7 @@ class ErrorBodySerializer(serializers.Serializer[Any]):
 
 
 class WorkspaceSerializer(serializers.Serializer[Workspace]):
-    workspaceId = serializers.CharField(source="id")
+    workspaceId = IdField("w", source="id")
     name = serializers.CharField()
     slug = serializers.SlugField()
     createdAt = serializers.DateTimeField(source="created_at")
@@ -180,7 +122,7 @@ class WorkspaceListSerializer(serializers.Serializer[Any]):
 
 
 class MemberSerializer(serializers.Serializer[Any]):
-    userId = serializers.CharField(source="user_id")
+    userId = IdField("u", source="user_id")
     name = serializers.CharField(source="user.name")
     email = serializers.CharField(source="user.email")
     role = serializers.ChoiceField(choices=Role.choices)
@@ -191,7 +133,7 @@ class MemberListSerializer(serializers.Serializer[Any]):
 
 
 class ContributorSerializer(InputSerializer):
-    userId = TextField(source="user_id", max_length=40)
+    userId = UserIdField(source="user_id")
     type = ChoiceField(choices=TaskContributionType.choices)
 
 
@@ -199,28 +141,23 @@ class ContributorSerializer(InputSerializer):
 class NewTaskSerializer(InputSerializer):
     """The body of createTask. Like all unknown fields, read-only fields are ignored: clients can send a task back."""
 
-    title = TextField(max_length=Task.TITLE_MAX_LENGTH, validators=[single_line], help_text=LENGTH_HELP)
-    description = TextField(
-        max_length=Task.DESCRIPTION_MAX_LENGTH,
-        required=False,
-        allow_blank=True,
-        trim_whitespace=False,
-        validators=[multiple_lines],
-        help_text=LENGTH_HELP,
-    )
+    title = LineField(max_length=Task.TITLE_MAX_LENGTH)
+    description = LinesField(max_length=Task.DESCRIPTION_MAX_LENGTH, required=False)
     status = ChoiceField(choices=TaskStatus.choices, required=False)
     kind = ChoiceField(choices=TaskKind.choices, required=False)
     scope = ChoiceField(choices=TaskScope.choices, required=False)
     visibility = ChoiceField(choices=TaskVisibility.choices, required=False, help_text=VISIBILITY_HELP)
-    userId = TextField(
+    userId = UserIdField(
         source="user_id",
-        max_length=40,
         required=False,
         allow_null=True,
-        help_text="The owner. Must be a member of the workspace.",
+        help_text="The owner. Must be a member of the workspace. A private task must have one.",
     )
     contributors = ContributorSerializer(  # type: ignore[call-arg]  # max_length goes to the list
-        many=True, required=False, max_length=MAX_CONTRIBUTORS
+        many=True,
+        required=False,
+        max_length=MAX_CONTRIBUTORS,
+        help_text="Members of the workspace, each at most once per type. An update replaces all contributors.",
     )
 
     def validate_contributors(self, contributors: list[dict[str, str]]) -> list[tuple[str, str]]:
@@ -265,7 +202,7 @@ class NewTaskSerializer(InputSerializer):
 class TaskChangesSerializer(NewTaskSerializer):
     """The body of updateTask: all fields of a new task, none of them required."""
 
-    title = TextField(max_length=Task.TITLE_MAX_LENGTH, required=False, validators=[single_line], help_text=LENGTH_HELP)
+    title = LineField(max_length=Task.TITLE_MAX_LENGTH, required=False)
 
     def update(self, instance: Task, validated_data: dict[str, Any]) -> Task:
         instance.update(**validated_data)
@@ -275,15 +212,15 @@ class TaskChangesSerializer(NewTaskSerializer):
 class TaskSerializer(serializers.Serializer[Task]):
     """A task in a response."""
 
-    taskId = serializers.CharField(source="id")
-    workspaceId = serializers.CharField(source="workspace_id")
+    taskId = IdField("tsk", source="id")
+    workspaceId = IdField("w", source="workspace_id")
     title = serializers.CharField()
     description = serializers.CharField()
     status = serializers.ChoiceField(choices=TaskStatus.choices)
     kind = serializers.ChoiceField(choices=TaskKind.choices)
     scope = serializers.ChoiceField(choices=TaskScope.choices)
     visibility = serializers.ChoiceField(choices=TaskVisibility.choices, help_text=VISIBILITY_HELP)
-    userId = serializers.CharField(source="user_id", allow_null=True, help_text="The owner, or null.")
+    userId = IdField("u", source="user_id", allow_null=True, help_text="The owner, or null.")
     contributors = ContributorSerializer(many=True)
     createdAt = serializers.DateTimeField(source="created_at")
     updatedAt = serializers.DateTimeField(source="updated_at")
@@ -292,18 +229,17 @@ class TaskSerializer(serializers.Serializer[Task]):
 
 class TaskListSerializer(serializers.Serializer[Any]):
     tasks = TaskSerializer(many=True)
-    nextCursor = NextCursorField()
+    nextCursor = NextCursorField("tsk")
 
 
 class TaskQuery(PageQuery):
     """The query string of listTasks."""
 
-    cursor_prefix = "tsk"
-
+    cursor = CursorField("tsk")
     status = serializers.ListField(child=ChoiceField(choices=TaskStatus.choices), required=False)
     scope = serializers.ListField(child=ChoiceField(choices=TaskScope.choices), required=False)
     kind = serializers.ListField(child=ChoiceField(choices=TaskKind.choices), required=False)
-    userId = serializers.CharField(source="user", max_length=40, required=False, help_text="Only tasks of this owner.")
+    userId = UserFilterField(source="user", required=False, help_text="Only tasks of this owner.")
     all = serializers.BooleanField(required=False, help_text="Accepted for compatibility. Has no effect.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -345,14 +281,14 @@ class PrincipalSerializer(serializers.Serializer[Any]):
 
 class ApiKeyPrincipalSerializer(PrincipalSerializer):
     kind = ApiKeyKindField()
-    apiKeyId = serializers.CharField()
+    apiKeyId = IdField("key")
     maskedKey = serializers.CharField()
     description = serializers.CharField()
 
 
 class UserPrincipalSerializer(PrincipalSerializer):
     kind = UserKindField()
-    userId = serializers.CharField()
+    userId = IdField("u")
     name = serializers.CharField(required=False, help_text="Requires the scope `profile`.")
     email = serializers.CharField(required=False, help_text="Requires the scope `email`.")
     role = serializers.CharField(allow_null=True, help_text="The role in `workspace`: owner, admin or member.")

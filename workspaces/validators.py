@@ -1,3 +1,4 @@
+import re
 import unicodedata
 from typing import Any
 
@@ -7,18 +8,26 @@ from django.db.models import Field
 REASON_MAX_LENGTH = 200  # of a revocation's and a suspension's reason
 MAX_MARKS = 30  # combining marks in a row, as in the Stream-Safe Text Format (UAX #15)
 
-_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_WHITESPACE = frozenset("\n\r\t")
+# Characters, as the content of a character class that Python and ECMA-262 read alike: the validators use them, and the
+# patterns in the OpenAPI document. Control characters include separators of lines and bidirectional controls.
+_CONTROLS = r"\x00-\x1F\x7F-\x9F\u2028-\u202E\u2066-\u2069"
+_CONTROLS_BUT_BREAKS = r"\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\u2028-\u202E\u2066-\u2069"  # all but \t, \n and \r
+_SPACES = r"\x20\xA0\u1680\u2000-\u200A\u202F\u205F\u3000"
+_WHITESPACE = rf"\t-\r\x1C-\x1F\x85\u2028\u2029{_SPACES}"  # what `str.strip` removes
+_INVISIBLE = r"\xAD\u061C\u180E\u200B-\u200F\u2060-\u2065\u206A-\u206F\uFE00-\uFE0F\uFEFF"  # besides spaces
+_SURROGATES = r"\uD800-\uDFFF"  # not in the patterns: JSON has none, and not every regex engine can name them
 
+_CONTROL = re.compile(f"[{_CONTROLS}{_SURROGATES}]")
+_CONTROL_BUT_BREAK = re.compile(f"[{_CONTROLS_BUT_BREAKS}{_SURROGATES}]")
+_VISIBLE = re.compile(f"[^{_CONTROLS}{_SPACES}{_INVISIBLE}]")
 
-def _is_control(character: str) -> bool:
-    """Return whether it is a control, lone surrogate, line or paragraph separator, or bidirectional control."""
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI_CONTROLS
-
-
-def _is_visible(character: str) -> bool:
-    """Return whether `character` shows something by itself, unlike spaces, combining marks and U+200B."""
-    return unicodedata.category(character)[0] not in "CMZ"
+# Text that, once stripped, passes `single_line`. No two adjacent repetitions match the same character, so that matching
+# takes linear time.
+LINE_PATTERN = (
+    rf"^[{_WHITESPACE}]*([{_INVISIBLE}][{_INVISIBLE}{_SPACES}]*)?"
+    rf"{_VISIBLE.pattern}([^{_CONTROLS}]*[^{_CONTROLS}{_SPACES}])?[{_WHITESPACE}]*$"
+)
+LINES_PATTERN = rf"^[^{_CONTROLS_BUT_BREAKS}]*$"  # text that passes `multiple_lines`
 
 
 def _has_many_marks(text: str) -> bool:
@@ -62,12 +71,12 @@ def _require_few_marks(text: str) -> None:
 def single_line(value: str) -> None:
     """Raise `ValidationError` for control characters, many combining marks, and text without a visible character.
 
-    For names and titles.
+    For names and titles. Spaces, and characters such as U+200B, are invisible.
     """
-    if any(map(_is_control, value)):
+    if _CONTROL.search(value):
         raise ValidationError("Remove line breaks and control characters.", code="control_characters")
     _require_few_marks(value)
-    if not any(map(_is_visible, value)):
+    if not _VISIBLE.search(value):
         raise ValidationError("Enter at least one visible character.", code="invisible")
 
 
@@ -76,7 +85,7 @@ def multiple_lines(value: str) -> None:
 
     For longer text.
     """
-    if any(_is_control(character) and character not in _WHITESPACE for character in value):
+    if _CONTROL_BUT_BREAK.search(value):
         raise ValidationError("Remove control characters.", code="control_characters")
     _require_few_marks(value)
 

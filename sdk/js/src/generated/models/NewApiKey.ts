@@ -21,11 +21,11 @@ import { mapValues, parseDate, parseDateTime, serializeDate, serializeDateTime }
  */
 export interface NewApiKey {
     /**
-     * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
+     * White space at both ends is removed. Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. At most 30 combining marks may follow each other. Must not contain a key.
      */
     description: string;
     /**
-     * 
+     * When the key expires: in the future, and not after the year 9999 in UTC. Leap seconds are rejected.
      */
     expiresAt?: Date | null;
 }

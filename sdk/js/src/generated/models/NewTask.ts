@@ -57,11 +57,11 @@ import {
  */
 export interface NewTask {
     /**
-     * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
+     * White space at both ends is removed. Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. At most 30 combining marks may follow each other.
      */
     title: string;
     /**
-     * Stored in NFC. Its length is counted as JavaScript does, in UTF-16 code units: most emoji count as two.
+     * Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. At most 30 combining marks may follow each other.
      */
     description?: string;
     /**
@@ -81,11 +81,11 @@ export interface NewTask {
      */
     visibility?: TaskVisibility;
     /**
-     * The owner. Must be a member of the workspace.
+     * The owner. Must be a member of the workspace. A private task must have one.
      */
     userId?: string | null;
     /**
-     * 
+     * Members of the workspace, each at most once per type. An update replaces all contributors.
      */
     contributors?: Array<Contributor>;
 }

@@ -1,0 +1,56 @@
+"""The patterns of the OpenAPI document mean the same in JavaScript as in Python."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from onehorizon.openapi import schema
+from tests.onehorizon.test_openapi_values import CHARACTERS, TEXTS
+from tests.processes import TIMEOUT, program
+from workspaces.ids import new_id
+
+pytestmark = pytest.mark.one_database("uses no database")
+
+SCRIPT = """
+const { patterns, texts } = JSON.parse(require('node:fs').readFileSync(0, 'utf8'))
+const search = (flags) => patterns.map((pattern) => texts.map((text) => new RegExp(pattern, flags).test(text)))
+console.log(JSON.stringify([search('u'), search('')]))
+"""
+
+
+def patterns(part: Any) -> Iterator[str]:
+    """Yield each pattern in this part of the document."""
+    if isinstance(part, dict):
+        if isinstance(part.get("pattern"), str):
+            yield part["pattern"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for item in part:
+            yield from patterns(item)
+
+
+def test_javascript_reads_the_patterns_like_python() -> None:
+    """With and without the flag `u`, which some generators omit."""
+    node = program("node", install="apt-get install nodejs (or your system's equivalent)")
+    found = sorted(set(patterns(schema())))
+    texts = [text for text in TEXTS if isinstance(text, str)]
+    texts += [*CHARACTERS, *(f"x{character}y" for character in CHARACTERS), *map(new_id, ("w", "u", "tsk", "key"))]
+
+    result = subprocess.run(
+        [node, "-e", SCRIPT],
+        input=json.dumps({"patterns": found, "texts": texts}),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+    )
+
+    matches = [[bool(re.search(pattern, text)) for text in texts] for pattern in found]
+    assert json.loads(result.stdout) == [matches, matches]
+    assert len(found) > 8
