@@ -15,11 +15,13 @@ from django.views.generic import TemplateView
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
+from mdit_py_plugins.anchors import anchors_plugin
 
 from core.sites import site_url
 
-NAMES = ["api-keys", "api", "ci", "oauth", "terminal"]
+NAMES = ["api-keys", "api", "ci", "oauth", "terminal"]  # in the order of the navigation
 SITE = "https://onehorizon.ai"  # the pages replace it with the URL of this installation
+LINKED = ("h2", "h3")  # headings that are links to themselves
 
 _DOCUMENT_LINK = re.compile(r"([a-z-]+)\.md(#.*)?")
 
@@ -33,17 +35,27 @@ class Document:
 
 
 class Renderer(RendererHTML):
-    """Adds anchors to headings and copy buttons to code, links documents, and excludes code from translation."""
+    """Turns headings into links to themselves, adds copy buttons to code, and links documents.
+
+    Code is excluded from translation. Code and tables scroll if they are wider than the page; `tabindex` lets the
+    keyboard scroll them in every browser.
+    """
 
     def heading_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-        return f'<{tokens[index].tag} id="{escape(slug(tokens[index + 1].content))}">'
+        tag, heading_id = tokens[index].tag, escape(str(tokens[index].attrs["id"]))
+        link = f'<a href="#{heading_id}">' if tag in LINKED else ""
+        return f'<{tag} id="{heading_id}">{link}'
 
     def heading_close(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-        tag, text = tokens[index].tag, tokens[index - 1].content
-        if tag == "h1":
-            return "</h1>\n"
-        link = f'<a class="anchor" href="#{escape(slug(text))}" aria-label="Link to “{escape(text)}”">#</a>'
-        return f" {link}</{tag}>\n"
+        tag = tokens[index].tag
+        return f"</a></{tag}>\n" if tag in LINKED else f"</{tag}>\n"
+
+    def table_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        label = next(token.attrs["id"] for token in reversed(tokens[:index]) if token.type == "heading_open")
+        return f'<div class="table" role="group" aria-labelledby="{escape(str(label))}" tabindex="0">\n<table>\n'
+
+    def table_close(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        return "</table>\n</div>\n"
 
     def link_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         href = str(tokens[index].attrs["href"])
@@ -55,18 +67,23 @@ class Renderer(RendererHTML):
         return f'<code translate="no">{escape(tokens[index].content)}</code>'
 
     def fence(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-        code = f'<pre id="code-{index}" translate="no"><code>{escape(tokens[index].content.rstrip())}</code></pre>'
-        if tokens[index].info in ("json", "http"):
-            return f'<div class="response">{code}</div>\n'
-        return f'<div class="code">{code}<button type="button" data-copy="code-{index}" hidden>Copy</button></div>\n'
+        is_response = tokens[index].info in ("json", "http")
+        label, code = "Response" if is_response else "Code", escape(tokens[index].content.rstrip())
+        opening = f'<pre id="code-{index}" role="group" aria-label="{label}" tabindex="0" translate="no">'
+        pre = f"{opening}<code>{code}</code></pre>"
+        if is_response:
+            return f'<div class="response">{pre}</div>\n'
+        return f'<div class="code">{pre}<button type="button" data-copy="code-{index}" hidden>Copy</button></div>\n'
 
 
-def slug(heading: str) -> str:
-    """Return a heading's id in GitHub's style: `creating-a-key` for `Creating a key`."""
-    return re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-"))
-
-
+# The plugin gives each heading an id in GitHub's style: `creating-a-key` for `Creating a key`.
 _markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=Renderer).enable("table")
+_markdown.use(anchors_plugin, max_level=6)
+
+
+def text(inline: Token) -> str:
+    """Return the text of a heading, without its markup."""
+    return "".join(token.content for token in inline.children or [])
 
 
 @cache
@@ -74,13 +91,12 @@ def document(name: str) -> Document:
     """Return the rendered document. Raise `KeyError` if the name is unknown."""
     if name not in NAMES:
         raise KeyError(name)
-    text = (settings.BASE_DIR / "docs" / f"{name}.md").read_text()
-    tokens = _markdown.parse(text)
-    headings = [(token.tag, following.content) for token, following in pairwise(tokens) if token.type == "heading_open"]
+    tokens = _markdown.parse((settings.BASE_DIR / "docs" / f"{name}.md").read_text())
+    headings = [(token, text(inline)) for token, inline in pairwise(tokens) if token.type == "heading_open"]
     return Document(
         name=name,
         title=headings[0][1],
-        sections=[(slug(heading), heading) for tag, heading in headings if tag == "h2"],
+        sections=[(str(token.attrs["id"]), heading) for token, heading in headings if token.tag == "h2"],
         html=_markdown.renderer.render(tokens, _markdown.options, {}),
     )
 
@@ -98,9 +114,13 @@ class DocumentView(TemplateView):
         # A program copied from the page about OAuth compares this URL with the issuer.
         site = settings.BASE_URL if current.name == "oauth" else site_url(self.request)
         html = current.html.replace(SITE, escape(site))
+        documents = [document(name) for name in NAMES]
+        index = documents.index(current)
         return super().get_context_data(
             document=current,
-            documents=[document(name) for name in NAMES],
+            documents=documents,
+            previous=documents[index - 1] if index > 0 else None,
+            next=documents[index + 1] if current != documents[-1] else None,
             content=SafeString(html),  # safe: raw HTML in Markdown is disabled, so all text is escaped
             **kwargs,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,19 @@ def _clear_document_cache() -> Iterator[None]:
     document.cache_clear()
     yield
     document.cache_clear()
+
+
+@pytest.fixture
+def write(tmp_path: Path, settings: Any) -> Callable[[str], None]:
+    """A function that gives all documents this text."""
+    (tmp_path / "docs").mkdir()
+
+    def write_all(text: str) -> None:
+        for name in NAMES:
+            (tmp_path / f"docs/{name}.md").write_text(text)
+        settings.BASE_DIR = tmp_path
+
+    return write_all
 
 
 def test_docs_redirects_to_the_guide(client: Client) -> None:
@@ -70,11 +84,45 @@ def test_the_commands_contain_the_url_of_the_site(page: str, client: Client, set
 def test_each_section_of_the_guide_has_a_link(client: Client) -> None:
     html = client.get("/docs/api-keys/").content.decode()
 
-    assert "<h1 id=" in html
+    assert '<h1 id="api-keys">API keys</h1>' in html
+    assert '<h3 id="from-a-program"><a href="#from-a-program">From a program</a></h3>' in html
     for heading in ("Creating a key", "Using a key", "Permissions", "Rate limits", "Revoking a key"):
         section = heading.lower().replace(" ", "-")
-        assert f'<h2 id="{section}">{heading} <a class="anchor" href="#{section}"' in html
+        assert f'<h2 id="{section}"><a href="#{section}">{heading}</a></h2>' in html
         assert f'<li><a href="#{section}">{heading}</a></li>' in html
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_id_occurs_twice_on_a_page(page: str, client: Client) -> None:
+    ids = re.findall(r'\sid="([^"]*)"', client.get(page).content.decode())
+
+    assert [name for name, count in Counter(ids).items() if count > 1] == []
+
+
+def test_headings_with_the_same_text_or_with_markup_have_ids_and_links_of_their_own(
+    write: Callable[[str], None], client: Client
+) -> None:
+    write("# Title\n\n## `iss` & *more*\n\n### Errors\n\n## Errors\n")
+
+    html = client.get("/docs/api/").content.decode()
+
+    assert (
+        '<h2 id="iss--more"><a href="#iss--more"><code translate="no">iss</code> &amp; <em>more</em></a></h2>' in html
+    )
+    assert '<h3 id="errors"><a href="#errors">Errors</a></h3>' in html
+    assert '<h2 id="errors-1"><a href="#errors-1">Errors</a></h2>' in html
+    assert re.findall(r'<li><a href="(#[^"]*)">([^<]*)</a>', html) == [
+        ("#iss--more", "iss &amp; more"),
+        ("#errors-1", "Errors"),
+    ]
+
+
+def test_each_page_links_to_the_pages_before_and_after_it(client: Client) -> None:
+    for index, page in enumerate(PAGES):
+        html = client.get(page).content.decode()
+
+        assert re.findall(r'rel="prev" href="([^"]*)"', html) == PAGES[:index][-1:]
+        assert re.findall(r'rel="next" href="([^"]*)"', html) == PAGES[index + 1 :][:1]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -94,12 +142,9 @@ def test_every_link_within_the_site_works(page: str, client: Client) -> None:
 
 
 def test_html_in_a_document_is_escaped_and_script_links_are_removed(
-    tmp_path: Path, settings: Any, client: Client
+    write: Callable[[str], None], client: Client
 ) -> None:
-    (tmp_path / "docs").mkdir()
-    for name in NAMES:
-        (tmp_path / f"docs/{name}.md").write_text(HOSTILE)
-    settings.BASE_DIR = tmp_path
+    write(HOSTILE)
 
     html = client.get("/docs/api/").content.decode()
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from apikeys.models import ApiKey
+from onehorizon.documents import NAMES
 from tests.helpers import BY_TEST, Visit, commits, make_key
 from workspaces.models import User, Workspace
 
@@ -118,10 +119,7 @@ STATES = [
     a_revoked_key,
     page_at("/settings/password/"),
     page_at("/workspaces/"),
-    page_at("/docs/api-keys/"),
-    page_at("/docs/api/"),
-    page_at("/docs/ci/"),
-    page_at("/docs/terminal/"),
+    *(page_at(f"/docs/{name}/") for name in NAMES),
     page_at("/w/w_00000000000000000000000000/settings/developer/api-keys/"),
 ]
 

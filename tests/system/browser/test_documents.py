@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from onehorizon.documents import NAMES
 from tests.helpers import Visit, commits
 from workspaces.models import User, Workspace
 
@@ -47,12 +48,85 @@ def test_without_javascript_the_guide_is_complete_and_has_no_copy_buttons(visit:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_heading_has_a_link_to_itself(visit: Visit, width: int) -> None:
+def test_a_heading_is_a_link_to_itself(visit: Visit, width: int) -> None:
     page = visit(viewport={"width": width, "height": 844})
     page.goto("/docs/api-keys/#rate-limits")
     expect(page.get_by_role("heading", name="Rate limits")).to_be_in_viewport()
 
-    page.get_by_role("heading", name="Permissions").hover()
-    page.get_by_role("link", name="Link to “Permissions”").click()
-
+    page.get_by_role("main").get_by_role("link", name="Permissions", exact=True).click()
     expect(page).to_have_url(re.compile("/docs/api-keys/#permissions$"))
+    page.get_by_role("heading", name="curl", level=3).get_by_role("link").click()
+    expect(page).to_have_url(re.compile("/docs/api-keys/#curl$"))
+
+
+def test_the_links_at_the_end_of_the_pages_lead_through_all_of_them(visit: Visit) -> None:
+    page = visit()
+    page.goto(f"/docs/{NAMES[0]}/")
+    expect(page.get_by_role("link", name="Previous")).to_have_count(0)
+
+    for name in NAMES[1:]:
+        page.get_by_role("link", name="Next").click()
+        expect(page).to_have_url(re.compile(f"/docs/{name}/$"))
+    expect(page.get_by_role("link", name="Next")).to_have_count(0)
+    for name in reversed(NAMES[:-1]):
+        page.get_by_role("link", name="Previous").click()
+        expect(page).to_have_url(re.compile(f"/docs/{name}/$"))
+
+
+def test_the_table_of_contents_stays_visible_on_a_wide_screen(visit: Visit) -> None:
+    page = visit()
+    page.goto("/docs/api/#headers")
+    expect(page.get_by_role("heading", name="Headers")).to_be_in_viewport()
+
+    expect(page.get_by_role("navigation").get_by_role("link", name="Operations")).to_be_in_viewport()
+
+
+# For each inline code before punctuation: the pixels between them.
+GAPS = """() => Array.from(document.querySelectorAll(":not(pre) > code")).flatMap((code) => {
+  const text = code.nextSibling;
+  if (text?.nodeType !== Node.TEXT_NODE || !/^[.,;:)?!]/.test(text.data)) return [];
+  const [before, after] = [new Range(), new Range()];
+  before.selectNodeContents(code);
+  after.setStart(text, 0);
+  after.setEnd(text, 1);
+  return after.getBoundingClientRect().left - Array.from(before.getClientRects()).at(-1).right;
+})"""
+
+
+def test_punctuation_follows_inline_code_without_a_gap(visit: Visit) -> None:
+    page = visit()
+    gaps = {}
+    for path in (*(f"/docs/{name}/" for name in NAMES), "/api/docs"):
+        page.goto(path)
+        if path == "/api/docs":
+            page.locator("#operations-Tasks-listTasks button.opblock-summary-control").click()
+            expect(page.locator("#operations-Tasks-listTasks code").first).to_be_visible()
+        gaps[path] = page.evaluate(GAPS)
+
+    assert all(gaps.values())
+    assert {gap for found in gaps.values() for gap in found if abs(gap) > 0.1} == set()
+
+
+# The elements that reach beyond the right edge of the page, except what scrolls in a box of its own.
+TOO_WIDE = """() => Array.from(document.querySelectorAll("article *"))
+  .filter((element) => !element.closest("pre, .table")?.contains(element.parentElement))
+  .filter((element) => element.getBoundingClientRect().right > document.documentElement.clientWidth)
+  .map((element) => element.outerHTML.slice(0, 80))"""
+
+
+def test_wide_code_and_tables_scroll_in_their_own_box_on_a_phone(visit: Visit) -> None:
+    page = visit(viewport={"width": 390, "height": 844})
+
+    for name in NAMES:
+        page.goto(f"/docs/{name}/")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.evaluate(TOO_WIDE) == []
+
+    page.goto("/docs/api/")
+    code = page.get_by_role("group", name="Code").filter(has_text="status=blocked")
+    code.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("element => element.scrollLeft > 0", arg=code.element_handle())
+    page.locator("td").first.evaluate("cell => { cell.textContent = 'x'.repeat(100) }")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate(TOO_WIDE) == []
