@@ -11,7 +11,7 @@ from onehorizon.checks import api_routes
 from tests.test_patterns import example_path, pages
 
 ORIGIN = "https://app.example"
-DOCUMENTS = ["/api/v1/openapi.json", "/.well-known/oauth-authorization-server"]
+DOCUMENTS = ["/api/v1/openapi.json", *(example_path(route) for route in pages() if route.startswith(".well-known/"))]
 
 pytestmark = pytest.mark.django_db
 
