@@ -19,11 +19,9 @@ from oauth2_provider.models import AccessToken, RefreshToken
 from oauth2_provider.scopes import get_scopes_backend
 
 from core.admin import ReadOnlyMixin, changelist_url
-from oauth.models import Application, default_scopes, revoke_token
+from oauth.models import SECRET_MIN_LENGTH, Application, default_scopes, revoke_token
 from workspaces.admin import AuditedAdmin, ChangeForm, OperatorsAdmin
 from workspaces.models import Action, Actor, AuditEvent, Via
-
-SECRET_MIN_LENGTH = 32  # of a client secret that an operator enters instead of the generated one
 
 for model in [*apps.get_app_config("oauth2_provider").get_models(), *apps.get_app_config("oauth").get_models()]:
     if admin.site.is_registered(model):
@@ -43,6 +41,10 @@ class ApplicationForm(ChangeForm):
             "name": "People see it when the application requests access.",
             "client_secret": "For confidential clients. Copy it now: it is stored hashed and can't be shown again.",
             "client_type": "Confidential: a server, which can keep a secret. Public: a program on people's devices.",
+            "redirect_uris": (
+                "Separated by spaces or lines. Use https; or http on 127.0.0.1, [::1] or localhost, where any port "
+                "matches; or, for a public client, a private-use scheme such as com.example.app:/callback."
+            ),
         }
 
 

@@ -33,6 +33,9 @@ GRANT_TYPES = {
 }
 DEVICE_CODE_LIFETIME = timedelta(minutes=10)
 EXPIRED_GRANT_RETENTION = timedelta(days=1)
+SECRET_MIN_LENGTH = 32  # of a client secret that an operator enters instead of the generated one
+# A domain of the app's author in reverse order, so that no other app has it by chance (RFC 8252, section 7.1).
+_PRIVATE_USE_SCHEME = re.compile(r"[a-z][a-z0-9+-]*(\.[a-z0-9+-]+)+")
 # Characters of a client id in a log line: the logs redact a whole generated one, which looks as random as a secret.
 LOGGED_CLIENT_ID = 24
 SLOW_DOWN = timedelta(seconds=5)  # added to the polling interval (RFC 8628, section 3.5)
@@ -90,22 +93,47 @@ class Application(AbstractApplication):
         ]
 
     def clean(self) -> None:
+        is_public = self.client_type == self.CLIENT_PUBLIC
+        problems = {uri: redirect_uri_problem(uri, is_public=is_public) for uri in self.redirect_uris.split()}
+        messages = [f"{uri}: {problem}" for uri, problem in problems.items() if problem]
+        if not problems and self.authorization_grant_type == self.GRANT_AUTHORIZATION_CODE:
+            messages = ["Enter a redirect URI, to which the authorization code is sent."]
+        if messages:
+            raise ValidationError({"redirect_uris": messages})
         super().clean()
-        if any(not _is_safe_redirect(uri) for uri in self.redirect_uris.split()):
-            raise ValidationError(
-                {"redirect_uris": "Use https. Plain http is allowed only for loopback hosts such as 127.0.0.1."}
-            )
+
+    def get_allowed_schemes(self) -> list[str]:
+        """Return the schemes that the toolkit redirects to: those of the redirect URIs, which `clean` has checked."""
+        return [urlsplit(uri).scheme for uri in self.redirect_uris.split()]
 
 
-def _is_safe_redirect(uri: str) -> bool:
-    """Return whether a code sent to `uri` never crosses a network unencrypted (RFC 8252, section 7.3)."""
-    parts = urlsplit(uri)
-    if parts.scheme != "http":
-        return True
+def redirect_uri_problem(uri: str, *, is_public: bool) -> str | None:
+    """Return why an application can't have this redirect URI, or None.
+
+    A code must not cross a network unencrypted, nor reach another app (RFC 8252, section 7).
+    """
     try:
-        return ipaddress.ip_address(parts.hostname or "").is_loopback
+        parts = urlsplit(uri)
+        host, _ = parts.hostname, parts.port
     except ValueError:
-        return parts.hostname == "localhost"
+        return "This is not a valid URL."
+    if "#" in uri or "@" in parts.netloc:
+        return "A redirect URI must not have a fragment or a user name."
+    if _PRIVATE_USE_SCHEME.fullmatch(parts.scheme):
+        return None if is_public else "Only a public client can have a private-use scheme, because it is an app."
+    if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))):
+        return None
+    return (
+        "Use https, http on a loopback host (127.0.0.1, [::1] or localhost), or a private-use scheme that contains "
+        "a dot, such as com.example.app:/callback."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Grant(AbstractGrant):

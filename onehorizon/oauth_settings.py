@@ -19,6 +19,7 @@ OAUTH_SETTINGS: dict[str, Any] = {
     },
     "DEFAULT_SCOPES": ["workspace:read"],
     "SCOPES_BACKEND_CLASS": "oauth.scopes.ApplicationScopes",
+    "ALLOW_LOCALHOST_LOOPBACK": True,  # native apps may use any port of localhost, as of 127.0.0.1 (RFC 8252, 8.3)
     "AUTHORIZATION_CODE_EXPIRE_SECONDS": 60,
     "ACCESS_TOKEN_EXPIRE_SECONDS": 3600,
     "REFRESH_TOKEN_EXPIRE_SECONDS": 30 * 24 * 3600,  # after the access token that was issued with it

@@ -81,30 +81,3 @@ def test_an_application_can_not_weaken_the_rules(fields: dict[str, Any]) -> None
 
     with pytest.raises(ValidationError):
         application.full_clean()
-
-
-def is_rejected(redirect_uri: str) -> bool:
-    application = Application(
-        client_type="public", authorization_grant_type="authorization-code", redirect_uris=redirect_uri
-    )
-    try:
-        application.full_clean()
-    except ValidationError as error:
-        return "redirect_uris" in error.message_dict
-    return False
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("redirect_uri", "rejected"),
-    [
-        ("https://app.example/callback", False),
-        ("http://127.0.0.1/callback", False),
-        ("http://[::1]/callback", False),
-        ("http://localhost:3000/callback", False),
-        ("http://app.example/callback", True),
-        ("http://127.0.0.1.evil.example/callback", True),
-    ],
-)
-def test_a_redirect_uri_with_plain_http_must_be_on_loopback(redirect_uri: str, rejected: bool) -> None:
-    assert is_rejected(redirect_uri) == rejected
