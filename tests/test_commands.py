@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import check_password
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 
 from apikeys import keys
 from apikeys.models import ApiKey
+from oauth.models import Application, default_scopes
+from oauth.server import DEVICE_CODE
 from onehorizon import demo
 from tests.helpers import BY_TEST, Api, make_key, make_user, make_workspace
 from workspaces.models import AuditEvent, Tier, User, Workspace
@@ -302,3 +305,38 @@ def test_seed_demo_fails_instead_of_revoking_other_keys(demo_workspace: Workspac
 
     assert message == "This workspace has 20 active API keys, which is the limit: revoke one first."
     assert demo_workspace.api_keys.active().count() == 20
+
+
+# ---- createapplication ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nobody", "authorization-code", "--redirect-uris=https://a.example/"), "client type: Value 'nobody'"),
+        (("public", "implicit", "--redirect-uris=https://a.example/"), "authorization grant type: Value 'implicit'"),
+        (("public", "authorization-code"), "redirect uris: Enter a redirect URI"),
+        (
+            ("public", "authorization-code", "--redirect-uris=http://a.example/"),
+            "redirect uris: http://a.example/: Use",
+        ),
+        (("public", "authorization-code", "--redirect-uris=https://a.example/", "--scopes=all"), "scopes: Choose"),
+        (("confidential", DEVICE_CODE, "--client-secret=short"), "client secret: Use at least 32 characters."),
+        (("confidential", DEVICE_CODE, "--client-id=terminal"), "client id: Application with this"),
+        (("confidential", DEVICE_CODE, "--name=\udcff"), "The arguments must be UTF-8."),
+        (("confidential", DEVICE_CODE, "--client-id=\udcff"), "The arguments must be UTF-8."),
+    ],
+)
+def test_createapplication_says_what_is_invalid(arguments: tuple[str, ...], message: str) -> None:
+    before = Application.objects.count()
+
+    assert message in error_message("createapplication", *arguments)
+    assert Application.objects.count() == before
+
+
+def test_createapplication_has_the_default_scopes_and_accepts_a_secret(capsys: Any) -> None:
+    call_command("createapplication", "confidential", DEVICE_CODE, client_secret="s" * 32, name="Server")
+
+    application = Application.objects.get(name="Server")
+    assert application.scopes == default_scopes()
+    assert check_password("s" * 32, application.client_secret)

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import TextIO
 
 import pytest
+from django.contrib.auth.hashers import check_password
 from django.core.management import call_command
 
 from apikeys import keys
 from apikeys.models import ApiKey
+from oauth.models import Application
 from onehorizon import demo
 from tests.helpers import BY_TEST, Api, advance_quota_clock, commits, make_key, make_user, make_workspace
 from tests.processes import manage, manage_into
@@ -43,6 +45,7 @@ def acme(transactional_db: None) -> Workspace:
         ("list_api_keys", "nowhere"),
         ("create_tier", "small", "0/900", "40/60"),
         ("set_tier", "\udcff", "standard"),
+        ("createapplication", "public", "authorization-code", "--redirect-uris", "javascript:alert(1)"),
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -133,6 +136,34 @@ def test_a_new_tier_applies_from_the_workspaces_next_request_on(acme: Workspace)
 
     call_command("set_tier", acme.pk, "standard")
     assert api.get("/me").status_code == 200
+
+
+@pytest.mark.parametrize("client_type", ["public", "confidential"])
+def test_createapplication_prints_the_client_id_and_the_secret_of_a_confidential_client(
+    transactional_db: None, client_type: str
+) -> None:
+    options = ("--redirect-uris", "https://app.example.com/callback", "--name", "Dashboards", "--scopes", "openid")
+    result = manage("createapplication", client_type, "authorization-code", *options)
+
+    application = Application.objects.get(name="Dashboards")
+    printed = dict(line.split(": ") for line in result.stdout.splitlines())
+    assert (result.returncode, printed.pop("client_id")) == (0, application.client_id)
+    assert application.scopes == ["openid"]
+    if client_type == "confidential":
+        assert check_password(printed.pop("client_secret"), application.client_secret)
+        assert result.stderr == "The client secret can't be shown again.\n"
+    assert printed == {}
+    event = AuditEvent.objects.get(action="application.created", subject=application.pk)
+    assert (event.via, event.actor) == ("command", None)
+
+
+def test_createapplication_creates_nothing_if_nobody_reads_the_secret(transactional_db: None) -> None:
+    with closed_pipe() as stdout:
+        options = ("--redirect-uris", "https://app.example.com/callback", "--name", "Dashboards")
+        result = manage_into(stdout, "createapplication", "confidential", "authorization-code", *options)
+
+    assert (result.returncode, result.stderr) == (1, "")
+    assert not Application.objects.filter(name="Dashboards").exists()
 
 
 def test_seed_demo_prints_one_json_object_with_working_credentials(transactional_db: None) -> None:
