@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from tests.admin.browser import Page
 from tests.admin.pages import INDEX, add_url
 from tests.helpers import Api, commits
 from tests.oauth.conftest import Browser, code_in
-from tests.processes import ROOT, TIMEOUT, free_port, npm_packages, process, program, wait_until_listening
+from tests.processes import ROOT, TIMEOUT, free_port, manage, npm_packages, process, program, wait_until_listening
 from tests.sweep import sweep
 from tests.system.test_snippets import Reader, assert_matches_document, blocks
 from workspaces.models import User, Workspace
@@ -44,7 +45,7 @@ def section(heading: str) -> str:
 
 @pytest.fixture
 def client_id(admin_client: Client) -> str:
-    """The client id of an application that an operator registered for the page's commands and programs."""
+    """The client id of an application that an operator registered in the admin for the page's programs."""
     form = Page.open(admin_client, add_url(Application)).form()
     form.send(
         admin_client,
@@ -52,23 +53,27 @@ def client_id(admin_client: Client) -> str:
         client_type="public",
         authorization_grant_type="authorization-code",
         redirect_uris=REDIRECT_URI,
-        scopes=["profile", "workspace:read", "api-keys:manage"],
+        scopes=["profile", "api-keys:manage"],
     )
     return str(Application.objects.get(name="Reports").client_id)
 
 
 @commits
 def test_every_command_works_and_gets_the_response_shown(
-    site: str, owner: User, workspace: Workspace, client_id: str, tmp_path: Path
+    site: str, owner: User, workspace: Workspace, tmp_path: Path
 ) -> None:
     program("openssl", install=OPENSSL)
     browser = Browser(site, owner)
-    reader = Reader(tmp_path, {"https://onehorizon.ai": site, "<your-client-id>": client_id})
+    reader = Reader(tmp_path, {"https://onehorizon.ai": site})
     programs = TEXT.partition("## Complete examples")[0].count("\n")
     with browser.session:
         for block in blocks("oauth"):
             if block.line > programs:
                 break
+            if "manage.py" in block.text:
+                registered = manage(*shlex.split(block.text.replace("\\\n", ""))[2:])
+                reader.replacements["<your-client-id>"] = registered.stdout.partition("client_id: ")[2].strip()
+                continue
             output = reader.run(block)
             if "/app/auth/authorize" in block.text:
                 location = browser.allow(output.strip())
