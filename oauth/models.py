@@ -92,6 +92,12 @@ class Application(AbstractApplication):
             ),
         ]
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save, and set `updated` also when only some fields are saved, as by the admin: it ends remembered consent."""
+        if kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = {*kwargs["update_fields"], "updated"}
+        super().save(*args, **kwargs)
+
     def clean(self) -> None:
         is_public = self.client_type == self.CLIENT_PUBLIC
         problems = {uri: redirect_uri_problem(uri, is_public=is_public) for uri in self.redirect_uris.split()}
@@ -121,7 +127,7 @@ def redirect_uri_problem(uri: str, *, is_public: bool) -> str | None:
         return "A redirect URI must not have a fragment or a user name."
     if _PRIVATE_USE_SCHEME.fullmatch(parts.scheme):
         return None if is_public else "Only a public client can have a private-use scheme, because it is an app."
-    if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))):
+    if host and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
         return None
     return (
         "Use https, http on a loopback host (127.0.0.1, [::1] or localhost), or a private-use scheme that contains "
@@ -129,9 +135,9 @@ def redirect_uri_problem(uri: str, *, is_public: bool) -> str | None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str | None) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return host == "localhost"
 
@@ -141,13 +147,16 @@ class Grant(AbstractGrant):
 
     code = DigestField(max_length=64, unique=True)
     token_family = models.UUIDField(null=True)
+    # When the user allowed the application, if that was earlier: the page was skipped (oauth.consent).
+    consented_at = models.DateTimeField(null=True)
 
 
 class TokenFamily(models.Model):
     """The refresh tokens of one authorization, each of which replaced the one before.
 
-    It is stored at the first refresh, and expires `OAUTH_REFRESH_TOKEN_LIFETIME` after the authorization. Never delete
-    the row before its tokens: the lifetime would start again.
+    It is stored at the first refresh, or at once if the user was not asked again. It expires
+    `OAUTH_REFRESH_TOKEN_LIFETIME` after the user allowed it. Never delete the row before its tokens: the lifetime would
+    start again.
     """
 
     id = models.UUIDField(primary_key=True)

@@ -22,8 +22,10 @@ from oauthlib.common import Request
 from oauthlib.oauth2 import Server
 from oauthlib.oauth2.rfc6749 import errors
 from oauthlib.oauth2.rfc8628.grant_types import DeviceCodeGrant
+from oauthlib.openid.connect.core.exceptions import ConsentRequired
 
 from core.client_ip import client_ip
+from oauth.consent import consented_at
 from oauth.models import LOGGED_CLIENT_ID, Application, DeviceGrant, Grant, TokenFamily, revoke_token
 from workspaces.models import Action, Actor, AuditEvent, User, Via
 
@@ -162,16 +164,25 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
     # ---- authorization codes ----
 
     @transaction.atomic
-    def _create_authorization_code(self, request: Request, code: dict[str, str]) -> Any:
+    def _create_authorization_code(self, request: Request, code: dict[str, str]) -> None:
         if not request.user.lock_access():
             raise errors.AccessDeniedError(request=request)
         # Ignore the parameters of OpenID Connect and RFC 8707, which are not supported.
         request.nonce = request.claims = None
         request.resource = []
-        details = {"application": request.client.client_id, "scope": " ".join(request.scopes)}
+        details: dict[str, Any] = {"application": request.client.client_id, "scope": " ".join(request.scopes)}
+        consent = None
+        if request.http_method != "POST":  # the user did not see the consent page, which sends a form
+            consent = consented_at(request.user, request.client, request.scopes, request.redirect_uri)
+            if consent is None:
+                raise ConsentRequired(request=request)
+            details["remembered"] = True
         actor = Actor(Via.PAGE, request.user, ip_of(request))
         AuditEvent.objects.record(Action.APPLICATION_ALLOWED, actor, subject=request.user.pk, **details)
-        return super()._create_authorization_code(request, code)
+        grant = super()._create_authorization_code(request, code)
+        if consent is not None:
+            grant.consented_at = consent
+            grant.save(update_fields=["consented_at"])
 
     def validate_code(self, client_id: str, code: str, client: Any, request: Request, *args: Any) -> bool:
         used_grant = Grant.objects.filter(code=code, application=client, token_family__isnull=False).first()
@@ -186,10 +197,13 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
 
     def _use_code(self, request: Request) -> None:
         """Store the token family with the code. Raise `InvalidGrantError` if a concurrent request has used the code."""
-        unused = Grant.objects.filter(code=request.code, application=request.client, token_family=None)
-        if not unused.update(token_family=request.token_family):
+        grants = Grant.objects.filter(code=request.code, application=request.client)
+        if not grants.filter(token_family=None).update(token_family=request.token_family):
             log_reuse("authorization code", request.user, request)
             raise errors.InvalidGrantError(request=request)
+        consent = grants.values_list("consented_at", flat=True).get()
+        if consent is not None:
+            TokenFamily.objects.create(pk=request.token_family, started_at=consent)
 
     # ---- device codes ----
 

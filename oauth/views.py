@@ -21,7 +21,6 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_post_parameters
 from oauth2_provider.exceptions import FatalClientError, OAuthToolkitError
 from oauth2_provider.models import AccessToken
-from oauth2_provider.scopes import get_scopes_backend
 from oauth2_provider.settings import oauth2_settings
 from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.oauth2 import DeviceApplicationServer, InvalidGrantError
@@ -30,20 +29,12 @@ from oauthlib.openid.connect.core.exceptions import ConsentRequired, LoginRequir
 from core.client_ip import client_ip
 from core.ratelimits import FailureLimit, limit_form, limit_form_by_ip
 from core.sessions import SIGNED_IN_AT
+from oauth.consent import consent_context, consented_at
 from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, default_scopes, normalize_user_code
 from oauth.server import MAX_AGE, NO_PROMPT, SIGN_IN_PROMPTS, DeviceAuthorizationValidator, basic_credentials
 from workspaces.models import Actor, User, Via
 
 client_failures = FailureLimit()  # of OAuth clients; bearer tokens have their own limit
-
-
-def consent_context(user: User, scopes: list[str]) -> dict[str, Any]:
-    """Return the template context of a consent page: what the application can do, and in which workspaces."""
-    descriptions: dict[str, str] = get_scopes_backend().get_all_scopes()
-    return {
-        "scope_descriptions": [description for scope, description in descriptions.items() if scope in scopes],
-        "memberships": user.memberships.select_related("workspace").order_by("workspace__name"),
-    }
 
 
 class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # without types
@@ -68,8 +59,8 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if must_sign_in_again(request):
             return self.handle_no_permission()
-        # With approval_prompt=auto the toolkit would skip consent, but a public client can't prove its identity
-        # (RFC 8252, 8.6).
+        # The toolkit's own rule for skipping consent, approval_prompt=auto, applies to every client (RFC 8252, 8.6).
+        # Ours is in `oauth.consent`.
         query = request.GET.copy()
         query.pop("approval_prompt", None)
         request.GET = query  # type: ignore[assignment]  # mutable
@@ -96,6 +87,23 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
     def form_invalid(self, form: Any) -> HttpResponse:
         raise BadRequest("The consent form is invalid.")
 
+    def may_skip_consent(self, context: dict[str, Any]) -> bool:
+        wants_page = "consent" in prompt_of(self.request)  # OpenID Connect Core, 3.1.2.1
+        authorization = self.request.user, context["application"], context["scopes"], context["redirect_uri"]
+        return not wants_page and consented_at(*authorization) is not None
+
+    def skip_consent(self, application: Application) -> HttpResponse:
+        """Redirect to the client, as if the user had allowed the request again."""
+        form = self.form_class(self.get_initial() | {"allow": True})
+        response = cast(HttpResponse, self.form_valid(form) if form.is_valid() else self.form_invalid(form))
+        if response.status_code != 302 or self.request.headers.get("Sec-Fetch-Site") != "same-origin":
+            return response
+        # The user has just signed in. Chromium applies the form-action of the sign-in page to the redirects that
+        # follow it, so it would block this one. A page that is reloaded at once ends the chain of redirects.
+        page = render(self.request, "oauth/allowed_before.html", {"application": application})
+        page["Refresh"], page["Cache-Control"] = f"0;url={response['Location']}", "no-store"
+        return page
+
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context = cast(dict[str, Any], super().get_context_data(**kwargs))
         return context | consent_context(self.request.user, kwargs["scopes"])
@@ -103,6 +111,8 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
     def render_to_response(self, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
         render_to_response: Any = super().render_to_response
         if "redirect_uri" in context:
+            if self.may_skip_consent(context):
+                return self.skip_consent(context["application"])
             if NO_PROMPT in prompt_of(self.request):
                 error = OAuthToolkitError(ConsentRequired(state=context["state"]), context["redirect_uri"])
                 return self.error_response(error, context["application"])

@@ -35,7 +35,7 @@ from oauth.models import Application, DeviceGrant, Grant
 SHOWN = {
     "API key": r"POST (/api/v1/workspaces/\w+/api-keys|/w/\w+/settings/developer/api-keys/add/) body",
     "token": r"POST /app/auth/token body",
-    "authorization code": r"POST /app/auth/authorize Location",
+    "authorization code": r"(POST /app/auth/authorize Location|GET /app/auth/authorize (Location|Refresh))",
     "device code": r"POST /app/auth/device body",
     "user code": r"(POST /app/auth/device|GET /app/auth/device) body",
     "client secret": r"(GET|POST) /admin/oauth/application/add/ body",

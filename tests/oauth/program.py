@@ -20,19 +20,22 @@ CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
 class Program:
     """An application. `browser` is the signed-in browser in which a user decides about its requests."""
 
-    def __init__(self, application: Application, browser: Client) -> None:
-        self.client_id, self.browser = application.client_id, browser
+    def __init__(
+        self, application: Application, browser: Client, redirect_uri: str = CALLBACK, **credentials: str
+    ) -> None:
+        self.client_id, self.browser, self.redirect_uri = application.client_id, browser, redirect_uri
+        self.credentials = credentials
 
     # ---- authorization code ----
 
     def request(self, scope: str | None) -> dict[str, str]:
-        fields = {"client_id": self.client_id, "redirect_uri": CALLBACK, "response_type": "code"}
+        fields = {"client_id": self.client_id, "redirect_uri": self.redirect_uri, "response_type": "code"}
         fields |= {"code_challenge": CHALLENGE, "code_challenge_method": "S256", "state": "s"}
         return fields if scope is None else fields | {"scope": scope}
 
-    def open(self, scope: str | None) -> Any:
+    def open(self, scope: str | None, **parameters: str) -> Any:
         """Open the consent page."""
-        return self.browser.get("/app/auth/authorize", self.request(scope))
+        return self.browser.get("/app/auth/authorize", self.request(scope) | parameters)
 
     def decide(self, scope: str, **decision: str) -> Any:
         """Submit the form on the consent page."""
@@ -42,8 +45,8 @@ class Program:
         return code_in(self.decide(scope, allow="yes")["Location"])
 
     def exchange(self, code: str) -> Any:
-        form = {"grant_type": "authorization_code", "code": code, "code_verifier": VERIFIER, "redirect_uri": CALLBACK}
-        return self.post("token", None, **form)
+        form = {"grant_type": "authorization_code", "code": code, "code_verifier": VERIFIER}
+        return self.post("token", None, **form, redirect_uri=self.redirect_uri)
 
     def tokens(self, scope: str = "openid workspace:read") -> dict[str, str]:
         return dict(self.exchange(self.code(scope)).json())
@@ -68,7 +71,7 @@ class Program:
         return self.post("token", grant_type=DEVICE_CODE, device_code=device_code)
 
     def post(self, endpoint: str, options: dict[str, Any] | None = None, **form: str) -> Any:
-        body = urlencode({"client_id": self.client_id} | form)
+        body = urlencode({"client_id": self.client_id} | self.credentials | form)
         content_type = "application/x-www-form-urlencoded"
         return Client().post(f"/app/auth/{endpoint}", body, content_type, **(options or {}))
 

@@ -182,6 +182,8 @@ class AuditEvent(models.Model):
                 return f"Joined as {role}"
             case Action.MEMBERSHIP_DELETED, {"role": role}:
                 return f"Removed as {role}"
+            case Action.APPLICATION_ALLOWED, {"application": application, "scope": scope, "remembered": True}:
+                return f"Allowed {application} again, without being asked: {scope}"
             case Action.APPLICATION_ALLOWED | Action.DEVICE_ALLOWED, {"application": application, "scope": scope}:
                 return f"Allowed {application}: {scope}"
             case Action.USER_ACCESS_ENDED, _:
