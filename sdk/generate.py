@@ -27,6 +27,17 @@ DOCUMENTS = (ROOT / "README.md", PACKAGE / "README.md", *sorted((ROOT / "docs").
 PACKAGE_FILE = re.compile(r"onehorizon-sdk-js-([0-9][0-9A-Za-z.-]*?)\.tgz")
 DEFAULT_HOST = "https://onehorizon.ai"  # of a client without a `basePath`
 MARK = "// Generated from the API's OpenAPI document: edit that, then `make sdk`.\n"
+# Types that only some projects declare. src/environment.ts finds them, or replaces them.
+ENVIRONMENT = (
+    "Blob",
+    "FormData",
+    "Headers",
+    "RequestCredentials",
+    "RequestInit",
+    "Response",
+    "URLSearchParams",
+    "WindowOrWorkerGlobalScope",
+)
 
 
 def generator_input(document: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +52,28 @@ def generator_input(document: dict[str, Any]) -> dict[str, Any]:
     created["properties"] |= repeated["properties"]
     created["required"] = [name for name in created["required"] if name in repeated["required"]]
     del document["paths"]["/api/v1/workspaces/{workspaceId}/api-keys"]["post"]["responses"]["200"]
+    # The client sends keys and access tokens in the same way, and would call a function `accessToken` for each of them.
+    for operation in (item for path in document["paths"].values() for item in path.values()):
+        operation["security"] = [scheme for scheme in operation["security"] if "oauth2" in scheme]
     return document
+
+
+def adapt(name: str, text: str) -> str:
+    """Return the text of a generated file with the changes that the generator has no options for."""
+    if name == "runtime.ts":
+        return MARK + _environment("../environment.js") + text
+    if name.endswith("Api.ts"):
+        # src/client.ts exports what the runtime exports, with its own base class and responses.
+        text = text.replace("from '../runtime.js'", "from '../../client.js'")
+        text = _environment("../../environment.js") + text
+    # Allow an explicit `undefined`, for projects with `exactOptionalPropertyTypes`.
+    return MARK + re.sub(r"^(    (?:readonly )?\w+\?: .+);$", r"\1 | undefined;", text, flags=re.MULTILINE)
+
+
+def _environment(module: str) -> str:
+    """Return declarations of the types in `ENVIRONMENT`. They hide global types of the same name, but not values."""
+    aliases = "".join(f"type {name} = environment.{name};\n" for name in ENVIRONMENT)
+    return f"import type * as environment from '{module}';\n{aliases}"
 
 
 def generate(document: dict[str, Any], directory: Path) -> None:
@@ -58,7 +90,8 @@ def generate(document: dict[str, Any], directory: Path) -> None:
         for file in sorted(output.rglob("*.ts")):
             target = directory / file.relative_to(output)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(MARK + file.read_text())
+            target.write_text(adapt(target.relative_to(directory).as_posix(), file.read_text()))
+        (directory / "version.ts").write_text(f"{MARK}export const VERSION = '{VERSION}';\n")
 
 
 def write_version() -> None:

@@ -1,2 +1,11 @@
 export * from './generated/index.js';
-export { ApiError, Configuration, type ConfigurationParameters } from './client.js';
+// These replace the generated ones of the same name.
+export {
+    ApiError,
+    BaseAPI,
+    Configuration,
+    type ConfigurationParameters,
+    DefaultConfig,
+    JSONApiResponse,
+} from './client.js';
+export { ApiKeysApi, TasksApi } from './lists.js';

@@ -1,21 +1,55 @@
 // Compiled, not run.
-import { ApiError, Configuration, TasksApi, type Task, type TaskList, type TaskStatus } from '@onehorizon/sdk-js';
+import {
+    ApiError,
+    ApiKeysApi,
+    Configuration,
+    ResponseError,
+    TasksApi,
+    type ApiKey,
+    type ConfigurationParameters,
+    type Middleware,
+    type Task,
+    type TaskList,
+    type TaskStatus,
+} from '@onehorizon/sdk-js';
 
-const tasks = new TasksApi(new Configuration({ accessToken: process.env.ONE_API_KEY, retry: false }));
+const parameters: ConfigurationParameters = {
+    accessToken: process.env.ONE_API_KEY, // which may be undefined
+    basePath: process.env.SITE,
+    headers: undefined,
+    retry: undefined,
+};
+const logged: Middleware = {
+    pre: async ({ url, init }) => ({ url, init: { ...init, headers: { 'X-Request-Id': 'mine' } } }),
+    post: async ({ url, response }) => console.log(url, response.status, response.headers.get('RateLimit')),
+};
+const tasks: TasksApi = new TasksApi(new Configuration(parameters)).withMiddleware(logged);
+const keys = new ApiKeysApi(new Configuration({ accessToken: async () => 'token' }));
 const workspaceId = 'current';
 
-const { tasks: listed, nextCursor }: TaskList = await tasks.listTasks({ workspaceId, status: ['open'] });
-const cursor: string | null = nextCursor;
-const status: TaskStatus | undefined = listed[0]?.status;
-const task: Task = await tasks.fetchTask({ workspaceId, taskId: 'tsk_0' });
+const page: TaskList = await tasks.listTasks({ workspaceId, status: ['open'], kind: undefined, cursor: undefined });
+const cursor: string | null = page.nextCursor;
+const status: TaskStatus | undefined = page.tasks[0]?.status;
+const task: Task = await tasks.fetchTask({ workspaceId, taskId: 'tsk_0' }, { headers: { 'X-Request-Id': 'mine' } });
 const completedAt: Date | null = (await tasks.updateTask({ ...task, task: { ...task, status: 'completed' } })).completedAt;
+await tasks.createTask({ workspaceId, task: { title: 'Ship', description: undefined } });
+await keys.createApiKey({ workspaceId, apiKey: { description: 'CI' }, idempotencyKey: undefined });
 // @ts-expect-error: no such status
 await tasks.createTask({ workspaceId, task: { title: 'Ship', status: 'done' } });
+// @ts-expect-error: the title is missing
+await tasks.createTask({ workspaceId, task: {} });
+for await (const listed of tasks.listAllTasks({ workspaceId })) console.log(listed satisfies Task);
+for await (const listed of keys.listAllApiKeys({ workspaceId })) console.log(listed satisfies ApiKey);
+const raw: string = await (await tasks.listTasksRaw({ workspaceId })).raw.text();
+
 try {
     await tasks.deleteTask({ workspaceId, taskId: task.taskId });
 } catch (error) {
     if (error instanceof ApiError) {
-        const said: [number, string, string[] | undefined] = [error.code, error.message, error.errors.title];
-        console.log(said, cursor, status, completedAt);
+        const values: [number, string, string[] | undefined] = [error.code, error.message, error.errors.title];
+        const requestId: string | null = error.response.headers.get('X-Request-Id');
+        console.log(values, requestId, cursor, status, completedAt, raw);
+    } else if (error instanceof ResponseError) {
+        console.log(error.response.url);
     }
 }

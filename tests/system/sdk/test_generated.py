@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import posixpath
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -50,6 +52,31 @@ def test_the_served_package_is_built_from_this_source(tmp_path: Path) -> None:
     assert archive.name == served.name
     assert packed(archive) == packed(served), "make sdk"
     assert packed(served)["package/LICENSE"] == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_source_maps_of_the_package_lead_to_sources_in_it() -> None:
+    (served,) = SERVED.glob("*.tgz")
+    files = packed(served)
+    built = {name for name in files if "/dist/" in name and name.endswith((".js", ".d.ts"))}
+    missing = set()
+    for name in built:
+        match = re.search(rb"//# sourceMappingURL=(\S+)$", files[name])
+        assert match is not None, name
+        directory = posixpath.dirname(name)
+        source_map = json.loads(files[posixpath.join(directory, match[1].decode())])
+        paths = (posixpath.join(directory, source_map["sourceRoot"], source) for source in source_map["sources"])
+        missing |= {path for path in map(posixpath.normpath, paths) if path not in files}
+
+    assert len(built) > 100
+    assert missing == set()
+
+
+def test_the_package_names_its_licence_and_origin_and_exports_its_description() -> None:
+    package = json.loads((PACKAGE / "package.json").read_text())
+
+    assert package["license"] == "MIT"
+    assert package["homepage"] == package["repository"] == "https://onehorizon.ai"
+    assert package["exports"]["./package.json"] == "./package.json"
 
 
 def test_every_version_is_the_one_in_pyproject() -> None:

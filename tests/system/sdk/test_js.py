@@ -21,6 +21,9 @@ SNIPPET = """import { Configuration, TasksApi } from '@onehorizon/sdk-js'
 const config = new Configuration({ accessToken: process.env.ONE_API_KEY })
 const tasks = new TasksApi(config)
 """
+TSC = str(PACKAGE / "node_modules/.bin/tsc")
+STRICT = ["--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--skipLibCheck", "false"]
+NODE_TYPES = ["--types", "node", "--typeRoots", str(PACKAGE / "node_modules/@types")]
 # Sends requests for the SDK's default host to the site under test.
 REDIRECT = """const send = globalThis.fetch
 globalThis.fetch = (url, init) => send(url.replace('https://onehorizon.ai/', process.env.SITE + '/'), init)
@@ -54,7 +57,9 @@ def test_the_example_in_the_readme_runs(run: Run, project: Path, workspace: Work
     assert workspace.tasks.get().status == "completed"
 
 
-@pytest.mark.parametrize("file", ["tasks.test.js", "errors.test.js", "waiting.test.js"])
+@pytest.mark.parametrize(
+    "file", ["tasks.test.js", "lists.test.js", "errors.test.js", "configuration.test.js", "waiting.test.js"]
+)
 def test_the_tests_of_the_sdk_pass(file: str, run: Run, owner: User, secret: str) -> None:
     run("node", "--test", file, ONE_API_KEY=secret, ACCESS_TOKEN=make_token(owner))
 
@@ -75,8 +80,20 @@ def test_calls_over_the_quota_fail_without_waiting(run: Run, workspace: Workspac
     run("node", "--test", "--test-name-pattern=without waiting", "quota.test.js", ONE_API_KEY=secret)
 
 
-def test_the_types_work_for_both_kinds_of_modules(run: Run, project: Path) -> None:
-    options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom"]
-    (project / "node.d.ts").write_text("declare const process: { env: { [name: string]: string | undefined } };\n")
-
-    run(str(PACKAGE / "node_modules/.bin/tsc"), *options, "node.d.ts", "types.mts", "types.cts")
+@pytest.mark.parametrize(
+    ("options", "types"),
+    [
+        pytest.param("nodenext --lib es2022 console.d.ts process.d.ts types.mts types.cts", [], id="neither"),
+        pytest.param(
+            "esnext --moduleResolution bundler --lib es2022,dom process.d.ts types.mts fetch-types.mts", [], id="DOM"
+        ),
+        pytest.param("nodenext --lib es2022 types.mts types.cts fetch-types.mts", NODE_TYPES, id="Node.js"),
+        pytest.param(
+            "commonjs --moduleResolution node10 --skipLibCheck --lib es2022,dom types.cts", NODE_TYPES, id="both"
+        ),
+    ],
+)
+def test_the_types_compile_with_or_without_those_of_the_dom_and_nodejs(
+    options: str, types: list[str], run: Run
+) -> None:
+    run(TSC, "--noEmit", "--target", "es2022", *STRICT, *types, "--module", *options.split())

@@ -1,4 +1,13 @@
 // Generated from the API's OpenAPI document: edit that, then `make sdk`.
+import type * as environment from '../environment.js';
+type Blob = environment.Blob;
+type FormData = environment.FormData;
+type Headers = environment.Headers;
+type RequestCredentials = environment.RequestCredentials;
+type RequestInit = environment.RequestInit;
+type Response = environment.Response;
+type URLSearchParams = environment.URLSearchParams;
+type WindowOrWorkerGlobalScope = environment.WindowOrWorkerGlobalScope;
 /* tslint:disable */
 /* eslint-disable */
 /**

@@ -1,4 +1,13 @@
 // Generated from the API's OpenAPI document: edit that, then `make sdk`.
+import type * as environment from '../../environment.js';
+type Blob = environment.Blob;
+type FormData = environment.FormData;
+type Headers = environment.Headers;
+type RequestCredentials = environment.RequestCredentials;
+type RequestInit = environment.RequestInit;
+type Response = environment.Response;
+type URLSearchParams = environment.URLSearchParams;
+type WindowOrWorkerGlobalScope = environment.WindowOrWorkerGlobalScope;
 /* tslint:disable */
 /* eslint-disable */
 /**
@@ -13,7 +22,7 @@
  * Do not edit the class manually.
  */
 
-import * as runtime from '../runtime.js';
+import * as runtime from '../../client.js';
 import {
     type ApiKey,
     ApiKeyFromJSON,
@@ -57,7 +66,7 @@ export interface CreateApiKeyRequest {
     /**
      * Makes retries safe: a second request with the same value and body doesn't create a second key.
      */
-    idempotencyKey?: string;
+    idempotencyKey?: string | undefined;
 }
 
 export interface FetchApiKeyRequest {
@@ -79,15 +88,15 @@ export interface ListApiKeysRequest {
     /**
      * 
      */
-    limit?: number;
+    limit?: number | undefined;
     /**
      * The `nextCursor` of the previous page.
      */
-    cursor?: string;
+    cursor?: string | undefined;
     /**
      * 
      */
-    status?: ListApiKeysStatusEnum;
+    status?: ListApiKeysStatusEnum | undefined;
 }
 
 export interface RevokeApiKeyRequest {

@@ -1,4 +1,13 @@
 // Generated from the API's OpenAPI document: edit that, then `make sdk`.
+import type * as environment from '../../environment.js';
+type Blob = environment.Blob;
+type FormData = environment.FormData;
+type Headers = environment.Headers;
+type RequestCredentials = environment.RequestCredentials;
+type RequestInit = environment.RequestInit;
+type Response = environment.Response;
+type URLSearchParams = environment.URLSearchParams;
+type WindowOrWorkerGlobalScope = environment.WindowOrWorkerGlobalScope;
 /* tslint:disable */
 /* eslint-disable */
 /**
@@ -13,7 +22,7 @@
  * Do not edit the class manually.
  */
 
-import * as runtime from '../runtime.js';
+import * as runtime from '../../client.js';
 import {
     type ErrorBody,
     ErrorBodyFromJSON,
@@ -38,14 +47,6 @@ export class MeApi extends runtime.BaseAPI {
 
         const headerParameters: runtime.HTTPHeaders = {};
 
-        if (this.configuration && this.configuration.accessToken) {
-            const token = this.configuration.accessToken;
-            const tokenString = await token("apiKey", []);
-
-            if (tokenString) {
-                headerParameters["Authorization"] = `Bearer ${tokenString}`;
-            }
-        }
         if (this.configuration && this.configuration.accessToken) {
             const token = this.configuration.accessToken;
             const tokenString = await token("oauth2", []);

@@ -1,4 +1,13 @@
 // Generated from the API's OpenAPI document: edit that, then `make sdk`.
+import type * as environment from '../../environment.js';
+type Blob = environment.Blob;
+type FormData = environment.FormData;
+type Headers = environment.Headers;
+type RequestCredentials = environment.RequestCredentials;
+type RequestInit = environment.RequestInit;
+type Response = environment.Response;
+type URLSearchParams = environment.URLSearchParams;
+type WindowOrWorkerGlobalScope = environment.WindowOrWorkerGlobalScope;
 /* tslint:disable */
 /* eslint-disable */
 /**
@@ -13,7 +22,7 @@
  * Do not edit the class manually.
  */
 
-import * as runtime from '../runtime.js';
+import * as runtime from '../../client.js';
 import {
     type ErrorBody,
     ErrorBodyFromJSON,
@@ -96,31 +105,31 @@ export interface ListTasksRequest {
     /**
      * 
      */
-    limit?: number;
+    limit?: number | undefined;
     /**
      * The `nextCursor` of the previous page.
      */
-    cursor?: string;
+    cursor?: string | undefined;
     /**
      * 
      */
-    status?: Array<TaskStatus>;
+    status?: Array<TaskStatus> | undefined;
     /**
      * 
      */
-    scope?: Array<TaskScope>;
+    scope?: Array<TaskScope> | undefined;
     /**
      * 
      */
-    kind?: Array<TaskKind>;
+    kind?: Array<TaskKind> | undefined;
     /**
      * Only tasks of this owner.
      */
-    userId?: string;
+    userId?: string | undefined;
     /**
      * Accepted for compatibility. Has no effect.
      */
-    all?: boolean;
+    all?: boolean | undefined;
 }
 
 export interface UpdateTaskRequest {
@@ -167,14 +176,6 @@ export class TasksApi extends runtime.BaseAPI {
 
         headerParameters['Content-Type'] = 'application/json';
 
-        if (this.configuration && this.configuration.accessToken) {
-            const token = this.configuration.accessToken;
-            const tokenString = await token("apiKey", []);
-
-            if (tokenString) {
-                headerParameters["Authorization"] = `Bearer ${tokenString}`;
-            }
-        }
         if (this.configuration && this.configuration.accessToken) {
             const token = this.configuration.accessToken;
             const tokenString = await token("oauth2", ["workspace:write"]);
@@ -238,14 +239,6 @@ export class TasksApi extends runtime.BaseAPI {
 
         if (this.configuration && this.configuration.accessToken) {
             const token = this.configuration.accessToken;
-            const tokenString = await token("apiKey", []);
-
-            if (tokenString) {
-                headerParameters["Authorization"] = `Bearer ${tokenString}`;
-            }
-        }
-        if (this.configuration && this.configuration.accessToken) {
-            const token = this.configuration.accessToken;
             const tokenString = await token("oauth2", ["workspace:write"]);
 
             if (tokenString) {
@@ -304,14 +297,6 @@ export class TasksApi extends runtime.BaseAPI {
 
         const headerParameters: runtime.HTTPHeaders = {};
 
-        if (this.configuration && this.configuration.accessToken) {
-            const token = this.configuration.accessToken;
-            const tokenString = await token("apiKey", []);
-
-            if (tokenString) {
-                headerParameters["Authorization"] = `Bearer ${tokenString}`;
-            }
-        }
         if (this.configuration && this.configuration.accessToken) {
             const token = this.configuration.accessToken;
             const tokenString = await token("oauth2", ["workspace:read"]);
@@ -396,14 +381,6 @@ export class TasksApi extends runtime.BaseAPI {
 
         if (this.configuration && this.configuration.accessToken) {
             const token = this.configuration.accessToken;
-            const tokenString = await token("apiKey", []);
-
-            if (tokenString) {
-                headerParameters["Authorization"] = `Bearer ${tokenString}`;
-            }
-        }
-        if (this.configuration && this.configuration.accessToken) {
-            const token = this.configuration.accessToken;
             const tokenString = await token("oauth2", ["workspace:read"]);
 
             if (tokenString) {
@@ -473,14 +450,6 @@ export class TasksApi extends runtime.BaseAPI {
 
         headerParameters['Content-Type'] = 'application/json';
 
-        if (this.configuration && this.configuration.accessToken) {
-            const token = this.configuration.accessToken;
-            const tokenString = await token("apiKey", []);
-
-            if (tokenString) {
-                headerParameters["Authorization"] = `Bearer ${tokenString}`;
-            }
-        }
         if (this.configuration && this.configuration.accessToken) {
             const token = this.configuration.accessToken;
             const tokenString = await token("oauth2", ["workspace:write"]);

@@ -23,7 +23,7 @@ export interface ApiKeyChanges {
     /**
      * White space at both ends is removed. Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. At most 30 combining marks may follow each other. Must not contain a key.
      */
-    description?: string;
+    description?: string | undefined;
 }
 
 /**

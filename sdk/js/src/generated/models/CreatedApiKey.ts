@@ -78,11 +78,11 @@ export interface CreatedApiKey {
     /**
      * The full bearer string. No other response contains it.
      */
-    secret?: string;
+    secret?: string | undefined;
     /**
      * Why `secret` is missing.
      */
-    notice?: string;
+    notice?: string | undefined;
 }
 
 

@@ -31,7 +31,7 @@ export interface ErrorBody {
     /**
      * On 400: the errors of each invalid field, such as `contributors.0.userId`.
      */
-    errors?: { [key: string]: Array<string>; };
+    errors?: { [key: string]: Array<string>; } | undefined;
 }
 
 /**

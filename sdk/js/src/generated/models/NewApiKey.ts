@@ -27,7 +27,7 @@ export interface NewApiKey {
     /**
      * When the key expires: in the future, and not after the year 9999 in UTC. Leap seconds are rejected.
      */
-    expiresAt?: Date | null;
+    expiresAt?: Date | null | undefined;
 }
 
 /**

@@ -63,31 +63,31 @@ export interface NewTask {
     /**
      * Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. At most 30 combining marks may follow each other.
      */
-    description?: string;
+    description?: string | undefined;
     /**
      * 
      */
-    status?: TaskStatus;
+    status?: TaskStatus | undefined;
     /**
      * 
      */
-    kind?: TaskKind;
+    kind?: TaskKind | undefined;
     /**
      * 
      */
-    scope?: TaskScope;
+    scope?: TaskScope | undefined;
     /**
      * `private`: only the owner can see the task. API keys can't.
      */
-    visibility?: TaskVisibility;
+    visibility?: TaskVisibility | undefined;
     /**
      * The owner. Must be a member of the workspace. A private task must have one.
      */
-    userId?: string | null;
+    userId?: string | null | undefined;
     /**
      * Members of the workspace, each at most once per type. An update replaces all contributors.
      */
-    contributors?: Array<Contributor>;
+    contributors?: Array<Contributor> | undefined;
 }
 
 

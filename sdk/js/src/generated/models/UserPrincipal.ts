@@ -54,11 +54,11 @@ export interface UserPrincipal {
     /**
      * Requires the scope `profile`.
      */
-    name?: string;
+    name?: string | undefined;
     /**
      * Requires the scope `email`.
      */
-    email?: string;
+    email?: string | undefined;
     /**
      * The role in `workspace`: owner, admin or member.
      */
