@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from sdk.generate import PACKAGE
 from tests.helpers import commits, exhaust_quota, make_token, run_over_quota
@@ -47,14 +49,48 @@ def test_the_guide_contains_the_snippet_unchanged() -> None:
     assert f"```js\n{SNIPPET}```" in (ROOT / "docs/api-keys.md").read_text()
 
 
-def test_the_example_in_the_readme_runs(run: Run, project: Path, workspace: Workspace, secret: str) -> None:
-    readme = (PACKAGE / "README.md").read_text()
+def readme_blocks(language: str) -> list[str]:
+    fences = (token for token in MarkdownIt().parse((PACKAGE / "README.md").read_text()) if token.type == "fence")
+    return [token.content for token in fences if token.info == language]
+
+
+# What the example of each section prints.
+PRINTED = {
+    "First call": r"tsk_\w+ completed Ship the billing page\ntsk_\w+ open Ship\n",
+    "Lists": r"tsk_\w+ open Ship\n",
+    "Errors": r"400 Invalid fields: title\.\ntitle This field may not be blank\.\n",
+    "Retries": r"1 tasks\n",
+    "Aborting": r"Ship\n",
+    "Configuration": r"200 https://onehorizon\.ai/api/v1/me \"standard\";r=199;.*\n\{.*name: 'Acme'.*\}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("example", "printed"), list(zip(readme_blocks("js"), PRINTED.values(), strict=True)), ids=PRINTED
+)
+def test_every_example_in_the_readme_runs_as_pasted(
+    example: str, printed: str, run: Run, project: Path, workspace: Workspace, secret: str
+) -> None:
+    Task.objects.create_task(workspace, title="Ship")
+    (project / "here.mjs").write_text(f"{REDIRECT}console.error = console.log\n")
+    (project / "readme.mjs").write_text(example)
+
+    output = run("node", "--import", "./here.mjs", "readme.mjs", ONE_API_KEY=secret)
+
+    assert re.fullmatch(printed, output, re.DOTALL), output
+
+
+def test_the_typescript_example_in_the_readme_compiles_and_runs(
+    run: Run, project: Path, workspace: Workspace, secret: str
+) -> None:
+    (example,) = readme_blocks("ts")
+    Task.objects.create_task(workspace, title="Ship", status="completed")
     (project / "here.mjs").write_text(REDIRECT)
-    (project / "readme.mjs").write_text(readme.partition("```js\n")[2].partition("```")[0])
+    (project / "readme.mts").write_text(example)
 
-    run("node", "--import", "./here.mjs", "readme.mjs", ONE_API_KEY=secret)
+    run(TSC, "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022", *NODE_TYPES, "readme.mts")
 
-    assert workspace.tasks.get().status == "completed"
+    assert run("node", "--import", "./here.mjs", "readme.mjs", ONE_API_KEY=secret) == "1 completed tasks\n"
 
 
 @pytest.mark.parametrize(
