@@ -64,6 +64,7 @@ def test_the_form_explains_its_fields_and_links_the_guide(admin_client: Client) 
         "it is stored hashed and can't be shown again",
         "a server, which can keep a secret",
         "when the application requests access",
+        "a private-use scheme such as com.example.app:/callback",
     ):
         assert text in page
     link = re.search(r'<a href="([^"#]+)#(registering-an-application)">', page)
