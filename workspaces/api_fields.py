@@ -18,11 +18,15 @@ from workspaces.validators import (
     single_line,
 )
 
-LINES_HELP = (
+TEXT_HELP = (
     "Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. "
     f"At most {MAX_MARKS} combining marks may follow each other."
 )
-LINE_HELP = f"White space at both ends is removed. {LINES_HELP}"
+LINES_HELP = f"Without control characters, except line breaks and tabs. {TEXT_HELP}"
+LINE_HELP = (
+    "One line, with a visible character and without control characters. White space at both ends is removed. "
+    f"{TEXT_HELP}"
+)
 
 
 class StringField(serializers.CharField):

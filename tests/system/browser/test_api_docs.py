@@ -49,8 +49,15 @@ def test_the_page_does_not_overflow(visit: Visit, width: int, scheme: str) -> No
     page = visit(viewport={"width": width, "height": 844}, color_scheme=scheme)
 
     open_operation(page, "#operations-Tasks-createTask")
+    body = page.locator("#operations-Tasks-createTask .opblock-section-request-body")
+    body.get_by_text("Schema", exact=True).click()
+    body.get_by_text("Expand all").first.click()
+    expect(body).to_contain_text("matches ^")
+    schema = body.locator(".json-schema-2020-12").first.bounding_box()
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert schema is not None
+    assert schema["x"] + schema["width"] <= width
 
 
 def test_other_paths_below_docs_are_still_the_api(visit: Visit) -> None:

@@ -21,7 +21,7 @@ import { mapValues } from '../runtime.js';
  */
 export interface ApiKeyChanges {
     /**
-     * White space at both ends is removed. Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. At most 30 combining marks may follow each other. Must not contain a key.
+     * One line, with a visible character and without control characters. White space at both ends is removed. Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. At most 30 combining marks may follow each other. Must not contain a key.
      */
     description?: string | undefined;
 }

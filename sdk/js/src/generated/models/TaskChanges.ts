@@ -57,11 +57,11 @@ import {
  */
 export interface TaskChanges {
     /**
-     * White space at both ends is removed. Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. At most 30 combining marks may follow each other.
+     * One line, with a visible character and without control characters. White space at both ends is removed. Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. At most 30 combining marks may follow each other.
      */
     title?: string | undefined;
     /**
-     * Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. At most 30 combining marks may follow each other.
+     * Without control characters, except line breaks and tabs. Stored in NFC. Its length is then counted in UTF-16 code units, as in JavaScript: most emoji count as two. At most 30 combining marks may follow each other.
      */
     description?: string | undefined;
     /**
