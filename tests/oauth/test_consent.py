@@ -81,12 +81,9 @@ def test_what_was_allowed_is_not_asked_again(web: Program) -> None:
     ],
 )
 def test_only_a_client_with_an_https_redirect_uri_is_remembered(
-    browser: Client, settings: Any, client_type: str, redirect_uri: str, asked: bool
+    browser: Client, client_type: str, redirect_uri: str, asked: bool
 ) -> None:
     """On the user's device, another program may use the client's id, and its secret (RFC 8252, section 8.6)."""
-    settings.OAUTH2_PROVIDER = settings.OAUTH2_PROVIDER | {
-        "ALLOWED_REDIRECT_URI_SCHEMES": ["http", "https", "com.example.dashboards"]
-    }
     application = make_application(
         "Dashboards", client_type=client_type, client_secret=SECRET, redirect_uris=redirect_uri
     )
@@ -137,6 +134,14 @@ def test_a_client_can_have_the_user_asked(web: Program) -> None:
     web.tokens(SCOPE)
 
     assert asks(web, prompt="consent")
+
+
+def test_without_a_page_only_a_remembered_client_gets_a_code(web: Program) -> None:
+    assert redirected_error(web.open(SCOPE, prompt="none")) == "consent_required"
+    web.tokens(SCOPE)
+
+    assert code_in(web.open(SCOPE, prompt="none")["Location"])
+    assert redirected_error(web.open(ALL_SCOPES, prompt="none")) == "consent_required"
 
 
 def test_an_authorization_without_the_page_is_in_the_audit_log(web: Program, owner: User) -> None:
