@@ -260,22 +260,28 @@ class DeviceGrant(AbstractDeviceGrant):
 
 @transaction.atomic
 def revoke_token(token: AccessToken | RefreshToken, *, by: Actor) -> bool:
-    """Revoke the token and the one issued with it: an access token and its refresh token end together.
+    """Revoke the token and all others of its family, also if it has been replaced itself.
 
-    Return False if it is revoked already. The audit event is about the token's user.
+    Return False if all are revoked already. The audit event is about the token's user.
     """
     is_access_token = isinstance(token, AccessToken)
-    # The refresh token is locked first, as it is when a client refreshes.
     is_bound = models.Q(access_token=token.pk) if is_access_token else models.Q(pk=token.pk)
-    refresh_token = RefreshToken.objects.select_for_update().filter(is_bound, revoked=None).first()
+    families = RefreshToken.objects.filter(is_bound).values("token_family")
+    # The refresh tokens are locked first, and in this order, as they are when a client refreshes.
+    family = RefreshToken.objects.select_for_update().filter(
+        is_bound | models.Q(token_family__in=families), revoked=None
+    )
+    refresh_tokens = list(family.order_by("pk"))
     access_token = AccessToken.objects.select_for_update().filter(pk=token.pk).first() if is_access_token else None
-    locked = access_token or refresh_token
+    locked = access_token or next(iter(refresh_tokens), None)
     if locked is None:
         return False
     action = Action.ACCESS_TOKEN_REVOKED if is_access_token else Action.REFRESH_TOKEN_REVOKED
     client_id = locked.application.client_id if locked.application else None
     AuditEvent.objects.record(action, by, subject=locked.user_id, application=client_id)
-    (refresh_token or locked).revoke()  # type: ignore[no-untyped-call]  # the toolkit has no types
+    revocable: list[Any] = [*refresh_tokens] or [locked]
+    for item in revocable:
+        item.revoke()
     return True
 
 

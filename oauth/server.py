@@ -7,11 +7,13 @@ import base64
 import hashlib
 import logging
 import re
+from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote_plus
 
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
+from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
@@ -30,6 +32,7 @@ from oauth.models import LOGGED_CLIENT_ID, Application, DeviceGrant, Grant, Toke
 from workspaces.models import Action, Actor, AuditEvent, User, Via
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+REFRESH_GRACE = timedelta(seconds=10)  # in which a client may use a refresh token again
 NO_PROMPT = "none"  # the client wants an error instead of a page
 SIGN_IN_PROMPTS = {"login", "select_account"}  # the user signs in again, as the same person or another one
 PROMPTS = {NO_PROMPT, "consent", *SIGN_IN_PROMPTS}
@@ -119,6 +122,20 @@ def ip_of(request: Request) -> str | None:
     http_request = HttpRequest()
     http_request.META = request.headers
     return client_ip(http_request)
+
+
+def lock_repeated(checksum: str, client: Application) -> RefreshToken | None:
+    """Return the refresh token with this checksum if the client used it a moment ago, and its family is active.
+
+    The client may be several processes that share a token, or have lost the response. A token of a repeated request,
+    which the next refresh ended, counts as used too. An active token is locked, so that no concurrent request uses it
+    before the caller has checked it.
+    """
+    token = RefreshToken.objects.select_for_update().filter(token_checksum=checksum, application=client).first()
+    if token is None or token.revoked is None or token.revoked <= timezone.now() - REFRESH_GRACE:
+        return None
+    is_active = RefreshToken.objects.filter(token_family=token.token_family, revoked=None).exists()
+    return token if is_active else None
 
 
 def log_reuse(credential: str, user: User, request: Request) -> None:
@@ -227,11 +244,15 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
     def _check_and_set_request_resource(self, request: Request) -> None:
         request.resource = []
 
+    @transaction.atomic
     def validate_refresh_token(self, refresh_token: str, client: Any, request: Request, *args: Any) -> bool:
         """Check the token, and that its family has not expired. The toolkit revokes the family of a used token."""
-        if super().validate_refresh_token(refresh_token, client, request, *args):
-            return not TokenFamily.of(request.refresh_token_instance).is_expired
         checksum = hashlib.sha256(refresh_token.encode()).hexdigest()
+        repeated = lock_repeated(checksum, client)
+        if repeated is not None:
+            request.user, request.refresh_token_instance = repeated.user, repeated
+        if repeated or super().validate_refresh_token(refresh_token, client, request, *args):
+            return not TokenFamily.of(request.refresh_token_instance).is_expired
         used_token = RefreshToken.objects.filter(token_checksum=checksum, revoked__isnull=False).first()
         if used_token is not None and self._is_replaced(used_token):
             log_reuse("refresh token", used_token.user, request)
@@ -241,25 +262,45 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         """Return whether the token was used. Otherwise it was only revoked, and its client may not know that yet."""
         return bool(RefreshToken.objects.filter(token_family=token.token_family, pk__gt=token.pk).exists())
 
+    def get_original_scopes(self, refresh_token: str, request: Request, *args: Any) -> str:
+        """Return the scopes of the token, or of those that replaced it. Raise `InvalidGrantError` if there are none."""
+        token = request.refresh_token_instance
+        active = Q(refresh_token__token_family=token.token_family, refresh_token__revoked=None)
+        access_token = token.access_token or AccessToken.objects.filter(active).first()
+        if access_token is None:
+            raise errors.InvalidGrantError(request=request)
+        return str(access_token.scope)
+
     def _save_bearer_token(self, token: dict[str, Any], request: Request, *args: Any) -> None:
         if not request.user.lock_access():
             raise errors.InvalidGrantError(request=request)
         if not self.validate_scopes(request.client_id, token["scope"].split(), request.client, request):
             raise errors.InvalidScopeError(request=request)  # the application may no longer request them
         if request.grant_type == "refresh_token":
-            self._require_unused(request)
+            self._use_refresh_token(request)
         if request.grant_type == DEVICE_CODE:
             self._consume_device_code(request)
         super()._save_bearer_token(token, request, *args)
         if request.grant_type == "authorization_code":
             self._use_code(request)
 
-    def _require_unused(self, request: Request) -> None:
-        """Raise `InvalidGrantError` if a concurrent request has used or deleted the refresh token."""
-        locked = RefreshToken.objects.select_for_update().filter(pk=request.refresh_token_instance.pk).first()
-        if locked is None or locked.revoked is not None:
-            log_reuse("refresh token", request.user, request)
+    def _use_refresh_token(self, request: Request) -> None:
+        """End the family's other tokens, so that only those of one request are left after the next refresh.
+
+        A repeated request gets more tokens of the family, and ends none. Raise `InvalidGrantError` if a concurrent
+        request has revoked the family.
+        """
+        used = request.refresh_token_instance
+        family = RefreshToken.objects.select_for_update().filter(token_family=used.token_family, revoked=None)
+        active = {token.pk: token for token in family.order_by("pk")}
+        if not active:
             raise errors.InvalidGrantError(request=request)
+        if active.pop(used.pk, None) is None:
+            # The toolkit would return the tokens of the first request, but they are stored as digests only.
+            request.repeated_token, request.refresh_token_instance = used, None
+            return
+        for other in active.values():
+            other.revoke()  # type: ignore[no-untyped-call]  # the toolkit has no types
 
     def _consume_device_code(self, request: Request) -> None:
         """Delete the grant. Raise `InvalidGrantError` if a concurrent request has used its code."""
@@ -269,8 +310,9 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         if not deleted:
             raise errors.InvalidGrantError(request=request)
 
-    def _create_refresh_token(self, request: Request, *args: Any) -> RefreshToken:
-        refresh_token: RefreshToken = super()._create_refresh_token(request, *args)
+    def _create_refresh_token(self, request: Request, code: str, access_token: AccessToken, previous: Any) -> Any:
+        previous = previous or getattr(request, "repeated_token", None)
+        refresh_token: RefreshToken = super()._create_refresh_token(request, code, access_token, previous)
         request.token_family = refresh_token.token_family
         return refresh_token
 

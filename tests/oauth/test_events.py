@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import IntegrityError
 from oauth2_provider.models import AccessToken, RefreshToken
+from time_machine import TimeMachineFixture
 
 from core.admin import changelist_url
 from core.logs import JsonFormatter, LineFormatter
@@ -139,9 +141,13 @@ def test_a_reused_code_is_logged(program: Program, owner: User, caplog: pytest.L
     assert code not in caplog.text
 
 
-def test_a_reused_refresh_token_is_logged(program: Program, owner: User, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("_frozen_clock")
+def test_a_reused_refresh_token_is_logged(
+    program: Program, owner: User, caplog: pytest.LogCaptureFixture, time_machine: TimeMachineFixture
+) -> None:
     tokens = program.tokens()
     program.refresh(tokens["refresh_token"])
+    time_machine.shift(timedelta(seconds=11))
 
     program.refresh(tokens["refresh_token"])
 

@@ -1,4 +1,4 @@
-"""The same authorization code or refresh token is sent again while the first request is still running."""
+"""The same authorization code is sent again, or its tokens are revoked, while the first request is still running."""
 
 from __future__ import annotations
 
@@ -22,14 +22,11 @@ def program(application: Application, owner: User, workspace: Workspace) -> Prog
     return Program(application, sign_in(owner))
 
 
-@pytest.fixture(params=["code", "refresh token"])
-def send(request: Any, program: Program) -> Send:
-    """Send the same code or refresh token, as often as it is called."""
-    if request.param == "code":
-        code = program.code()
-        return lambda: program.exchange(code)
-    refresh_token = program.tokens()["refresh_token"]
-    return lambda: program.refresh(refresh_token)
+@pytest.fixture
+def send(program: Program) -> Send:
+    """Send the same code, as often as it is called."""
+    code = program.code()
+    return lambda: program.exchange(code)
 
 
 def nothing() -> None:
@@ -72,3 +69,16 @@ def test_a_request_overtaken_by_a_replay_leaves_no_tokens(send: Send, monkeypatc
     assert [response.status_code, response.json()] == [400, {"error": "invalid_grant"}]
     assert replays[0].status_code == 200
     assert AccessToken.objects.count() == RefreshToken.objects.filter(revoked=None).count() == 1
+
+
+def test_a_refresh_after_a_concurrent_revocation_leaves_no_tokens(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh_token = program.tokens()["refresh_token"]
+    send_around_saving(monkeypatch, before=lambda: program.revoke(refresh_token))
+
+    response = program.refresh(refresh_token)
+
+    assert [response.status_code, response.json()] == [400, {"error": "invalid_grant"}]
+    assert not AccessToken.objects.exists()
+    assert not RefreshToken.objects.filter(revoked=None).exists()
