@@ -89,4 +89,8 @@ class ApiKeyQuery(PageQuery):
     """The query string of listApiKeys."""
 
     cursor = CursorField("key")
-    status = ChoiceField(choices=[*ApiKeyStatus.values, ANY_STATUS], default=ApiKeyStatus.ACTIVE.value)
+    status = ChoiceField(
+        choices=[*ApiKeyStatus.values, ANY_STATUS],
+        default=ApiKeyStatus.ACTIVE.value,
+        help_text=f"Only keys with this status, or `{ANY_STATUS}`.",
+    )

@@ -7,13 +7,15 @@ OPENAPI_SETTINGS: dict[str, Any] = {
     "TITLE": "One Horizon",
     "DESCRIPTION": "A workspace's tasks, members and API keys. See the guide: https://onehorizon.ai/docs/api/.",
     "VERSION": "1",
+    "CONTACT": {"name": "One Horizon", "url": "https://onehorizon.ai", "email": "security@onehorizon.ai"},
+    "LICENSE": {"name": "MIT", "url": "https://opensource.org/license/mit"},
     "SERVERS": [{"url": "/"}],  # the installation that serves the document: no other may receive its keys
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "TAGS": [
-        {"name": "Tasks", "description": "The tasks of a workspace."},
         {"name": "ApiKeys", "description": "The API keys of a workspace. Only its owners and admins can manage them."},
-        {"name": "Workspaces", "description": "Workspaces, and their members."},
         {"name": "Me", "description": "The principal of the request."},
+        {"name": "Tasks", "description": "The tasks of a workspace."},
+        {"name": "Workspaces", "description": "Workspaces, and their members."},
     ],
     "COMPONENT_SPLIT_PATCH": False,  # bodies of PATCH have serializers of their own
     "CAMELIZE_NAMES": True,

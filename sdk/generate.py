@@ -47,6 +47,7 @@ def generator_input(document: dict[str, Any]) -> dict[str, Any]:
     are optional in the client.
     """
     document = copy.deepcopy(document) | {"servers": [{"url": DEFAULT_HOST}]}
+    del document["info"]["contact"]  # the generator would repeat it in each file
     schemas = document["components"]["schemas"]
     created, repeated = schemas["CreatedApiKey"], schemas.pop("RepeatedApiKey")
     created["properties"] |= repeated["properties"]

@@ -134,7 +134,7 @@ class LimitField(serializers.IntegerField):
     MAX = 200
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(min_value=1, max_value=self.MAX, default=50, **kwargs)
+        super().__init__(min_value=1, max_value=self.MAX, default=50, help_text="The most items to return.", **kwargs)
         self.error_messages["invalid"] = f"Send a whole number from 1 to {self.MAX}."
 
     def to_internal_value(self, data: Any) -> int:

@@ -236,9 +236,17 @@ class TaskQuery(PageQuery):
     """The query string of listTasks."""
 
     cursor = CursorField("tsk")
-    status = serializers.ListField(child=ChoiceField(choices=TaskStatus.choices), required=False)
-    scope = serializers.ListField(child=ChoiceField(choices=TaskScope.choices), required=False)
-    kind = serializers.ListField(child=ChoiceField(choices=TaskKind.choices), required=False)
+    status = serializers.ListField(
+        child=ChoiceField(choices=TaskStatus.choices),
+        required=False,
+        help_text="Only tasks with one of these statuses.",
+    )
+    scope = serializers.ListField(
+        child=ChoiceField(choices=TaskScope.choices), required=False, help_text="Only tasks with one of these scopes."
+    )
+    kind = serializers.ListField(
+        child=ChoiceField(choices=TaskKind.choices), required=False, help_text="Only tasks of one of these kinds."
+    )
     userId = UserFilterField(source="user", required=False, help_text="Only tasks of this owner.")
     all = serializers.BooleanField(required=False, help_text="Accepted for compatibility. Has no effect.")
 

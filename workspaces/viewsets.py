@@ -36,6 +36,8 @@ class WhoAmIView(ApiView):
         operation_id="whoAmI",
         tags=["Me"],
         summary="Fetch the principal of the request",
+        description="Returns the API key or the person that the request acts for, with the workspace of the id "
+        "`current` and the remaining quota.",
         responses=AnyPrincipalSerializer,
     )
     def get(self, request: Request) -> Response:
@@ -66,11 +68,21 @@ class InWorkspaceViewSet(ApiViewSet):
 
 @extend_schema(tags=["Workspaces"])
 class WorkspaceViewSet(InWorkspaceViewSet):
-    @extend_schema(operation_id="listWorkspaces", summary="List workspaces", responses=WorkspaceListSerializer)
+    @extend_schema(
+        operation_id="listWorkspaces",
+        summary="List workspaces",
+        description="People get the workspaces that they are members of. API keys get only their own workspace.",
+        responses=WorkspaceListSerializer,
+    )
     def list(self, request: Request) -> Response:
         return Response(WorkspaceListSerializer({"workspaces": self.principal.reachable_workspaces()}).data)
 
-    @extend_schema(operation_id="fetchWorkspace", summary="Fetch a workspace", responses=WorkspaceSerializer)
+    @extend_schema(
+        operation_id="fetchWorkspace",
+        summary="Fetch a workspace",
+        description="A workspace that listWorkspaces doesn't return is a 404.",
+        responses=WorkspaceSerializer,
+    )
     def retrieve(self, request: Request, workspace_id: str) -> Response:
         return Response(WorkspaceSerializer(self.workspace).data)
 
@@ -78,7 +90,10 @@ class WorkspaceViewSet(InWorkspaceViewSet):
 @extend_schema(tags=["Workspaces"])
 class MemberViewSet(InWorkspaceViewSet):
     @extend_schema(
-        operation_id="listMembers", summary="List the members of a workspace", responses=MemberListSerializer
+        operation_id="listMembers",
+        summary="List the members of a workspace",
+        description="Returns all members. Tasks refer to them by their `userId`.",
+        responses=MemberListSerializer,
     )
     def list(self, request: Request, workspace_id: str) -> Response:
         members = self.workspace.memberships.select_related("user")
@@ -97,11 +112,17 @@ class MemberViewSet(InWorkspaceViewSet):
     create=extend_schema(
         operation_id="createTask",
         summary="Create a task",
+        description="Fields that are not sent get their default. Only `title` is required.",
         request=NewTaskSerializer,
         responses={201: TaskSerializer},
         extensions=TASK_BODY,
     ),
-    retrieve=extend_schema(operation_id="fetchTask", summary="Fetch a task", responses=TaskSerializer),
+    retrieve=extend_schema(
+        operation_id="fetchTask",
+        summary="Fetch a task",
+        description="A private task is a 404 for API keys, and for people other than its owner.",
+        responses=TaskSerializer,
+    ),
     partial_update=extend_schema(
         operation_id="updateTask",
         summary="Update a task",
@@ -110,7 +131,12 @@ class MemberViewSet(InWorkspaceViewSet):
         responses=TaskSerializer,
         extensions=TASK_BODY,
     ),
-    destroy=extend_schema(operation_id="deleteTask", summary="Delete a task", responses={204: None}),
+    destroy=extend_schema(
+        operation_id="deleteTask",
+        summary="Delete a task",
+        description="The task can't be restored. Deleting it again is a 404.",
+        responses={204: None},
+    ),
 )
 class TaskViewSet(InWorkspaceViewSet):
     query_serializers: ClassVar = {"list": TaskQuery}

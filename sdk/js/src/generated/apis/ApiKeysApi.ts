@@ -86,7 +86,7 @@ export interface ListApiKeysRequest {
      */
     workspaceId: string;
     /**
-     * 
+     * The most items to return.
      */
     limit?: number | undefined;
     /**
@@ -94,7 +94,7 @@ export interface ListApiKeysRequest {
      */
     cursor?: string | undefined;
     /**
-     * 
+     * Only keys with this status, or `all`.
      */
     status?: ListApiKeysStatusEnum | undefined;
 }

@@ -67,6 +67,7 @@ export class MeApi extends runtime.BaseAPI {
     }
 
     /**
+     * Returns the API key or the person that the request acts for, with the workspace of the id `current` and the remaining quota.
      * Fetch the principal of the request
      */
     async whoAmIRaw(initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<Principal>> {
@@ -77,6 +78,7 @@ export class MeApi extends runtime.BaseAPI {
     }
 
     /**
+     * Returns the API key or the person that the request acts for, with the workspace of the id `current` and the remaining quota.
      * Fetch the principal of the request
      */
     async whoAmI(initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<Principal> {

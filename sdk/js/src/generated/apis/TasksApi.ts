@@ -103,7 +103,7 @@ export interface ListTasksRequest {
      */
     workspaceId: string;
     /**
-     * 
+     * The most items to return.
      */
     limit?: number | undefined;
     /**
@@ -111,15 +111,15 @@ export interface ListTasksRequest {
      */
     cursor?: string | undefined;
     /**
-     * 
+     * Only tasks with one of these statuses.
      */
     status?: Array<TaskStatus> | undefined;
     /**
-     * 
+     * Only tasks with one of these scopes.
      */
     scope?: Array<TaskScope> | undefined;
     /**
-     * 
+     * Only tasks of one of these kinds.
      */
     kind?: Array<TaskKind> | undefined;
     /**
@@ -198,6 +198,7 @@ export class TasksApi extends runtime.BaseAPI {
     }
 
     /**
+     * Fields that are not sent get their default. Only `title` is required.
      * Create a task
      */
     async createTaskRaw(requestParameters: CreateTaskRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<Task>> {
@@ -208,6 +209,7 @@ export class TasksApi extends runtime.BaseAPI {
     }
 
     /**
+     * Fields that are not sent get their default. Only `title` is required.
      * Create a task
      */
     async createTask(requestParameters: CreateTaskRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<Task> {
@@ -259,6 +261,7 @@ export class TasksApi extends runtime.BaseAPI {
     }
 
     /**
+     * The task can\'t be restored. Deleting it again is a 404.
      * Delete a task
      */
     async deleteTaskRaw(requestParameters: DeleteTaskRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<void>> {
@@ -269,6 +272,7 @@ export class TasksApi extends runtime.BaseAPI {
     }
 
     /**
+     * The task can\'t be restored. Deleting it again is a 404.
      * Delete a task
      */
     async deleteTask(requestParameters: DeleteTaskRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<void> {
@@ -319,6 +323,7 @@ export class TasksApi extends runtime.BaseAPI {
     }
 
     /**
+     * A private task is a 404 for API keys, and for people other than its owner.
      * Fetch a task
      */
     async fetchTaskRaw(requestParameters: FetchTaskRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<Task>> {
@@ -329,6 +334,7 @@ export class TasksApi extends runtime.BaseAPI {
     }
 
     /**
+     * A private task is a 404 for API keys, and for people other than its owner.
      * Fetch a task
      */
     async fetchTask(requestParameters: FetchTaskRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<Task> {

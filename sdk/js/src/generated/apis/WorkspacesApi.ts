@@ -99,6 +99,7 @@ export class WorkspacesApi extends runtime.BaseAPI {
     }
 
     /**
+     * A workspace that listWorkspaces doesn\'t return is a 404.
      * Fetch a workspace
      */
     async fetchWorkspaceRaw(requestParameters: FetchWorkspaceRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<Workspace>> {
@@ -109,6 +110,7 @@ export class WorkspacesApi extends runtime.BaseAPI {
     }
 
     /**
+     * A workspace that listWorkspaces doesn\'t return is a 404.
      * Fetch a workspace
      */
     async fetchWorkspace(requestParameters: FetchWorkspaceRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<Workspace> {
@@ -152,6 +154,7 @@ export class WorkspacesApi extends runtime.BaseAPI {
     }
 
     /**
+     * Returns all members. Tasks refer to them by their `userId`.
      * List the members of a workspace
      */
     async listMembersRaw(requestParameters: ListMembersRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<MemberList>> {
@@ -162,6 +165,7 @@ export class WorkspacesApi extends runtime.BaseAPI {
     }
 
     /**
+     * Returns all members. Tasks refer to them by their `userId`.
      * List the members of a workspace
      */
     async listMembers(requestParameters: ListMembersRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<MemberList> {
@@ -197,6 +201,7 @@ export class WorkspacesApi extends runtime.BaseAPI {
     }
 
     /**
+     * People get the workspaces that they are members of. API keys get only their own workspace.
      * List workspaces
      */
     async listWorkspacesRaw(initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<WorkspaceList>> {
@@ -207,6 +212,7 @@ export class WorkspacesApi extends runtime.BaseAPI {
     }
 
     /**
+     * People get the workspaces that they are members of. API keys get only their own workspace.
      * List workspaces
      */
     async listWorkspaces(initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<WorkspaceList> {
