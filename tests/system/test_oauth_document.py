@@ -21,6 +21,7 @@ from oauth2_provider.models import AccessToken
 
 from apikeys.models import ApiKey
 from oauth.models import Application
+from oauth.server import REFRESH_GRACE
 from onehorizon.oauth_settings import OAUTH_SETTINGS, REFRESH_TOKEN_LIFETIME
 from tests.admin.browser import Page
 from tests.admin.pages import INDEX, add_url
@@ -234,6 +235,8 @@ def test_the_lifetimes_are_those_of_the_settings() -> None:
         OAUTH_SETTINGS["REFRESH_TOKEN_EXPIRE_SECONDS"],
         REFRESH_TOKEN_LIFETIME.total_seconds(),
     ]
+    grace = f"For {REFRESH_GRACE.seconds} seconds after that, the same application can repeat the request"
+    assert grace in section("Tokens and refresh")
 
 
 def test_the_page_names_every_scope() -> None:
