@@ -25,8 +25,9 @@ export function withRetries(send: FetchAPI, maxRetries: number): FetchAPI {
                 if (retries < maxRetries) seconds = secondsToWait(response, repeatable, retries);
                 if (seconds === undefined) return response;
             } catch (error) {
+                init?.signal?.throwIfAborted(); // Node.js 18 throws another error if the reason is not an Error
                 const mayReconnect = repeatable && retries < Math.min(maxRetries, MAX_RECONNECTS);
-                if (!mayReconnect || init?.signal?.aborted || !isValid(input, init)) throw error;
+                if (!mayReconnect || !isValid(input, init)) throw error;
                 seconds = backoff(retries);
             }
             await wait(seconds, init?.signal);
