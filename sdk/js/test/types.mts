@@ -8,7 +8,9 @@ import {
     type ApiKey,
     type ConfigurationParameters,
     type Middleware,
+    type NewTask,
     type Task,
+    type TaskChanges,
     type TaskList,
     type TaskStatus,
 } from '@onehorizon/sdk-js';
@@ -31,8 +33,13 @@ const page: TaskList = await tasks.listTasks({ workspaceId, status: ['open'], ki
 const cursor: string | null = page.nextCursor;
 const status: TaskStatus | undefined = page.tasks[0]?.status;
 const task: Task = await tasks.fetchTask({ workspaceId, taskId: 'tsk_0' }, { headers: { 'X-Request-Id': 'mine' } });
+const always: TaskStatus = task.status;
 const completedAt: Date | null = (await tasks.updateTask({ ...task, task: { ...task, status: 'completed' } })).completedAt;
 await tasks.createTask({ workspaceId, task: { title: 'Ship', description: undefined } });
+const changes: TaskChanges = { status: 'review', description: undefined };
+await tasks.updateTask({ workspaceId, taskId: 'tsk_0', task: changes });
+const copy: NewTask = { ...task, title: 'Copy' };
+await tasks.createTask({ workspaceId, task: copy });
 await keys.createApiKey({ workspaceId, apiKey: { description: 'CI' }, idempotencyKey: undefined });
 // @ts-expect-error: no such status
 await tasks.createTask({ workspaceId, task: { title: 'Ship', status: 'done' } });
@@ -48,7 +55,7 @@ try {
     if (error instanceof ApiError) {
         const values: [number, string, string[] | undefined] = [error.code, error.message, error.errors.title];
         const requestId: string | null = error.response.headers.get('X-Request-Id');
-        console.log(values, requestId, cursor, status, completedAt, raw);
+        console.log(values, requestId, cursor, status, always, completedAt, raw);
     } else if (error instanceof ResponseError) {
         console.log(error.response.url);
     }

@@ -90,7 +90,7 @@ def test_the_typescript_example_in_the_readme_compiles_and_runs(
 
     run(TSC, "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022", *NODE_TYPES, "readme.mts")
 
-    assert run("node", "--import", "./here.mjs", "readme.mjs", ONE_API_KEY=secret) == "1 completed tasks\n"
+    assert run("node", "--import", "./here.mjs", "readme.mjs", ONE_API_KEY=secret) == "2 completed tasks\n"
 
 
 @pytest.mark.parametrize(
