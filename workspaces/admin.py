@@ -39,6 +39,8 @@ class ChangeForm(forms.ModelForm[Any]):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
+        if self.instance._state.adding:  # a callable default would return another value than the page showed
+            return cleaned
         for name, field in self.fields.items():
             if field.show_hidden_initial and name in cleaned and name not in self.changed_data:
                 cleaned[name] = field.clean(self.get_initial_for_field(field, name))

@@ -48,6 +48,18 @@ def test_an_application_is_created_and_its_secret_is_stored_hashed(admin_client:
     assert created.client_secret not in text
 
 
+def test_a_new_application_has_the_client_id_and_the_secret_that_the_form_showed(admin_client: Client) -> None:
+    form = Page.open(admin_client, add_url(Application)).form()
+    shown = dict(form.fields)
+    generated = ("client_id", "client_secret")
+
+    form.send(admin_client, **{name: value for name, value in NEW.items() if name not in generated})
+
+    created = Application.objects.get(name="Reports")
+    assert created.client_id == shown["client_id"]
+    assert check_password(shown["client_secret"], created.client_secret)
+
+
 @pytest.mark.parametrize("redirect", ["http://reports.example.com/back", "not an address", ""])
 def test_an_invalid_redirect_uri_is_rejected(admin_client: Client, redirect: str) -> None:
     form = Page.open(admin_client, add_url(Application)).form()
