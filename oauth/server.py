@@ -124,18 +124,14 @@ def ip_of(request: Request) -> str | None:
     return client_ip(http_request)
 
 
-def lock_repeated(checksum: str, client: Application) -> RefreshToken | None:
-    """Return the refresh token with this checksum if the client used it a moment ago, and its family is active.
+def is_repeated(token: RefreshToken) -> bool:
+    """Return whether this token was used a moment ago, and none that replaced it.
 
-    The client may be several processes that share a token, or have lost the response. A token of a repeated request,
-    which the next refresh ended, counts as used too. An active token is locked, so that no concurrent request uses it
-    before the caller has checked it.
+    The client may be several processes that share a token, or have lost the response. The access token of the first
+    response tells whether the client has gone on: the next refresh deletes it, and so does a revocation.
     """
-    token = RefreshToken.objects.select_for_update().filter(token_checksum=checksum, application=client).first()
-    if token is None or token.revoked is None or token.revoked <= timezone.now() - REFRESH_GRACE:
-        return None
-    is_active = RefreshToken.objects.filter(token_family=token.token_family, revoked=None).exists()
-    return token if is_active else None
+    is_recent = token.revoked is not None and token.revoked > timezone.now() - REFRESH_GRACE
+    return is_recent and AccessToken.objects.filter(source_refresh_token=token).exists()
 
 
 def log_reuse(credential: str, user: User, request: Request) -> None:
@@ -246,16 +242,25 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
 
     @transaction.atomic
     def validate_refresh_token(self, refresh_token: str, client: Any, request: Request, *args: Any) -> bool:
-        """Check the token, and that its family has not expired. The toolkit revokes the family of a used token."""
+        """Check the token, and that its family has not expired. Revoke the family of a token that was used before.
+
+        The user is locked, so that a concurrent request of the client doesn't use the token meanwhile.
+        """
         checksum = hashlib.sha256(refresh_token.encode()).hexdigest()
-        repeated = lock_repeated(checksum, client)
-        if repeated is not None:
-            request.user, request.refresh_token_instance = repeated.user, repeated
-        if repeated or super().validate_refresh_token(refresh_token, client, request, *args):
-            return not TokenFamily.of(request.refresh_token_instance).is_expired
-        used_token = RefreshToken.objects.filter(token_checksum=checksum, revoked__isnull=False).first()
-        if used_token is not None and self._is_replaced(used_token):
-            log_reuse("refresh token", used_token.user, request)
+        token = RefreshToken.objects.filter(token_checksum=checksum).first()
+        if token is None:
+            return False
+        token.user.lock_access()
+        token.refresh_from_db()
+        if token.revoked is None:
+            is_valid = super().validate_refresh_token(refresh_token, client, request, *args)
+            return is_valid and not TokenFamily.of(token).is_expired
+        if token.application == client and is_repeated(token):
+            request.user, request.refresh_token_instance = token.user, token
+            return not TokenFamily.of(token).is_expired
+        RefreshToken.revoke_family(token.token_family)
+        if self._is_replaced(token):
+            log_reuse("refresh token", token.user, request)
         return False
 
     def _is_replaced(self, token: RefreshToken) -> bool:
@@ -263,10 +268,12 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         return bool(RefreshToken.objects.filter(token_family=token.token_family, pk__gt=token.pk).exists())
 
     def get_original_scopes(self, refresh_token: str, request: Request, *args: Any) -> str:
-        """Return the scopes of the token, or of those that replaced it. Raise `InvalidGrantError` if there are none."""
+        """Return the scopes of the token, or of the one that replaced it. Raise `InvalidGrantError` if there is none.
+
+        A concurrent request may have used the token since it was checked.
+        """
         token = request.refresh_token_instance
-        active = Q(refresh_token__token_family=token.token_family, refresh_token__revoked=None)
-        access_token = token.access_token or AccessToken.objects.filter(active).first()
+        access_token = AccessToken.objects.filter(Q(refresh_token=token) | Q(source_refresh_token=token)).first()
         if access_token is None:
             raise errors.InvalidGrantError(request=request)
         return str(access_token.scope)
@@ -288,19 +295,19 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         """End the family's other tokens, so that only those of one request are left after the next refresh.
 
         A repeated request gets more tokens of the family, and ends none. Raise `InvalidGrantError` if a concurrent
-        request has revoked the family.
+        request has revoked the family, or used another token of it.
         """
         used = request.refresh_token_instance
         family = RefreshToken.objects.select_for_update().filter(token_family=used.token_family, revoked=None)
         active = {token.pk: token for token in family.order_by("pk")}
-        if not active:
-            raise errors.InvalidGrantError(request=request)
-        if active.pop(used.pk, None) is None:
+        if active.pop(used.pk, None) is not None:
+            for other in active.values():
+                other.revoke()  # type: ignore[no-untyped-call]  # the toolkit has no types
+        elif AccessToken.objects.filter(source_refresh_token=used).exists():
             # The toolkit would return the tokens of the first request, but they are stored as digests only.
             request.repeated_token, request.refresh_token_instance = used, None
-            return
-        for other in active.values():
-            other.revoke()  # type: ignore[no-untyped-call]  # the toolkit has no types
+        else:
+            raise errors.InvalidGrantError(request=request)
 
     def _consume_device_code(self, request: Request) -> None:
         """Delete the grant. Raise `InvalidGrantError` if a concurrent request has used its code."""
