@@ -11,7 +11,7 @@ import ipaddress
 import re
 import secrets
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -264,6 +264,7 @@ def revoke_token(token: AccessToken | RefreshToken, *, by: Actor) -> bool:
 
     Return False if all are revoked already. The audit event is about the token's user.
     """
+    cast(User, token.user).lock_access()  # so that the tokens of a concurrent refresh are committed
     is_access_token = isinstance(token, AccessToken)
     is_bound = models.Q(access_token=token.pk) if is_access_token else models.Q(pk=token.pk)
     families = RefreshToken.objects.filter(is_bound).values("token_family")

@@ -197,9 +197,11 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
             grant.consented_at = consent
             grant.save(update_fields=["consented_at"])
 
+    @transaction.atomic
     def validate_code(self, client_id: str, code: str, client: Any, request: Request, *args: Any) -> bool:
         used_grant = Grant.objects.filter(code=code, application=client, token_family__isnull=False).first()
         if used_grant is not None:  # used twice, so it may be stolen: revoke its tokens (RFC 6749, section 4.1.2)
+            used_grant.user.lock_access()
             RefreshToken.revoke_family(used_grant.token_family)
             log_reuse("authorization code", used_grant.user, request)
             return False

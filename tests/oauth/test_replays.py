@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from oauth2_provider.models import AccessToken, RefreshToken
 
 from oauth.models import Application
 from oauth.server import Validator
-from tests.helpers import sign_in
+from tests.helpers import commits, sign_in
 from tests.oauth.program import Program
+from tests.processes import TIMEOUT, wait_until_blocked
 from workspaces.models import User, Workspace
 
 Send = Callable[[], Any]
@@ -80,5 +83,46 @@ def test_a_refresh_after_a_concurrent_revocation_leaves_no_tokens(
     response = program.refresh(refresh_token)
 
     assert [response.status_code, response.json()] == [400, {"error": "invalid_grant"}]
+    assert not AccessToken.objects.exists()
+    assert not RefreshToken.objects.filter(revoked=None).exists()
+
+
+def revoke_the_refresh_token(program: Program, code: str, tokens: list[str]) -> None:
+    assert program.revoke(tokens[-1]).status_code == 200
+
+
+def reuse_a_refresh_token(program: Program, code: str, tokens: list[str]) -> None:
+    assert program.refresh(tokens[0]).json() == {"error": "invalid_grant"}
+
+
+def reuse_the_code(program: Program, code: str, tokens: list[str]) -> None:
+    assert program.exchange(code).json() == {"error": "invalid_grant"}
+
+
+@commits
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite runs one such request at a time")
+@pytest.mark.parametrize("end", [revoke_the_refresh_token, reuse_a_refresh_token, reuse_the_code])
+def test_a_refresh_in_progress_does_not_outlive_the_end_of_its_family(
+    program: Program, end: Callable[[Program, str, list[str]], None]
+) -> None:
+    """A thief who refreshes all the time would otherwise keep access."""
+    code = program.code()
+    tokens = [program.exchange(code).json()["refresh_token"]]
+    for _ in range(2):
+        tokens.append(program.refresh(tokens[-1]).json()["refresh_token"])
+
+    def end_family() -> None:
+        try:
+            end(program, code, tokens)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic():
+            assert program.refresh(tokens[-1]).status_code == 200
+            ending = threads.submit(end_family)
+            wait_until_blocked()
+        ending.result(TIMEOUT)
+
     assert not AccessToken.objects.exists()
     assert not RefreshToken.objects.filter(revoked=None).exists()

@@ -150,7 +150,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Lock the user's row, and return whether a session or token that was checked before is still valid.
 
         It is not if the user was deactivated, the access was ended or the password was changed after this object was
-        read. Call it in the transaction that grants access, so that no such change misses the new grant.
+        read. Call it in the transaction that grants access, so that no such change misses the new grant. Code that
+        revokes some of the user's grants calls it first too, so that it doesn't miss one that is not committed yet.
         """
         # `no_key`, so that rows with a foreign key to the user can be inserted meanwhile.
         current = User.objects.select_for_update(no_key=True).filter(pk=self.pk, is_active=True).first()
