@@ -24,6 +24,9 @@ SITE = "https://onehorizon.ai"  # the pages replace it with the URL of this inst
 LINKED = ("h2", "h3")  # headings that are links to themselves
 
 _DOCUMENT_LINK = re.compile(r"([a-z-]+)\.md(#.*)?")
+# Lines may break after a slash in a path, and not after the hyphens of an option such as --fail.
+_SLASH = re.compile(r"(?<=[\w}])/(?=[\w{])")
+_OPTION = re.compile(r"(?<!\S)-+[\w-]+")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class Renderer(RendererHTML):
         return f'<a href="{escape(href)}">'
 
     def code_inline(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-        return f'<code translate="no">{escape(tokens[index].content)}</code>'
+        code = _OPTION.sub(r'<span class="option">\g<0></span>', escape(tokens[index].content))
+        return f'<code translate="no">{_SLASH.sub("/<wbr>", code)}</code>'
 
     def fence(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         is_response = tokens[index].info in ("json", "http")

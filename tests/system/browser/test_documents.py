@@ -93,6 +93,48 @@ GAPS = """() => Array.from(document.querySelectorAll(":not(pre) > code")).flatMa
 })"""
 
 
+# The options and names in inline code that are broken over two lines.
+BROKEN = """() => {
+  const texts = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
+  const broken = [];
+  while (texts.nextNode()) {
+    const text = texts.currentNode;
+    if (!text.parentElement.closest("code") || text.parentElement.closest("pre")) continue;
+    for (const word of text.data.matchAll(/(?<!\\S)-+[\\w-]+|\\w+/g)) {
+      const range = new Range();
+      range.setStart(text, word.index);
+      range.setEnd(text, word.index + word[0].length);
+      if (range.getClientRects().length > 1) broken.push(word[0]);
+    }
+  }
+  return broken;
+}"""
+
+
+def test_inline_code_breaks_between_words_on_a_phone(visit: Visit) -> None:
+    page = visit(viewport={"width": 390, "height": 844})
+    broken = {}
+    for name in NAMES:
+        page.goto(f"/docs/{name}/")
+        broken[name] = page.evaluate(BROKEN)
+
+    assert {name: words for name, words in broken.items() if words} == {}
+
+
+def test_on_paper_a_page_is_only_its_text_and_long_lines_break(visit: Visit) -> None:
+    page = visit(viewport={"width": 1100, "height": 844})
+    page.goto("/docs/ci/")
+    page.emulate_media(media="print")
+
+    expect(page.get_by_role("heading", name="GitHub Actions")).to_be_visible()
+    for role in ("banner", "navigation", "button"):
+        expect(page.get_by_role(role)).to_have_count(0)
+    code = page.locator("pre code").first
+    code.evaluate("code => { code.textContent = 'x'.repeat(400) }")
+    assert code.evaluate("code => code.parentElement.scrollWidth <= code.parentElement.clientWidth")
+    assert page.evaluate("document.querySelector('article').getBoundingClientRect().width > 700")
+
+
 def test_punctuation_follows_inline_code_without_a_gap(visit: Visit) -> None:
     page = visit()
     gaps = {}
