@@ -120,7 +120,7 @@ def test_a_shell_that_ignores_commands_with_a_leading_space_keeps_no_key_in_its_
 
 @same_on_every_database
 def test_the_tabs_of_the_examples_work_with_the_keyboard(visit: Visit, owner: User, keys_url: str) -> None:
-    page = visit(owner, viewport={"width": 390, "height": 844})
+    page = visit(owner, viewport={"width": 320, "height": 568})
     add_key(page, keys_url)
     tabs = page.get_by_role("tablist", name="Try it in a terminal").get_by_role("tab")
     expect(tabs).to_have_text(list(EXAMPLES))
@@ -142,7 +142,8 @@ def test_the_tabs_of_the_examples_work_with_the_keyboard(visit: Visit, owner: Us
         expect(page.get_by_role("tab", selected=True)).to_have_count(1)
         expect(page.get_by_role("tabpanel")).to_have_count(1)
         expect(page.get_by_role("tabpanel", name=name, exact=True)).to_be_visible()
-        assert page.get_by_role("dialog").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+        for element in (page.get_by_role("dialog"), page.get_by_role("tablist")):
+            assert element.evaluate("element => element.scrollWidth <= element.clientWidth")
     page.keyboard.press("Tab")
     expect(page.locator("#js")).to_be_focused()
     page.keyboard.press("Tab")
@@ -151,6 +152,27 @@ def test_the_tabs_of_the_examples_work_with_the_keyboard(visit: Visit, owner: Us
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Shift+Tab")
     expect(page.get_by_role("tab", name="JavaScript")).to_be_focused()
+
+
+# By how many pixels the actions at the bottom of the dialog cover the element that has the focus.
+COVERED = """() => {
+  const actions = document.querySelector("dialog .actions"), focused = document.activeElement;
+  if (actions.contains(focused)) return 0;
+  return Math.max(0, focused.getBoundingClientRect().bottom - actions.getBoundingClientRect().top);
+}"""
+
+
+@same_on_every_database
+def test_the_element_with_the_focus_is_not_covered(visit: Visit, owner: User, keys_url: str) -> None:
+    page = visit(owner, viewport={"width": 320, "height": 568})
+    add_key(page, keys_url)
+
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        assert page.evaluate(COVERED) == 0
+        if page.get_by_role("link", name="Done, I've saved it").evaluate("link => link === document.activeElement"):
+            return
+    raise AssertionError("Tab does not reach the link")
 
 
 @same_on_every_database
