@@ -151,6 +151,18 @@ def test_pages_pass_axe_when_signed_out_and_for_a_member(
         assert axe_violations(signed_out) == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_text_of_the_api_reference_has_enough_contrast(visit: Visit, scheme: str) -> None:
+    """Swagger UI violates other rules: its buttons contain links."""
+    page = visit(color_scheme=scheme)
+    page.goto("/api/docs")
+    operation = page.locator("#operations-Tasks-createTask")
+    operation.locator("button.opblock-summary-control").click()
+    expect(operation.locator(".header-col").first).to_be_visible()
+
+    assert [violation for violation in axe_violations(page) if violation.startswith("color-contrast")] == []
+
+
 def test_a_key_can_be_created_and_revoked_by_keyboard(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner, permissions=["clipboard-read", "clipboard-write"])
     page.clock.install()
