@@ -148,6 +148,15 @@ def test_a_first_customer_is_added(page: Page, db: None, console_errors: list[st
     assert console_errors == []
 
 
+def test_each_scope_is_on_one_line(page: Page) -> None:
+    page.goto("/admin/oauth/application/add/")
+
+    lines = page.locator("#id_scopes label").evaluate_all("labels => labels.map((label) => label.offsetHeight)")
+
+    assert len(lines) == 6
+    assert max(lines) < 30
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("browser_options", [{"color_scheme": "light"}, {"color_scheme": "dark"}])
 def test_no_page_overflows_or_violates_the_content_security_policy(
@@ -160,6 +169,7 @@ def test_no_page_overflows_or_violates_the_content_security_policy(
         "apikeys/apikey/find/?unknown=1",
         f"apikeys/apikey/revoke/?key={api_key.pk}",
         "workspaces/workspace/add/",
+        "oauth/application/add/",
     ]
     for path in paths:
         page.goto(f"/admin/{path}")
