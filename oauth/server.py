@@ -29,14 +29,11 @@ from oauthlib.openid.connect.core.exceptions import ConsentRequired
 from core.client_ip import client_ip
 from oauth.consent import consented_at
 from oauth.models import LOGGED_CLIENT_ID, Application, DeviceGrant, Grant, TokenFamily, revoke_token
+from oauth.prompts import require_known_prompt
 from workspaces.models import Action, Actor, AuditEvent, User, Via
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 REFRESH_GRACE = timedelta(seconds=10)  # in which a client may use a refresh token again
-NO_PROMPT = "none"  # the client wants an error instead of a page
-SIGN_IN_PROMPTS = {"login", "select_account"}  # the user signs in again, as the same person or another one
-PROMPTS = {NO_PROMPT, "consent", *SIGN_IN_PROMPTS}
-MAX_AGE = re.compile(r"[0-9]{1,9}")
 _S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 
 logger = logging.getLogger("onehorizon.oauth")
@@ -69,17 +66,6 @@ def require_code(request: Request) -> dict[str, Any]:
     if {"token", "id_token"} & set(request.response_type.split()):
         request.response_mode = request.response_mode or "fragment"
     raise errors.UnsupportedResponseTypeError(request=request)
-
-
-def require_known_prompt(request: Request) -> dict[str, Any]:
-    """Raise `InvalidRequestError` for a `prompt` or `max_age` that OpenID Connect Core (3.1.2.1) doesn't define."""
-    prompt = set((request.prompt or "").split())
-    if not prompt <= PROMPTS or (NO_PROMPT in prompt and len(prompt) > 1):
-        values = ", ".join(sorted(PROMPTS - {NO_PROMPT}))
-        raise errors.InvalidRequestError(f"prompt must be none, or some of {values}.", request=request)
-    if request.max_age and not MAX_AGE.fullmatch(request.max_age):
-        raise errors.InvalidRequestError("max_age must be a number of seconds.", request=request)
-    return {}
 
 
 def require_s256(request: Request) -> dict[str, Any]:
@@ -169,10 +155,10 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
             return request.client_id or "", request.client_secret or ""
         return credentials if request.client_id in (None, credentials[0]) else ("", "")
 
-    def _extract_basic_auth(self, request: Request) -> str | None:
-        """Return a Basic header without its scheme, or None. The toolkit requires the scheme to be in this case."""
-        scheme, _, credentials = request.headers.get("HTTP_AUTHORIZATION", "").partition(" ")
-        return credentials if scheme.lower() == "basic" else None
+    def client_authentication_required(self, request: Request, *args: Any, **kwargs: Any) -> bool:
+        """Return True for every request with a Basic header. The toolkit expects its scheme in this spelling only."""
+        is_basic = basic_credentials(request.headers.get("HTTP_AUTHORIZATION", "")) is not None
+        return is_basic or bool(super().client_authentication_required(request, *args, **kwargs))
 
     # ---- authorization codes ----
 

@@ -1,18 +1,18 @@
 from django.urls import include, path
 
 from apikeys.authentication import RESOURCE_METADATA_PATH
-from oauth import views
+from oauth import endpoints, views
 
 # The toolkit looks these names up to list the endpoints in the metadata.
 toolkit = [
     path("app/auth/authorize", views.AuthorizationView.as_view(), name="authorize"),
-    path("app/auth/token", views.TokenView.as_view(), name="token"),
-    path("app/auth/revoke", views.RevokeView.as_view(), name="revoke-token"),
+    path("app/auth/token", endpoints.TokenView.as_view(), name="token"),
+    path("app/auth/revoke", endpoints.RevokeView.as_view(), name="revoke-token"),
     path("app/auth/device", views.device, name="device-authorization"),
-    path(".well-known/oauth-authorization-server", views.MetadataView.as_view(), name="oauth-server-metadata"),
+    path(".well-known/oauth-authorization-server", endpoints.MetadataView.as_view(), name="oauth-server-metadata"),
     # For clients that know only the host, and for those that know the URL of the API or read the challenge.
-    path(".well-known/oauth-protected-resource", views.ResourceMetadataView.as_view()),
-    path(RESOURCE_METADATA_PATH.lstrip("/"), views.ResourceMetadataView.as_view(path="/api/v1")),
+    path(".well-known/oauth-protected-resource", endpoints.ResourceMetadataView.as_view()),
+    path(RESOURCE_METADATA_PATH.lstrip("/"), endpoints.ResourceMetadataView.as_view(path="/api/v1")),
 ]
 
 urlpatterns = [

@@ -18,7 +18,7 @@ from time_machine import TimeMachineFixture
 from apikeys import hashing
 from apikeys.models import ApiKey
 from apikeys.throttling import failures
-from oauth.views import client_failures
+from oauth.endpoints import client_failures
 from tests import sweep
 from tests.helpers import Api, make_key, make_staff, make_user, make_workspace, sign_in
 from workspaces import ids

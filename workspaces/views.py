@@ -31,8 +31,8 @@ class SignInView(LoginView):
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
-        # With `again` in the URL, a user who is signed in has to enter the password once more.
-        self.redirect_authenticated_user = "again" not in request.GET
+        # With `reauthenticate` in the URL, a user who is signed in must enter the password again.
+        self.redirect_authenticated_user = "reauthenticate" not in request.GET
 
     @method_decorator(sensitive_post_parameters())
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
