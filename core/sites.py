@@ -1,4 +1,4 @@
-"""The URL of this installation, as the client sees it. `settings.BASE_URL` is the one for OAuth clients."""
+"""The URL of this installation as in the client's request. OAuth clients get `settings.BASE_URL` instead."""
 
 from django.http import HttpRequest
 

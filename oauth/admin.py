@@ -42,8 +42,8 @@ class ApplicationForm(ChangeForm):
             "client_secret": "For confidential clients. Copy it now: it is stored hashed and can't be shown again.",
             "client_type": "Confidential: a server, which can keep a secret. Public: a program on people's devices.",
             "redirect_uris": (
-                "Separated by spaces or lines. Use https; or http on 127.0.0.1, [::1] or localhost, where any port "
-                "matches; or, for a public client, a private-use scheme such as com.example.app:/callback."
+                "Separate them by spaces or line breaks. Use https, or http on 127.0.0.1, [::1] or localhost with any "
+                "port, or, for a public client, a private-use scheme such as com.example.app:/callback."
             ),
         }
 

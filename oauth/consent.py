@@ -1,4 +1,4 @@
-"""What a user has allowed an application before, and what a consent page shows."""
+"""Remembered consent, and the content of consent pages."""
 
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -17,36 +17,36 @@ from oauth.models import Application, TokenFamily, is_loopback
 from workspaces.access import Scope
 from workspaces.models import KEY_MANAGERS, Membership, User
 
-NAMED_WORKSPACES = 5  # on a consent page; of the others it shows the number
+NAMED_WORKSPACES = 5  # at most, on a consent page, which shows the number of the others
 
 
 def consented_at(user: User, application: Application, scopes: list[str], redirect_uri: str) -> datetime | None:
-    """Return when the user allowed this, if that is still valid, so that the user need not be asked again, or None.
+    """Return when the user consented to this, or None if the consent page must be shown.
 
-    It is valid while the application can refresh a token with all of these scopes: until the token expires or is
-    revoked, or an operator changes the application. An authorization for which the user was not asked counts from the
-    consent before it, so that it ends as early.
+    A consent is valid while the application has a refresh token with all of these scopes: until the token expires or is
+    revoked, or an operator changes the application. An authorization without the consent page has the time of the
+    consent before it, so it can't extend that one.
     """
     if not identifies_client(redirect_uri):
         return None
-    grants = live_grants(user, application)
-    return max((start for granted, start in grants if set(scopes) <= set(granted.split())), default=None)
+    authorizations = active_authorizations(user, application)
+    return max((start for granted, start in authorizations if set(scopes) <= set(granted.split())), default=None)
 
 
 def identifies_client(redirect_uri: str) -> bool:
     """Return whether only one client can receive a code that is sent to this redirect URI (RFC 8252, section 8.6).
 
-    Any program on the user's device can listen on a loopback port or claim a private-use scheme, and use the client's
-    id. A secret doesn't help: every copy of such an application contains it.
+    Any program on the user's device can listen on a loopback port or register a private-use scheme, and send the
+    client's id. A secret doesn't help: every copy of such an application contains it.
     """
     parts = urlsplit(redirect_uri)
     return parts.scheme == "https" and not is_loopback(parts.hostname)
 
 
-def live_grants(user: User, application: Application) -> QuerySet[Any, tuple[str, datetime]]:
-    """Return the scopes, separated by spaces, and the start of authorizations that the application can still refresh.
+def active_authorizations(user: User, application: Application) -> QuerySet[Any, tuple[str, datetime]]:
+    """Return the scopes, separated by spaces, and the start of each authorization that the application can refresh.
 
-    Without duplicates: an application may have asked many times since the consent.
+    There are no duplicates: an application may have requested many authorizations since the consent.
     """
     now = timezone.now()
     unused_lifetime = timedelta(seconds=oauth2_settings.REFRESH_TOKEN_EXPIRE_SECONDS)
@@ -70,7 +70,7 @@ def live_grants(user: User, application: Application) -> QuerySet[Any, tuple[str
 
 
 class WorkspaceList:
-    """The names of the first workspaces of these memberships, and how many more there are. Loads no other row."""
+    """The first workspaces of these memberships, and the number of the others, whose rows are not loaded."""
 
     def __init__(self, memberships: QuerySet[Membership], heading: str, none: str) -> None:
         self.memberships, self.heading, self.none = memberships, heading, none
@@ -90,9 +90,9 @@ class WorkspaceList:
 
 
 def workspace_lists(user: User, scopes: list[str]) -> list[WorkspaceList]:
-    """Return the workspaces that the application gets access to: two lists if it can manage keys in some of them only.
+    """Return the workspaces that the application gets access to, or nothing if the scopes are not about workspaces.
 
-    The list is empty if the scopes give no access to data of workspaces.
+    There are two lists if the user can manage keys in some of the workspaces only.
     """
     for_data, for_keys = bool({Scope.READ, Scope.WRITE} & set(scopes)), Scope.MANAGE_KEYS in scopes
     no_workspace = "None. You are not a member of any workspace yet."

@@ -24,7 +24,7 @@ client_failures = FailureLimit()  # of OAuth clients; bearer tokens have their o
 
 
 class EndpointMixin:
-    """The rules of all endpoints for programs: formats of requests and errors, a limit on failed authentications.
+    """The rules of all endpoints for programs: the format of requests and errors, the limit on failed authentications.
 
     Checking a client secret costs an Argon2 hash. After too many failures, every request with a client secret from that
     IP is rejected for the rest of the minute, even with a correct secret.
@@ -127,7 +127,7 @@ class MetadataView(toolkit.OAuthServerMetadataView):  # type: ignore[misc]  # wi
 class ResourceMetadataView(toolkit.OAuthProtectedResourceMetadataView):  # type: ignore[misc]  # without types
     """Metadata of the API as a protected resource, which names the authorization server (RFC 9728).
 
-    `path` is that of the resource. The metadata's URL and its `resource` must match (RFC 9728, section 3.3).
+    `path` is the path of the resource. The metadata's URL and its `resource` must match (RFC 9728, section 3.3).
     """
 
     path = ""
@@ -136,8 +136,8 @@ class ResourceMetadataView(toolkit.OAuthProtectedResourceMetadataView):  # type:
         return f"{settings.BASE_URL}{self.path}"
 
     def get_scopes_supported(self) -> list[str]:
-        """Return the scopes that a new application may request: some clients request all that they find here.
+        """Return the scopes of a new application, because some clients request all scopes of the metadata.
 
-        A 403 for another scope names it.
+        A 403 for another scope names that scope.
         """
         return default_scopes()

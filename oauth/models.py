@@ -34,7 +34,7 @@ GRANT_TYPES = {
 DEVICE_CODE_LIFETIME = timedelta(minutes=10)
 EXPIRED_GRANT_RETENTION = timedelta(days=1)
 SECRET_MIN_LENGTH = 32  # of a client secret that an operator enters instead of the generated one
-# A domain of the app's author in reverse order, so that no other app has it by chance (RFC 8252, section 7.1).
+# A reversed domain name of the app's author, so that no other app uses it by accident (RFC 8252, section 7.1).
 _PRIVATE_USE_SCHEME = re.compile(r"[a-z][a-z0-9+-]*(\.[a-z0-9+-]+)+")
 # Characters of a client id in a log line: the logs redact a whole generated one, which looks as random as a secret.
 LOGGED_CLIENT_ID = 24
@@ -93,7 +93,7 @@ class Application(AbstractApplication):
         ]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, and set `updated` also when only some fields are saved, as by the admin: it ends remembered consent."""
+        """Save `updated` with every change, which ends remembered consent. The admin saves only the changed fields."""
         if kwargs.get("update_fields") is not None:
             kwargs["update_fields"] = {*kwargs["update_fields"], "updated"}
         super().save(*args, **kwargs)
@@ -109,7 +109,7 @@ class Application(AbstractApplication):
         super().clean()
 
     def get_allowed_schemes(self) -> list[str]:
-        """Return the schemes that the toolkit redirects to: those of the redirect URIs, which `clean` has checked."""
+        """Return the schemes that the toolkit may redirect to: those of the redirect URIs, which `clean` checked."""
         return [urlsplit(uri).scheme for uri in self.redirect_uris.split()]
 
 
@@ -126,7 +126,7 @@ def redirect_uri_problem(uri: str, *, is_public: bool) -> str | None:
     if "#" in uri or "@" in parts.netloc:
         return "A redirect URI must not have a fragment or a user name."
     if _PRIVATE_USE_SCHEME.fullmatch(parts.scheme):
-        return None if is_public else "Only a public client can have a private-use scheme, because it is an app."
+        return None if is_public else "Only a public client, such as a mobile app, can have a private-use scheme."
     if host and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
         return None
     return (
@@ -147,16 +147,16 @@ class Grant(AbstractGrant):
 
     code = DigestField(max_length=64, unique=True)
     token_family = models.UUIDField(null=True)
-    # When the user allowed the application, if that was earlier: the page was skipped (oauth.consent).
+    # When the user consented, if this request skipped the consent page (oauth.consent).
     consented_at = models.DateTimeField(null=True)
 
 
 class TokenFamily(models.Model):
     """The refresh tokens of one authorization, each of which replaced the one before.
 
-    It is stored at the first refresh, or at once if the user was not asked again. It expires
-    `OAUTH_REFRESH_TOKEN_LIFETIME` after the user allowed it. Never delete the row before its tokens: the lifetime would
-    start again.
+    It is stored at the first refresh, or with the first tokens if the request skipped the consent page. It expires
+    `OAUTH_REFRESH_TOKEN_LIFETIME` after the consent. Never delete the row before its tokens: the lifetime would start
+    again.
     """
 
     id = models.UUIDField(primary_key=True)

@@ -10,7 +10,7 @@ toolkit = [
     path("app/auth/revoke", endpoints.RevokeView.as_view(), name="revoke-token"),
     path("app/auth/device", views.device, name="device-authorization"),
     path(".well-known/oauth-authorization-server", endpoints.MetadataView.as_view(), name="oauth-server-metadata"),
-    # For clients that know only the host, and for those that know the URL of the API or read the challenge.
+    # The first is for clients that have only the host, the second for those that have the API's URL or the challenge.
     path(".well-known/oauth-protected-resource", endpoints.ResourceMetadataView.as_view()),
     path(RESOURCE_METADATA_PATH.lstrip("/"), endpoints.ResourceMetadataView.as_view(path="/api/v1")),
 ]

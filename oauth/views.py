@@ -36,7 +36,7 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
         return cast(HttpResponse, super().dispatch(request, *args, **kwargs))
 
     def handle_no_permission(self) -> HttpResponseBase:
-        """Redirect to the sign-in page, or reject the request first if it is invalid or forbids pages."""
+        """Redirect to the sign-in page. First reject a request that is invalid or has `prompt=none`."""
         try:
             _, credentials = self.validate_authorization_request(self.request)
             if NO_PROMPT in prompts_of(self.request):
@@ -57,13 +57,13 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
         return cast(HttpResponse, super().get(request, *args, **kwargs))
 
     def error_response(self, error: OAuthToolkitError, application: Application | None, **kwargs: Any) -> HttpResponse:
-        """Redirect to the client with the error, in the part of the URL in which it expects the response."""
+        """Redirect to the client with the error in the query or in the fragment, where it expects the response."""
         if isinstance(error, FatalClientError):  # such as an unregistered redirect URI
             return cast(HttpResponse, super().error_response(error, application, **kwargs))
-        problem = error.oauthlib_error
-        problem.response_mode = problem.response_mode or self.request.GET.get("response_mode")
-        application = application or Application.objects.get(client_id=problem.client_id)
-        return self.redirect(problem.in_uri(problem.redirect_uri), application)
+        oauthlib_error = error.oauthlib_error
+        oauthlib_error.response_mode = oauthlib_error.response_mode or self.request.GET.get("response_mode")
+        application = application or Application.objects.get(client_id=oauthlib_error.client_id)
+        return self.redirect(oauthlib_error.in_uri(oauthlib_error.redirect_uri), application)
 
     def redirect(self, redirect_to: str, application: Application | None) -> HttpResponse:
         """Redirect to the client with `iss`, which the toolkit leaves out of errors (RFC 9207)."""
@@ -88,8 +88,8 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
         response = cast(HttpResponse, self.form_valid(form) if form.is_valid() else self.form_invalid(form))
         if response.status_code != 302 or self.request.headers.get("Sec-Fetch-Site") != "same-origin":
             return response
-        # The user has just signed in. Chromium applies the form-action of the sign-in page to the redirects that
-        # follow it, so it would block this one. A page that is reloaded at once ends the chain of redirects.
+        # The user may have just signed in. Chromium applies the form-action of the sign-in page to all redirects after
+        # its form, so it would block this one. A page with a `Refresh` header ends the chain of redirects.
         page = render(self.request, "oauth/allowed_before.html", {"application": application})
         page["Refresh"], page["Cache-Control"] = f"0;url={response['Location']}", "no-store"
         return page

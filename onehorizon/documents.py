@@ -85,7 +85,7 @@ _markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=Renderer).ena
 _markdown.use(anchors_plugin, max_level=6)
 
 
-def text(inline: Token) -> str:
+def plain_text(inline: Token) -> str:
     """Return the text of a heading, without its markup."""
     return "".join(token.content for token in inline.children or [])
 
@@ -96,7 +96,7 @@ def document(name: str) -> Document:
     if name not in NAMES:
         raise KeyError(name)
     tokens = _markdown.parse((settings.BASE_DIR / "docs" / f"{name}.md").read_text())
-    headings = [(token, text(inline)) for token, inline in pairwise(tokens) if token.type == "heading_open"]
+    headings = [(token, plain_text(inline)) for token, inline in pairwise(tokens) if token.type == "heading_open"]
     return Document(
         name=name,
         title=headings[0][1],

@@ -127,8 +127,8 @@ def host_of_origin(text: str) -> str | None:
 def env_base_url(name: str, hosts: list[str], *, debug: bool) -> str:
     """Return the public URL of this installation: scheme, host and port, without a slash at the end.
 
-    Its host must be one of `hosts`, which are ALLOWED_HOSTS. The default is https with the only one of them, and on a
-    developer's machine the URL of the server.
+    Its host must match `hosts`, which are ALLOWED_HOSTS. If they are a single host, the default is https and that host.
+    With `debug`, the default is the URL of the development server.
     """
     url = env_str(name, "")
     if not url and debug:

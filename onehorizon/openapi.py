@@ -115,7 +115,7 @@ LINKS: dict[str, dict[str, dict[str, str]]] = {
     "createApiKey": dict.fromkeys(("fetchApiKey", "updateApiKey", "revokeApiKey"), _THIS_KEY),
     "updateApiKey": dict.fromkeys(("fetchApiKey", "revokeApiKey"), _THIS_KEY),
 }
-# Descriptions and patterns.
+# The description and the pattern of each.
 PATH_PARAMETERS = {
     "workspaceId": (
         "An id, or `current`: the workspace of the key, or the one that the person chose last.",
@@ -152,10 +152,10 @@ class Schema(AutoSchema):
         return False
 
     def _insert_field_validators(self, field: Any, schema: dict[str, Any]) -> None:
-        """Add what a field enforces besides Django's validators.
+        """Add the constraints of a field that are not Django's validators.
 
-        Afterwards, because drf-spectacular would describe a text that may be blank and has a pattern as a `oneOf`,
-        which generators turn into a type of its own.
+        drf-spectacular's extension of a field would run before this private method, which then describes a text that
+        has a pattern and may be blank as a `oneOf`. Generators create a separate type for that.
         """
         super()._insert_field_validators(field, schema)  # type: ignore[no-untyped-call]  # drf-spectacular
         if pattern := getattr(field, "pattern", None):

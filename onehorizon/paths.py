@@ -1,4 +1,4 @@
-"""Which requests are for programs: their errors are JSON. Views of the REST API must be guarded, too."""
+"""Which paths belong to the REST API, whose views must be guarded, and which requests get JSON errors."""
 
 from django.http import HttpRequest
 
@@ -14,7 +14,7 @@ def is_api_path(path: str) -> bool:
 
 
 def is_oauth_endpoint(request: HttpRequest) -> bool:
-    """Return whether a program sent this request to an OAuth endpoint. Users open the device page at the same path."""
+    """Return whether a program sent this request to an OAuth endpoint. The device page has the same path, for GET."""
     is_device_request = request.path == "/app/auth/device" and request.method == "POST"
     return is_device_request or request.path in ("/app/auth/token", "/app/auth/revoke")
 

@@ -1,4 +1,4 @@
-"""Fields of requests and responses. `pattern` is what the OpenAPI document says about the text of a field."""
+"""Fields of requests and responses. The OpenAPI document contains the `pattern` of a field."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -78,7 +78,7 @@ class LinesField(TextField):
 
 
 class IdField(serializers.CharField):
-    """An id in a response."""
+    """An id with this prefix. In a response, nothing validates it."""
 
     def __init__(self, prefix: str, **kwargs: Any) -> None:
         self.prefix = prefix
@@ -87,7 +87,7 @@ class IdField(serializers.CharField):
 
 
 class UserIdField(StringField):
-    """The id of a person in a body. The serializer must check that it is a member's, which a malformed one never is."""
+    """The id of a user in a body. The serializer must check that the user is a member, which rejects malformed ids."""
 
     pattern = f"^{id_pattern('u')}$"
 
@@ -96,7 +96,7 @@ class UserIdField(StringField):
 
 
 class UserFilterField(serializers.CharField):
-    """The id of a person in a query. No item matches a malformed one, but a database can't compare NUL characters."""
+    """The id of a user in a query. A malformed id matches no item. PostgreSQL can't compare a NUL character."""
 
     pattern = r"^[^\x00]*$"
 

@@ -8,8 +8,8 @@ from django.db.models import Field
 REASON_MAX_LENGTH = 200  # of a revocation's and a suspension's reason
 MAX_MARKS = 30  # combining marks in a row, as in the Stream-Safe Text Format (UAX #15)
 
-# Characters, as the content of a character class that Python and ECMA-262 read alike: the validators use them, and the
-# patterns in the OpenAPI document. Control characters include separators of lines and bidirectional controls.
+# Contents of character classes, for the validators and the patterns in the OpenAPI document. Python and ECMA-262
+# interpret them alike. Control characters include line separators and bidirectional controls.
 _CONTROLS = r"\x00-\x1F\x7F-\x9F\u2028-\u202E\u2066-\u2069"
 _CONTROLS_BUT_BREAKS = r"\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\u2028-\u202E\u2066-\u2069"  # all but \t, \n and \r
 _SPACES = r"\x20\xA0\u1680\u2000-\u200A\u202F\u205F\u3000"

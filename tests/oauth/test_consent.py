@@ -154,7 +154,7 @@ def test_an_authorization_without_the_page_is_in_the_audit_log(web: Program, own
     assert first.details == {"application": web.client_id, "scope": SCOPE}
     assert again.details == {"application": web.client_id, "scope": "workspace:read", "remembered": True}
     assert (again.actor, again.subject, again.client_ip) == (owner, owner.pk, "127.0.0.1")
-    assert again.sentence == f"Allowed {web.client_id} again, without being asked: workspace:read"
+    assert again.sentence == f"Allowed {web.client_id} again, without the consent page: workspace:read"
 
 
 # ---- how it ends ----

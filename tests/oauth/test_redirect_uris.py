@@ -66,7 +66,7 @@ def test_these_redirect_uris_are_rejected(redirect_uri: str) -> None:
 def test_a_confidential_client_has_no_private_use_scheme() -> None:
     problem = problem_of(APP[0], Application.CLIENT_CONFIDENTIAL)
 
-    assert problem == f"{APP[0]}: Only a public client can have a private-use scheme, because it is an app."
+    assert problem == f"{APP[0]}: Only a public client, such as a mobile app, can have a private-use scheme."
 
 
 def test_the_admin_says_which_redirect_uris_are_accepted(admin_client: Client) -> None:

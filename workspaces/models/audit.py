@@ -183,7 +183,7 @@ class AuditEvent(models.Model):
             case Action.MEMBERSHIP_DELETED, {"role": role}:
                 return f"Removed as {role}"
             case Action.APPLICATION_ALLOWED, {"application": application, "scope": scope, "remembered": True}:
-                return f"Allowed {application} again, without being asked: {scope}"
+                return f"Allowed {application} again, without the consent page: {scope}"
             case Action.APPLICATION_ALLOWED | Action.DEVICE_ALLOWED, {"application": application, "scope": scope}:
                 return f"Allowed {application}: {scope}"
             case Action.USER_ACCESS_ENDED, _:

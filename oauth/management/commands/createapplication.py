@@ -48,7 +48,7 @@ class Command(BaseCommand):
         application.full_clean()
         secret = application.client_secret  # saving replaces it by its hash
         is_confidential = application.client_type == Application.CLIENT_CONFIDENTIAL
-        with transaction.atomic():  # without output, such as on a full disk, there is no application
+        with transaction.atomic():  # if the secret can't be printed, such as on a full disk, nothing is created
             application.save()
             AuditEvent.objects.record(Action.APPLICATION_CREATED, COMMAND_ACTOR, subject=str(application.pk))
             self.stdout.write(f"client_id: {application.client_id}")
