@@ -22,6 +22,7 @@ from workspaces.validators import normalize  # noqa: E402
 
 MAX_LENGTHS = {"title": 200, "description": 100}  # after trimming and NFC
 BEARER = os.environ["FUZZ_AUTHORIZATION"].partition(" ")[2]
+USER = os.environ["FUZZ_USER"]  # the id of the person who sends the requests; empty for a key and nobody
 MEMBERS: list[str] = json.loads(os.environ["FUZZ_MEMBERS"])  # user ids, of the workspace that the credential can reach
 
 
@@ -46,12 +47,15 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
 
 
 def acceptable(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the body with ids of members instead of other ids, an owner of a private task, and a future expiry."""
+    """Return the body with ids of members instead of other ids, and a future expiry.
+
+    Private tasks belong to the person who sends the request: nobody else can fetch them, and no key.
+    """
     body = dict(body)
-    if body.get("userId") or body.get("visibility") == "private":
-        body["userId"] = member(body.get("userId"))
-    elif "userId" in body:
-        body["visibility"] = "team"  # the task may be private
+    if body.get("visibility") == "private" and USER:
+        body["userId"] = USER
+    elif "userId" in body or "visibility" in body:
+        body |= {"userId": member(body.get("userId")), "visibility": "team"}  # a changed task may be private
     if "contributors" in body:
         people = [item | {"userId": member(item["userId"])} for item in body["contributors"]]
         body["contributors"] = list({(item["userId"], item["type"]): item for item in people}.values())
@@ -61,8 +65,8 @@ def acceptable(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def member(user_id: str | None) -> str | None:
-    """Return the id if it is a member's, otherwise another member's."""
-    return user_id if user_id in MEMBERS else MEMBERS[0]
+    """Return the id if it is a member's, another member's otherwise, or None for None."""
+    return user_id if user_id in (None, *MEMBERS) else MEMBERS[0]
 
 
 class ResponseAdapter:

@@ -43,14 +43,17 @@ def test_no_response_is_outside_the_document(
     bearers = dict(zip(("owner", "member", "outsider"), map(make_token, users), strict=True))
     bearers["API key"] = make_key(own)[1]
     ids = {"workspaces": ["current", own.pk, elsewhere.pk], "people": [user.pk for user in users]}
-    members = [outsider.pk] if credential == "outsider" else [owner.pk, member.pk]
+    people = {
+        "FUZZ_USER": {"owner": owner.pk, "member": member.pk, "outsider": outsider.pk}.get(credential, ""),
+        "FUZZ_MEMBERS": json.dumps([outsider.pk] if credential == "outsider" else [owner.pk, member.pk]),
+    }
 
     authorization = f"Bearer {bearers[credential]}" if credential in bearers else ""
     # In the test suite, the 650 cases of "coverage" run for an owner and a key: the others get much the same responses.
     coverage = ["coverage"] if LONG or credential in ("owner", "API key") else []
     cases, seed, phases = 0, SEED, ["examples", *coverage, *RANDOM]
     while cases < CASES:
-        report = run_schemathesis(site, authorization, members, ids, tmp_path, seed, phases)
+        report = run_schemathesis(site, authorization, people, ids, tmp_path, seed, phases)
         assert report["operations"]["tested"] == report["operations"]["total"]
         cases += report["test_cases"]["generated"]
         seed, phases = seed + 1, RANDOM
@@ -61,13 +64,16 @@ def test_no_response_is_outside_the_document(
 def run_schemathesis(
     site: str,
     authorization: str,
-    members: list[str],
+    people: dict[str, str],
     ids: dict[str, list[str]],
     directory: Path,
     seed: int,
     phases: list[str],
 ) -> dict[str, Any]:
-    """Run schemathesis with its default checks and our own, fail if a check fails, and return its report."""
+    """Run schemathesis with its default checks and our own, fail if a check fails, and return its report.
+
+    `people` are environment variables of our hooks.
+    """
     config, report_file = directory / "schemathesis.toml", directory / "report.json"
     dictionaries = "".join(f"\n[dictionaries.{name}]\nvalues = {json.dumps(values)}\n" for name, values in ids.items())
     config.write_text(Path(__file__).with_name("schemathesis.toml").read_text() + dictionaries)
@@ -81,7 +87,7 @@ def run_schemathesis(
         env=environment(
             SCHEMATHESIS_HOOKS="tests.system.fuzz.answers",
             FUZZ_AUTHORIZATION=authorization,
-            FUZZ_MEMBERS=json.dumps(members),
+            **people,
         ),
         capture_output=True,
         text=True,
