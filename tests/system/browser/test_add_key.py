@@ -176,6 +176,16 @@ def test_the_element_with_the_focus_is_not_covered(visit: Visit, owner: User, ke
 
 
 @same_on_every_database
+def test_large_text_fits_into_the_dialog(visit: Visit, owner: User, keys_url: str) -> None:
+    page = visit(owner, viewport={"width": 390, "height": 844})
+    add_key(page, keys_url)
+
+    page.evaluate("document.documentElement.style.fontSize = document.body.style.fontSize = '30px'")
+
+    assert page.get_by_role("dialog").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+
+
+@same_on_every_database
 def test_the_page_links_to_the_guides(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner)
     add_key(page, keys_url)
