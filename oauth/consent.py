@@ -40,7 +40,8 @@ def identifies_client(redirect_uri: str) -> bool:
     client's id. A secret doesn't help: every copy of such an application contains it.
     """
     parts = urlsplit(redirect_uri)
-    return parts.scheme == "https" and not is_loopback(parts.hostname)
+    host = parts.hostname or ""
+    return parts.scheme == "https" and not is_loopback(host) and not host.endswith(".localhost")  # RFC 6761, 6.3
 
 
 def active_authorizations(user: User, application: Application) -> QuerySet[Any, tuple[str, datetime]]:

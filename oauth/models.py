@@ -20,6 +20,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from oauth2_provider.models import AbstractApplication, AbstractDeviceGrant, AbstractGrant, AccessToken, RefreshToken
 from oauth2_provider.scopes import get_scopes_backend
+from oauthlib.uri_validate import is_absolute_uri
 
 from workspaces.access import Scope
 from workspaces.fields import LineField
@@ -36,6 +37,8 @@ EXPIRED_GRANT_RETENTION = timedelta(days=1)
 SECRET_MIN_LENGTH = 32  # of a client secret that an operator enters instead of the generated one
 # A reversed domain name of the app's author, so that no other app uses it by accident (RFC 8252, section 7.1).
 _PRIVATE_USE_SCHEME = re.compile(r"[a-z][a-z0-9+-]*(\.[a-z0-9+-]+)+")
+# What the Content-Security-Policy of the consent page can name. A host with `;` or `,` would change the policy.
+_AUTHORITY = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]+)?", re.IGNORECASE)
 # Characters of a client id in a log line: the logs redact a whole generated one, which looks as random as a secret.
 LOGGED_CLIENT_ID = 24
 SLOW_DOWN = timedelta(seconds=5)  # added to the polling interval (RFC 8628, section 3.5)
@@ -125,8 +128,12 @@ def redirect_uri_problem(uri: str, *, is_public: bool) -> str | None:
         return "This is not a valid URL."
     if "#" in uri or "@" in parts.netloc:
         return "A redirect URI must not have a fragment or a user name."
+    if not is_absolute_uri(uri):  # oauthlib would reject each authorization request
+        return "Percent-encode special characters, and write the host in Punycode."
     if _PRIVATE_USE_SCHEME.fullmatch(parts.scheme):
         return None if is_public else "Only a public client, such as a mobile app, can have a private-use scheme."
+    if host and not _AUTHORITY.fullmatch(parts.netloc):
+        return "The host is not valid. Wildcards are not supported."
     if host and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
         return None
     return (

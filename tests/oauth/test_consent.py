@@ -78,6 +78,7 @@ def test_what_was_allowed_is_not_asked_again(web: Program) -> None:
         ("public", "http://[::1]/callback", True),
         ("public", "http://localhost/callback", True),
         ("public", "https://localhost/callback", True),
+        ("public", "https://dashboards.localhost/callback", True),
         ("public", "https://127.0.0.1/callback", True),
         ("public", "com.example.dashboards:/callback", True),
     ],

@@ -33,7 +33,14 @@ def problem_of(redirect_uri: str, client_type: str = Application.CLIENT_PUBLIC) 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     "redirect_uri",
-    ["https://app.example.com/callback?a=b", *(f"{uri}:3000/callback" for uri in LOOPBACK), *LOOPBACK, *APP],
+    [
+        "https://app.example.com/callback?a=b",
+        "https://xn--bcher-kva.example/%C3%BC",
+        "https://[2001:db8::1]/",
+        *(f"{uri}:3000/callback" for uri in LOOPBACK),
+        *LOOPBACK,
+        *APP,
+    ],
 )
 def test_these_redirect_uris_are_accepted(redirect_uri: str) -> None:
     assert problem_of(redirect_uri) is None
@@ -52,6 +59,8 @@ def test_these_redirect_uris_are_accepted(redirect_uri: str) -> None:
         *("app:/callback", "myapp://callback", "com.example.:/callback", "com..app:/callback", ".example:/callback"),
         *("com.example.app:callback", "com.example.app:", "com.example.app:///callback", "com.example.app:/a#b"),
         *("https:/callback", "https://", "https://a.example/#x", "https://a@b.example/", "https://a.example:port/"),
+        *("https://a;b.example/", "https://a.example,b/", "https://a.example:/", "https://localhost./", "a.b:/\x01"),
+        *("https://b\u00fccher.example/", "https://a.example/\u00fc", "https://a.example/%", 'https://a.example/"'),
         *("/callback", "callback", "//a.example/callback", "http://[::1/", "https://*.example.com/"),
     ],
 )
