@@ -41,7 +41,7 @@ def validate_response(method: str, path: str, response: Any) -> None:
         assert "WWW-Authenticate" in present, summary
     if response.status_code == 201:
         assert "Location" in present, summary
-        assert_location(summary, response)
+        validate_location(summary, response)
     if method == "HEAD" or "content" not in documented:
         assert response.content == b"", summary
         return
@@ -60,7 +60,7 @@ def validate_request(component: str, body: Any) -> None:
     ).validate(body)
 
 
-def assert_location(summary: str, response: Any) -> None:
+def validate_location(summary: str, response: Any) -> None:
     """Fail unless Location is the path of the object in the body, with the id of its workspace."""
     body, location = response.json(), response["Location"]
     object_id = body.get("taskId") or body.get("apiKeyId")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import Group
@@ -100,6 +101,11 @@ def sign_in(user: User) -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+def send_form(path: str, fields: dict[str, str], client: Client | None = None, **options: Any) -> Any:
+    """Send a form as programs do. Django's test client would send multipart/form-data."""
+    return (client or Client()).post(path, urlencode(fields), "application/x-www-form-urlencoded", **options)
 
 
 def make_workspace(owner: User, slug: str = "acme", **members: User) -> Workspace:

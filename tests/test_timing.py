@@ -10,7 +10,6 @@ import base64
 from collections.abc import Callable
 from itertools import product
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
 import pytest
 from argon2 import PasswordHasher, extract_parameters, low_level
@@ -21,12 +20,11 @@ from django.test.utils import CaptureQueriesContext
 from apikeys import keys
 from oauth.models import Application
 from oauth.server import DEVICE_CODE
-from tests.helpers import BY_TEST, Api, make_key, make_user
+from tests.helpers import BY_TEST, Api, make_key, make_user, send_form
 from workspaces.models import User, Workspace
 
 pytestmark = pytest.mark.django_db
 
-FORM = "application/x-www-form-urlencoded"
 Cost = tuple[int, int, int]  # of an Argon2 run: KiB, passes, lanes
 
 
@@ -132,7 +130,7 @@ def test_rejecting_known_and_unknown_oauth_clients_takes_the_same_argon2_runs(
     def send(client_id: str, endpoint: str) -> Callable[[], object]:
         form, headers = credentials(client_id)
         form = form | {"grant_type": "refresh_token", "refresh_token": "x", "token": "x"}
-        return lambda: Client().post(f"/app/auth/{endpoint}", urlencode(form), FORM, **headers)
+        return lambda: send_form(f"/app/auth/{endpoint}", form, **headers)
 
     for client_id, endpoint in product(clients, ["token", "revoke", "device"]):
         assert work_of(send(client_id, endpoint)).argon2_runs == [(8, 1, 1)] * runs, (client_id, endpoint)

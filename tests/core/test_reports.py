@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from django.conf import settings as django_settings
@@ -15,7 +14,7 @@ from django.utils.log import AdminEmailHandler
 
 from apikeys.models import ApiKey
 from oauth.models import DeviceGrant
-from tests.helpers import Api, make_token
+from tests.helpers import Api, make_token, send_form
 from tests.oauth.conftest import make_application
 from tests.sweep import sweep
 from workspaces.models import User, Workspace
@@ -77,7 +76,7 @@ def issuing_a_token(owner: User, workspace: Workspace, settings: Any) -> str:
         "device_code": codes.device_code,
     }
     client = Client(raise_request_exception=False)
-    return client.post("/app/auth/token", urlencode(fields), "application/x-www-form-urlencoded").content.decode()
+    return str(send_form("/app/auth/token", fields, client).content.decode())
 
 
 def opening_the_device_page(owner: User, workspace: Workspace, settings: Any) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from typing import Any
-from urllib.parse import urlencode
 
 from django.test import Client
 
 from oauth.models import Application
 from oauth.server import DEVICE_CODE
+from tests.helpers import send_form
 from tests.oauth.conftest import CALLBACK, code_in, error_in
 
 VERIFIER = "a-verifier-of-more-than-43-characters-as-rfc-7636-wants-it"
@@ -71,9 +71,8 @@ class Program:
         return self.post("token", grant_type=DEVICE_CODE, device_code=device_code)
 
     def post(self, endpoint: str, options: dict[str, Any] | None = None, **form: str) -> Any:
-        body = urlencode({"client_id": self.client_id} | self.credentials | form)
-        content_type = "application/x-www-form-urlencoded"
-        return Client().post(f"/app/auth/{endpoint}", body, content_type, **(options or {}))
+        fields = {"client_id": self.client_id} | self.credentials | form
+        return send_form(f"/app/auth/{endpoint}", fields, **(options or {}))
 
 
 def redirected_error(response: Any) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
-from django.test import Client
 from django.utils import timezone
 from oauth2_provider.models import RefreshToken
 
 from oauth.models import Application, Grant
 from oauth.views import csp_source
+from tests.helpers import send_form
 from tests.oauth.conftest import CALLBACK, Browser, code_in, error_in, make_application, session_of
 from tests.processes import TIMEOUT
 from workspaces.hashers import PasswordHasher
@@ -354,8 +354,7 @@ def test_a_request_without_a_client_secret_runs_no_hash(endpoint: str, monkeypat
 
     def send(**secret: str) -> int:
         form = {"client_id": server.client_id, "token": "x", "grant_type": "refresh_token", "refresh_token": "x"}
-        body, content_type = urlencode(form | secret), "application/x-www-form-urlencoded"
-        return Client().post(f"/app/auth/{endpoint}", body, content_type).status_code
+        return int(send_form(f"/app/auth/{endpoint}", form | secret).status_code)
 
     assert [send(), send(client_secret=""), send(client_secret="guess")] == [401] * 3
     assert hashed == ["guess"]

@@ -51,7 +51,7 @@ def parameters_of(program: Program, redirect_uri: str, **changes: str | None) ->
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def require_error(response: Any, redirect_uri: str, error: str, issuer: str, part: str = "query") -> None:
+def assert_error(response: Any, redirect_uri: str, error: str, issuer: str, part: str = "query") -> None:
     """Check that the response redirects to the client, with its own query and the parameters of an error."""
     registered, location = urlsplit(redirect_uri), urlsplit(response["Location"])
     assert location[:3] == registered[:3]
@@ -72,14 +72,14 @@ def test_an_invalid_request_redirects_with_the_issuer_before_and_after_sign_in(
     signed_out = Client().get("/app/auth/authorize", parameters)
     signed_in = program.browser.get("/app/auth/authorize", parameters)
 
-    require_error(signed_out, redirect_uri, error, issuer)
-    require_error(signed_in, redirect_uri, error.replace("login_required", "consent_required"), issuer)
+    assert_error(signed_out, redirect_uri, error, issuer)
+    assert_error(signed_in, redirect_uri, error.replace("login_required", "consent_required"), issuer)
 
 
 def test_denied_consent_redirects_with_the_issuer(program: Program, redirect_uri: str, issuer: str) -> None:
     response = program.browser.post("/app/auth/authorize", parameters_of(program, redirect_uri))
 
-    require_error(response, redirect_uri, "access_denied", issuer)
+    assert_error(response, redirect_uri, "access_denied", issuer)
 
 
 def test_consent_of_a_user_whose_access_has_ended_redirects_with_the_issuer(
@@ -88,7 +88,7 @@ def test_consent_of_a_user_whose_access_has_ended_redirects_with_the_issuer(
     with ended_at_the_last_moment(owner):
         response = program.browser.post("/app/auth/authorize", parameters_of(program, redirect_uri, allow="yes"))
 
-    require_error(response, redirect_uri, "access_denied", issuer)
+    assert_error(response, redirect_uri, "access_denied", issuer)
 
 
 @pytest.mark.parametrize("response_type", ["token", "id_token", "code token", "id_token token"])
@@ -100,7 +100,7 @@ def test_a_response_type_with_a_token_is_rejected_in_the_fragment(
 
     response = Client().get("/app/auth/authorize", parameters)
 
-    require_error(response, redirect_uri, "unsupported_response_type", issuer, "fragment")
+    assert_error(response, redirect_uri, "unsupported_response_type", issuer, "fragment")
 
 
 @pytest.mark.parametrize("decision", [{}, {"allow": "yes"}])

@@ -1,28 +1,23 @@
-"""A user is asked once for each authorization, and the consent page names the workspaces that it is about."""
+"""Remembered consent: when an authorization request shows the consent page, and when it doesn't."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from django.utils.html import strip_tags
 from oauth2_provider.models import RefreshToken
 from time_machine import TimeMachineFixture
 
 from core.admin import change_url
 from oauth.models import Application
 from tests.admin.browser import Page
-from tests.helpers import BY_TEST, make_staff, make_workspace, sign_in
+from tests.helpers import BY_TEST, make_staff, sign_in
 from tests.oauth.conftest import ALL_SCOPES, CALLBACK, code_in, make_application
 from tests.oauth.program import Program, redirected_error
-from workspaces.models import AuditEvent, Role, User, Workspace
+from workspaces.models import AuditEvent, User, Workspace
 
 HTTPS_CALLBACK = "https://dashboards.example/callback"
 SECRET = "s3cret"
@@ -43,8 +38,8 @@ def web(browser: Client) -> Program:
     return Program(application, browser, HTTPS_CALLBACK, client_secret=SECRET)
 
 
-def asks(program: Program, scope: str = SCOPE, **parameters: str) -> bool:
-    """Return whether the user has to decide. Otherwise the application gets a code."""
+def needs_consent(program: Program, scope: str = SCOPE, **parameters: str) -> bool:
+    """Return whether the request shows the consent page. Otherwise the application gets a code."""
     response = program.open(scope, **parameters)
     if response.status_code == 302:
         assert code_in(response["Location"])
@@ -52,23 +47,23 @@ def asks(program: Program, scope: str = SCOPE, **parameters: str) -> bool:
     return bool(response.status_code == 200)
 
 
-# ---- who is remembered ----
+# ---- for which clients ----
 
 
-def test_what_was_allowed_is_not_asked_again(web: Program) -> None:
-    assert asks(web)
+def test_consent_is_remembered(web: Program) -> None:
+    assert needs_consent(web)
     tokens = web.tokens(SCOPE)
 
     response = web.open(SCOPE)
 
     assert response.status_code == 302
-    again = web.exchange(code_in(response["Location"])).json()
-    assert set(again["scope"].split()) == set(SCOPE.split())
+    new_tokens = web.exchange(code_in(response["Location"])).json()
+    assert set(new_tokens["scope"].split()) == set(SCOPE.split())
     assert web.refresh(tokens["refresh_token"]).status_code == 200, "the first authorization stays valid"
 
 
 @pytest.mark.parametrize(
-    ("client_type", "redirect_uri", "asked"),
+    ("client_type", "redirect_uri", "expected"),
     [
         ("confidential", HTTPS_CALLBACK, False),
         ("confidential", CALLBACK, True),
@@ -83,8 +78,8 @@ def test_what_was_allowed_is_not_asked_again(web: Program) -> None:
         ("public", "com.example.dashboards:/callback", True),
     ],
 )
-def test_only_a_client_with_an_https_redirect_uri_is_remembered(
-    browser: Client, client_type: str, redirect_uri: str, asked: bool
+def test_consent_is_remembered_only_for_an_https_redirect_uri(
+    browser: Client, client_type: str, redirect_uri: str, expected: bool
 ) -> None:
     """On the user's device, another program may use the client's id, and its secret (RFC 8252, section 8.6)."""
     application = make_application(
@@ -94,36 +89,36 @@ def test_only_a_client_with_an_https_redirect_uri_is_remembered(
     program = Program(application, browser, redirect_uri, **credentials)
     assert program.tokens(SCOPE)["access_token"]
 
-    assert asks(program) is asked
-    assert asks(program, approval_prompt="auto") is asked
+    assert needs_consent(program) is expected
+    assert needs_consent(program, approval_prompt="auto") is expected
 
 
-def test_another_redirect_uri_of_the_same_client_is_asked(browser: Client) -> None:
+def test_another_redirect_uri_of_the_same_client_needs_consent(browser: Client) -> None:
     application = make_application("Dashboards", redirect_uris=f"{CALLBACK} {HTTPS_CALLBACK}")
     assert Program(application, browser, HTTPS_CALLBACK).tokens(SCOPE)
 
-    assert asks(Program(application, browser, CALLBACK))
-    assert not asks(Program(application, browser, HTTPS_CALLBACK))
+    assert needs_consent(Program(application, browser, CALLBACK))
+    assert not needs_consent(Program(application, browser, HTTPS_CALLBACK))
 
 
-def test_another_user_and_another_application_are_asked(web: Program, admin: User, browser: Client) -> None:
+def test_another_user_and_another_application_need_consent(web: Program, admin: User, browser: Client) -> None:
     web.tokens(SCOPE)
     other = make_application("Other", client_type="confidential", redirect_uris=HTTPS_CALLBACK)
 
-    assert asks(Program(other, browser, HTTPS_CALLBACK))
+    assert needs_consent(Program(other, browser, HTTPS_CALLBACK))
     web.browser = sign_in(admin)
-    assert asks(web)
+    assert needs_consent(web)
 
 
-# ---- what is remembered ----
+# ---- for which requests ----
 
 
-def test_fewer_scopes_are_not_asked_and_more_are(web: Program) -> None:
+def test_more_scopes_need_consent_and_fewer_do_not(web: Program) -> None:
     web.tokens(SCOPE)
 
-    assert not asks(web, "workspace:read")
-    assert asks(web, f"{SCOPE} email")
-    assert asks(web, "api-keys:manage")
+    assert not needs_consent(web, "workspace:read")
+    assert needs_consent(web, f"{SCOPE} email")
+    assert needs_consent(web, "api-keys:manage")
 
 
 def test_a_scope_that_the_application_lost_is_rejected(web: Program) -> None:
@@ -133,13 +128,13 @@ def test_a_scope_that_the_application_lost_is_rejected(web: Program) -> None:
     assert redirected_error(web.open(SCOPE)) == "invalid_scope"
 
 
-def test_a_client_can_have_the_user_asked(web: Program) -> None:
+def test_prompt_consent_shows_the_page(web: Program) -> None:
     web.tokens(SCOPE)
 
-    assert asks(web, prompt="consent")
+    assert needs_consent(web, prompt="consent")
 
 
-def test_without_a_page_only_a_remembered_client_gets_a_code(web: Program) -> None:
+def test_prompt_none_succeeds_only_with_remembered_consent(web: Program) -> None:
     assert redirected_error(web.open(SCOPE, prompt="none")) == "consent_required"
     web.tokens(SCOPE)
 
@@ -151,11 +146,11 @@ def test_an_authorization_without_the_page_is_in_the_audit_log(web: Program, own
     web.tokens(SCOPE)
     web.open("workspace:read")
 
-    again, first = AuditEvent.objects.filter(action="application.allowed")
+    second, first = AuditEvent.objects.filter(action="application.allowed")
     assert first.details == {"application": web.client_id, "scope": SCOPE}
-    assert again.details == {"application": web.client_id, "scope": "workspace:read", "remembered": True}
-    assert (again.actor, again.subject, again.client_ip) == (owner, owner.pk, "127.0.0.1")
-    assert again.sentence == f"Allowed {web.client_id} again, without the consent page: workspace:read"
+    assert second.details == {"application": web.client_id, "scope": "workspace:read", "remembered": True}
+    assert (second.actor, second.subject, second.client_ip) == (owner, owner.pk, "127.0.0.1")
+    assert second.sentence == f"Allowed {web.client_id} again, without the consent page: workspace:read"
 
 
 # ---- how it ends ----
@@ -207,37 +202,35 @@ def change_the_scopes_of_the_application(web: Program, tokens: dict[str, str]) -
         change_the_scopes_of_the_application,
     ],
 )
-def test_after_the_end_of_the_authorization_the_user_is_asked(
-    web: Program, end: Callable[[Program, dict[str, str]], None]
-) -> None:
+def test_consent_ends_with_the_authorization(web: Program, end: Callable[[Program, dict[str, str]], None]) -> None:
     tokens = web.tokens(SCOPE)
-    assert not asks(web)
+    assert not needs_consent(web)
 
     end(web, tokens)
 
-    assert asks(web)
+    assert needs_consent(web)
 
 
-def test_a_code_that_was_never_exchanged_is_not_an_authorization(web: Program) -> None:
+def test_a_code_that_was_never_exchanged_is_not_remembered(web: Program) -> None:
     web.code(SCOPE)
 
-    assert asks(web)
+    assert needs_consent(web)
 
 
 @pytest.mark.usefixtures("_frozen_clock")
-def test_the_user_is_asked_when_the_refresh_token_has_expired(
+def test_consent_ends_when_the_refresh_token_expires(
     web: Program, owner: User, time_machine: TimeMachineFixture
 ) -> None:
     tokens = web.tokens(SCOPE)
-    answers = []
+    results = []
     for days in (29, 29, 29, 2, 3):  # each refresh adds 30 days, to at most 90 after the authorization
         time_machine.shift(timedelta(days=days))
         web.browser.force_login(owner)
-        answers.append(asks(web))
+        results.append(needs_consent(web))
         if days == 29:
             tokens = web.refresh(tokens["refresh_token"]).json()
 
-    assert answers == [False, False, False, False, True]
+    assert results == [False, False, False, False, True]
 
 
 @pytest.mark.usefixtures("_frozen_clock")
@@ -255,12 +248,12 @@ def test_an_authorization_without_the_page_ends_90_days_after_the_consent(
     time_machine.shift(timedelta(days=3))
 
     web.browser.force_login(owner)
-    assert asks(web)
+    assert needs_consent(web)
     assert web.refresh(tokens["refresh_token"]).json() == {"error": "invalid_grant"}
 
 
 @pytest.mark.usefixtures("_frozen_clock")
-def test_the_user_is_asked_when_the_application_was_not_used(
+def test_consent_ends_if_the_application_is_not_used(
     web: Program, owner: User, time_machine: TimeMachineFixture
 ) -> None:
     web.tokens(SCOPE)
@@ -268,109 +261,14 @@ def test_the_user_is_asked_when_the_application_was_not_used(
     time_machine.shift(timedelta(days=31))
 
     web.browser.force_login(owner)
-    assert asks(web)
+    assert needs_consent(web)
 
 
 def test_a_refresh_keeps_the_authorization_and_may_narrow_it(web: Program) -> None:
     tokens = web.refresh(web.tokens(SCOPE)["refresh_token"]).json()
-    assert not asks(web)
+    assert not needs_consent(web)
 
     web.refresh(tokens["refresh_token"], scope="workspace:read")
 
-    assert not asks(web, "workspace:read")
-    assert asks(web)
-
-
-# ---- the page ----
-
-
-def names_on(page: Any) -> list[str]:
-    """Return the lines of the page about what the application gets access to."""
-    assert page.status_code == 200
-    access = re.sub(r"(?s).*?<section class=\"access\">(.*)</section>.*", r"\1", page.content.decode())
-    lines = re.sub(r"</(h2|li|p)>", "\n", access)
-    return [line for line in (strip_tags(line).strip() for line in lines.splitlines()) if line]
-
-
-def pages(browser: Client, scope: str) -> list[list[str]]:
-    """Return the lines of the consent pages of an application and of a terminal."""
-    application = Program(make_application("Dashboards"), browser)
-    terminal = Program(Application.objects.get(client_id="terminal"), browser)
-    user_code = terminal.start_device(scope).json()["user_code"]
-    return [
-        names_on(page) for page in (application.open(scope), browser.get("/app/auth/device", {"user_code": user_code}))
-    ]
-
-
-def test_the_page_names_five_workspaces_and_the_number_of_the_others(owner: User, browser: Client) -> None:
-    for number in range(39):
-        make_workspace(owner, slug=f"team-{number:02}")
-
-    for lines in pages(browser, "workspace:read"):
-        assert lines == [
-            "It will be able to:",
-            "Read the tasks and the members of your workspaces",
-            "Tasks and members in these workspaces:",
-            "Acme as owner",
-            *(f"Team-0{number} as owner" for number in range(4)),
-            "and 35 more",
-        ]
-
-
-def test_the_page_loads_only_the_workspaces_that_it_names(owner: User, browser: Client) -> None:
-    def statements() -> list[str]:
-        with CaptureQueriesContext(
-            connection,
-        ) as queries:
-            assert Program(Application.objects.get(name="Dashboards"), browser).open(ALL_SCOPES).status_code == 200
-        return [query["sql"] for query in queries if "workspaces_membership" in query["sql"]]
-
-    make_application("Dashboards")
-    few = statements()
-    for number in range(20):
-        make_workspace(owner, slug=f"team-{number:02}")
-
-    many = statements()
-    assert len(many) == len(few) == 2
-    assert all("LIMIT 5" in statement for statement in many)
-
-
-def test_the_page_lists_workspaces_for_keys_where_the_user_can_manage_them(
-    admin: User, workspace: Workspace, outsider: User
-) -> None:
-    make_workspace(outsider, slug="elsewhere").add_member(admin, Role.MEMBER, by=BY_TEST)
-
-    for lines in pages(sign_in(admin), "workspace:read api-keys:manage"):
-        assert lines[3:] == [
-            "Tasks and members in these workspaces:",
-            "Acme as admin",
-            "Elsewhere as member",
-            "API keys in these workspaces:",
-            "Acme as admin",
-        ]
-    for lines in pages(sign_in(admin), "api-keys:manage"):
-        assert lines[2:] == ["API keys in these workspaces:", "Acme as admin"]
-
-
-def test_the_page_has_one_list_if_the_user_can_manage_all_keys(browser: Client) -> None:
-    for lines in pages(browser, "workspace:read api-keys:manage"):
-        assert lines[3:] == ["Tasks, members and API keys in these workspaces:", "Acme as owner"]
-
-
-@pytest.mark.parametrize(
-    ("scope", "sentences"),
-    [
-        ("openid email", []),
-        (
-            "workspace:read",
-            ["Tasks and members in these workspaces:", "None. You are not a member of any workspace yet."],
-        ),
-        (
-            "api-keys:manage",
-            ["API keys in these workspaces:", "None. You are not an owner or admin of any workspace."],
-        ),
-    ],
-)
-def test_the_page_says_if_no_workspace_is_concerned(outsider: User, scope: str, sentences: list[str]) -> None:
-    for lines in pages(sign_in(outsider), scope):
-        assert lines[1 + len(scope.split()) :] == sentences
+    assert not needs_consent(web, "workspace:read")
+    assert needs_consent(web)

@@ -30,47 +30,13 @@ TASKS = "/workspaces/current/tasks"
 KEYS = "/workspaces/current/api-keys"
 
 # The first and the last character of each range in the patterns of text, and their neighbours.
+EDGES = (
+    "00 08 09 0A 0D 0E 1B 1C 1F 20 7F 85 9F A0 AD 61C 1680 180E 2000 200A 200B 200F 2028 2029 202A 202E "
+    "202F 205F 2060 2065 2066 2069 206A 206F 3000 FE00 FE0F FEFF 1F680"
+)
 CHARACTERS = [
     chr(code + offset)
-    for code in (
-        *(
-            0x00,
-            0x08,
-            0x09,
-            0x0A,
-            0x0D,
-            0x0E,
-            0x1B,
-            0x1C,
-            0x1F,
-            0x20,
-            0x7F,
-            0x85,
-            0x9F,
-            0xA0,
-            0xAD,
-            0x61C,
-            0x1680,
-            0x180E,
-        ),
-        *(
-            0x2000,
-            0x200A,
-            0x200B,
-            0x200F,
-            0x2028,
-            0x2029,
-            0x202A,
-            0x202E,
-            0x202F,
-            0x205F,
-            0x2060,
-            0x2065,
-            0x2066,
-            0x2069,
-        ),
-        *(0x206A, 0x206F, 0x3000, 0xFE00, 0xFE0F, 0xFEFF, 0x1F680),
-    )
+    for code in (int(edge, 16) for edge in EDGES.split())
     for offset in (-1, 0, 1)
     if code + offset >= 0
 ]

@@ -41,8 +41,8 @@ def test_a_page_of_any_origin_can_read_a_document(method: str, path: str) -> Non
 
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_a_preflight_allows_the_header_of_mcp_clients_but_no_key_and_no_change(path: str) -> None:
-    asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "mcp-protocol-version"}
-    response = send("OPTIONS", path, asked)
+    preflight = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "mcp-protocol-version"}
+    response = send("OPTIONS", path, preflight)
 
     assert (response.status_code, response.content) == (200, b"")
     headers = headers_for_origins(response)

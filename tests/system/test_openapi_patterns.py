@@ -38,19 +38,19 @@ def patterns(part: Any) -> Iterator[str]:
 def test_javascript_reads_the_patterns_like_python() -> None:
     """With and without the flag `u`, which some generators omit."""
     node = program("node", install="apt-get install nodejs (or your system's equivalent)")
-    found = sorted(set(patterns(schema())))
+    distinct = sorted(set(patterns(schema())))
     texts = [text for text in TEXTS if isinstance(text, str)]
     texts += [*CHARACTERS, *(f"x{character}y" for character in CHARACTERS), *map(new_id, ("w", "u", "tsk", "key"))]
 
     result = subprocess.run(
         [node, "-e", SCRIPT],
-        input=json.dumps({"patterns": found, "texts": texts}),
+        input=json.dumps({"patterns": distinct, "texts": texts}),
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
         check=True,
     )
 
-    matches = [[bool(re.search(pattern, text)) for text in texts] for pattern in found]
+    matches = [[bool(re.search(pattern, text)) for text in texts] for pattern in distinct]
     assert json.loads(result.stdout) == [matches, matches]
-    assert len(found) > 8
+    assert len(distinct) > 8

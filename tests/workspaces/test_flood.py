@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher, check_password, make_password
@@ -14,7 +13,7 @@ from django.test import Client
 
 from core.argon2 import ThreadShare, TooBusy, password_share
 from oauth.models import Application
-from tests.helpers import Api, QuickPasswordHasher, sign_in
+from tests.helpers import Api, QuickPasswordHasher, send_form, sign_in
 from tests.processes import TIMEOUT, wait_until
 from workspaces.models import User
 
@@ -68,17 +67,12 @@ def server_application(db: None) -> Application:
     return application
 
 
-def send_to(endpoint: str, form: dict[str, str]) -> Any:
-    """Send a form to an OAuth endpoint."""
-    return Client().post(f"/app/auth/{endpoint}", urlencode(form), "application/x-www-form-urlencoded")
-
-
 @pytest.mark.usefixtures("workspace")
 def test_during_a_flood_of_sign_ins_only_passwords_and_client_secrets_are_rejected(
     owner: User, api: Api, server_application: Application, request: pytest.FixtureRequest
 ) -> None:
     form = {"token": "x", "client_id": server_application.client_id, "client_secret": "s3cret"}
-    refresh = form | {"grant_type": "refresh_token", "refresh_token": "x"}
+    forms = {"token": form | {"grant_type": "refresh_token", "refresh_token": "x"}, "revoke": form, "device": form}
     change = {
         "old_password": "owner-password",
         "new_password1": "a-new-password-1",
@@ -88,7 +82,7 @@ def test_during_a_flood_of_sign_ins_only_passwords_and_client_secrets_are_reject
     request.getfixturevalue("_flood")
 
     pages = [Client().post("/sign-in/", OWNER), signed_in.post("/settings/password/", change)]
-    programs = [send_to("token", refresh), send_to("revoke", form), send_to("device", form)]
+    programs = [send_form(f"/app/auth/{name}", fields) for name, fields in forms.items()]
 
     assert [response.status_code for response in pages + programs] == [503] * 5
     assert {response["Retry-After"] for response in pages + programs} == {"5"}
@@ -101,7 +95,7 @@ def test_during_a_flood_of_sign_ins_only_passwords_and_client_secrets_are_reject
     BlockingArgon2.released.set()
     wait_until(lambda: can_run(password_share))
     assert Client().post("/sign-in/", OWNER).status_code == 302
-    assert send_to("revoke", form).status_code == 200
+    assert send_form("/app/auth/revoke", form).status_code == 200
 
 
 def busy(share: ThreadShare, started: threading.Event, released: threading.Event) -> None:

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.ratelimits import limit_form_by_ip
-from tests.helpers import make_user
+from tests.helpers import make_user, send_form
 from workspaces.models import User, Workspace
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("_frozen_clock")]
@@ -113,8 +113,7 @@ def test_other_counts_do_not_evict_the_count_of_an_account(owner: User) -> None:
     assert guess_passwords(11)[-1] == 429
 
     for number in range(400):
-        ip = f"2001:db8:{number:x}::1"
-        Client().post("/app/auth/device", "client_id=x", "application/x-www-form-urlencoded", REMOTE_ADDR=ip)
+        send_form("/app/auth/device", {"client_id": "x"}, REMOTE_ADDR=f"2001:db8:{number:x}::1")
 
     assert attempt_with_correct_password(Client()) == 429
 
