@@ -18,7 +18,8 @@ from oauthlib.oauth2 import DeviceApplicationServer, InvalidGrantError
 from core.client_ip import client_ip
 from core.ratelimits import FailureLimit, limit_form_by_ip
 from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, default_scopes
-from oauth.server import DeviceAuthorizationValidator, basic_credentials
+from oauth.requests import basic_credentials
+from oauth.server import DeviceAuthorizationValidator
 
 client_failures = FailureLimit()  # of OAuth clients; bearer tokens have their own limit
 

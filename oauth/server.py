@@ -3,18 +3,15 @@
 Every consent and revocation is an audit event. A reused code or refresh token is logged.
 """
 
-import base64
 import hashlib
 import logging
 import re
 from datetime import timedelta
 from typing import Any
-from urllib.parse import unquote_plus
 
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
 from django.db.models import Q
-from django.http import HttpRequest
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from oauth2_provider.models import AccessToken, RefreshToken
@@ -26,10 +23,10 @@ from oauthlib.oauth2.rfc6749 import errors
 from oauthlib.oauth2.rfc8628.grant_types import DeviceCodeGrant
 from oauthlib.openid.connect.core.exceptions import ConsentRequired
 
-from core.client_ip import client_ip
 from oauth.consent import consented_at
 from oauth.models import LOGGED_CLIENT_ID, Application, DeviceGrant, Grant, TokenFamily, revoke_token
 from oauth.prompts import require_known_prompt
+from oauth.requests import basic_credentials, ip_of
 from workspaces.models import Action, Actor, AuditEvent, User, Via
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -86,35 +83,11 @@ def require_s256(request: Request) -> dict[str, Any]:
     return {}
 
 
-@sensitive_variables()
-def basic_credentials(authorization: str) -> tuple[str, str] | None:
-    """Return the client id and the secret of an Authorization header (RFC 6749, 2.3.1), or None if it isn't Basic.
-
-    Both are blank if the header is malformed.
-    """
-    scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        client_id, _, secret = base64.b64decode(encoded).decode().partition(":")
-    except ValueError:
-        return "", ""
-    client_id, secret = unquote_plus(client_id), unquote_plus(secret)
-    return (client_id, secret) if "\0" not in client_id else ("", "")  # PostgreSQL would raise an error
-
-
-def ip_of(request: Request) -> str | None:
-    """Return the client IP of a request of oauthlib, whose headers are Django's `META`."""
-    http_request = HttpRequest()
-    http_request.META = request.headers
-    return client_ip(http_request)
-
-
 def is_repeated(token: RefreshToken) -> bool:
-    """Return whether this token was used a moment ago, and none that replaced it.
+    """Return whether this token was used within `REFRESH_GRACE`, and no token that replaced it has been used.
 
-    The client may be several processes that share a token, or have lost the response. The access token of the first
-    response tells whether the client has gone on: the next refresh deletes it, and so does a revocation.
+    Several processes of the client may share the token, or a response may have been lost. The access token of the first
+    response exists only until the next refresh or a revocation.
     """
     is_recent = token.revoked is not None and token.revoked > timezone.now() - REFRESH_GRACE
     return is_recent and AccessToken.objects.filter(source_refresh_token=token).exists()
@@ -156,7 +129,7 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         return credentials if request.client_id in (None, credentials[0]) else ("", "")
 
     def client_authentication_required(self, request: Request, *args: Any, **kwargs: Any) -> bool:
-        """Return True for every request with a Basic header. The toolkit expects its scheme in this spelling only."""
+        """Return True for every request with a Basic header. The toolkit's check of the scheme is case-sensitive."""
         is_basic = basic_credentials(request.headers.get("HTTP_AUTHORIZATION", "")) is not None
         return is_basic or bool(super().client_authentication_required(request, *args, **kwargs))
 
@@ -232,7 +205,7 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
     def validate_refresh_token(self, refresh_token: str, client: Any, request: Request, *args: Any) -> bool:
         """Check the token, and that its family has not expired. Revoke the family of a token that was used before.
 
-        The user is locked, so that a concurrent request of the client doesn't use the token meanwhile.
+        The user is locked, so that no concurrent request uses the token at the same time.
         """
         checksum = hashlib.sha256(refresh_token.encode()).hexdigest()
         token = RefreshToken.objects.filter(token_checksum=checksum).first()

@@ -146,7 +146,7 @@ def test_punctuation_follows_inline_code_without_a_gap(visit: Visit) -> None:
         gaps[path] = page.evaluate(GAPS)
 
     assert all(gaps.values())
-    assert {gap for found in gaps.values() for gap in found if abs(gap) > 0.1} == set()
+    assert {gap for page_gaps in gaps.values() for gap in page_gaps if abs(gap) > 0.1} == set()
 
 
 # The elements that reach beyond the right edge of the page, except what scrolls in a box of its own.
