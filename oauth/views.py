@@ -63,6 +63,8 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
         oauthlib_error = error.oauthlib_error
         oauthlib_error.response_mode = oauthlib_error.response_mode or self.request.GET.get("response_mode")
         application = application or Application.objects.get(client_id=oauthlib_error.client_id)
+        if not application.redirect_uri_allowed(oauthlib_error.redirect_uri):  # a forged field of the consent form
+            raise BadRequest("The redirect URI is not registered.")
         return self.redirect(oauthlib_error.in_uri(oauthlib_error.redirect_uri), application)
 
     def redirect(self, redirect_to: str, application: Application | None) -> HttpResponse:

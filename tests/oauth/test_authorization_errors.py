@@ -82,6 +82,17 @@ def test_denied_consent_redirects_with_the_issuer(program: Program, redirect_uri
     assert_error(response, redirect_uri, "access_denied", issuer)
 
 
+@pytest.mark.parametrize("changes", [{}, {"allow": "yes", "resource": "unknown"}, {"allow": "yes"}])
+def test_a_forged_consent_form_does_not_redirect_elsewhere(
+    program: Program, redirect_uri: str, changes: dict[str, str]
+) -> None:
+    parameters = parameters_of(program, redirect_uri, **changes) | {"redirect_uri": "https://evil.example/callback"}
+
+    response = program.browser.post("/app/auth/authorize", parameters)
+
+    assert (response.status_code, response.headers.get("Location")) == (400, None)
+
+
 def test_consent_of_a_user_whose_access_has_ended_redirects_with_the_issuer(
     program: Program, redirect_uri: str, issuer: str, owner: User
 ) -> None:
