@@ -15,6 +15,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.contrib.auth.hashers import identify_hasher
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
@@ -37,6 +38,7 @@ EXPIRED_GRANT_RETENTION = timedelta(days=1)
 SECRET_MIN_LENGTH = 32  # of a client secret that an operator enters instead of the generated one
 # A reversed domain name of the app's author, so that no other app uses it by accident (RFC 8252, section 7.1).
 _PRIVATE_USE_SCHEME = re.compile(r"[a-z][a-z0-9+-]*(\.[a-z0-9+-]+)+")
+_CLIENT_ID = re.compile("[!-9;-~]*")  # a colon would end it in HTTP Basic authentication
 # What the Content-Security-Policy of the consent page can name. A host with `;` or `,` would change the policy.
 _AUTHORITY = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]+)?", re.IGNORECASE)
 # Characters of a client id in a log line: the logs redact a whole generated one, which looks as random as a secret.
@@ -104,11 +106,15 @@ class Application(AbstractApplication):
     def clean(self) -> None:
         is_public = self.client_type == self.CLIENT_PUBLIC
         problems = {uri: redirect_uri_problem(uri, is_public=is_public) for uri in self.redirect_uris.split()}
-        messages = [f"{uri}: {problem}" for uri, problem in problems.items() if problem]
+        errors = {"redirect_uris": [f"{uri}: {problem}" for uri, problem in problems.items() if problem]}
         if not problems and self.authorization_grant_type == self.GRANT_AUTHORIZATION_CODE:
-            messages = ["Enter a redirect URI, to which the authorization code is sent."]
-        if messages:
-            raise ValidationError({"redirect_uris": messages})
+            errors["redirect_uris"] = ["Enter a redirect URI, to which the authorization code is sent."]
+        if self._state.adding and not _CLIENT_ID.fullmatch(self.client_id):
+            errors["client_id"] = ["Use printable ASCII characters, without spaces and colons."]
+        if self._state.adding and is_hash(self.client_secret):
+            errors["client_secret"] = ["This is a hash. Enter the secret itself."]
+        if any(errors.values()):
+            raise ValidationError(errors)
         super().clean()
 
     def get_allowed_schemes(self) -> list[str]:
@@ -140,6 +146,15 @@ def redirect_uri_problem(uri: str, *, is_public: bool) -> str | None:
         "Use https, http on a loopback host (127.0.0.1, [::1] or localhost), or a private-use scheme that contains "
         "a dot, such as com.example.app:/callback."
     )
+
+
+def is_hash(secret: str) -> bool:
+    """Return whether the toolkit would store this secret as it is."""
+    try:
+        identify_hasher(secret)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str | None) -> bool:

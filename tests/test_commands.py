@@ -324,7 +324,11 @@ def test_seed_demo_fails_instead_of_revoking_other_keys(demo_workspace: Workspac
         (("confidential", DEVICE_CODE, "--client-secret=short"), "client secret: Use at least 32 characters."),
         (("confidential", DEVICE_CODE, "--client-id=terminal"), "client id: Application with this"),
         (("confidential", DEVICE_CODE, "--name=\udcff"), "The arguments must be UTF-8."),
-        (("confidential", DEVICE_CODE, "--client-id=\udcff"), "The arguments must be UTF-8."),
+        (("confidential", DEVICE_CODE, "--client-id=\udcff"), "client id: Use printable ASCII characters"),
+        (("confidential", DEVICE_CODE, "--client-id=a b"), "client id: Use printable ASCII characters"),
+        (("confidential", DEVICE_CODE, "--client-id=a:b"), "client id: Use printable ASCII characters"),
+        (("confidential", DEVICE_CODE, "--client-secret=argon2$argon2id$v=19$m=8,t=1,p=1$"), "client secret: This is"),
+        (("public", DEVICE_CODE, f"--client-secret={'s' * 32}"), "client secret: A public client has none."),
     ],
 )
 def test_createapplication_says_what_is_invalid(arguments: tuple[str, ...], message: str) -> None:

@@ -41,6 +41,8 @@ class Command(BaseCommand):
         secret = options["client_secret"]
         if secret is not None and len(secret) < SECRET_MIN_LENGTH:
             raise CommandError(f"client secret: Use at least {SECRET_MIN_LENGTH} characters.")
+        if secret is not None and options["client_type"] == Application.CLIENT_PUBLIC:
+            raise CommandError("client secret: A public client has none.")
         names = ("client_type", "authorization_grant_type", "name", "redirect_uris", "client_id", "client_secret")
         application = Application(**{name: options[name] for name in names if options[name] is not None})
         if options["scopes"] is not None:
