@@ -39,7 +39,7 @@ SECRET_MIN_LENGTH = 32  # of a client secret that an operator enters instead of 
 # A reversed domain name of the app's author, so that no other app uses it by accident (RFC 8252, section 7.1).
 _PRIVATE_USE_SCHEME = re.compile(r"[a-z][a-z0-9+-]*(\.[a-z0-9+-]+)+")
 _CLIENT_ID = re.compile("[!-9;-~]*")  # a colon would end it in HTTP Basic authentication
-# What the Content-Security-Policy of the consent page can name. A host with `;` or `,` would change the policy.
+# A host name as DNS has it, or an IP address, with or without a port.
 _AUTHORITY = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]+)?", re.IGNORECASE)
 # Characters of a client id in a log line: the logs redact a whole generated one, which looks as random as a secret.
 LOGGED_CLIENT_ID = 24

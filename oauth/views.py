@@ -5,7 +5,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import oauth2_provider.views as toolkit
-from csp.decorators import csp_update
+from csp.decorators import csp_replace
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest
@@ -108,17 +108,10 @@ class AuthorizationView(toolkit.AuthorizationView):  # type: ignore[misc]  # wit
             if NO_PROMPT in prompts_of(self.request):
                 error = OAuthToolkitError(ConsentRequired(state=context["state"]), context["redirect_uri"])
                 return self.error_response(error, context["application"])
-            # Browsers apply form-action to redirects too, and this form redirects to the client.
-            add_source = csp_update({"form-action": [csp_source(context["redirect_uri"])]})
-            render_to_response = add_source(render_to_response)
+            # Browsers apply form-action to all redirects after a form. This form leads to the client, which often
+            # redirects to another of its hosts.
+            render_to_response = csp_replace({"form-action": None})(render_to_response)
         return cast(HttpResponse, render_to_response(context, **kwargs))
-
-
-def csp_source(uri: str) -> str:
-    """Return the origin of `uri` as a CSP source, or its scheme if CSP can't express the host: IPv6, or none."""
-    parts = urlsplit(uri)
-    has_host = parts.scheme in ("http", "https") and "[" not in parts.netloc
-    return f"{parts.scheme}://{parts.netloc}" if has_host else f"{parts.scheme}:"
 
 
 def find_grant(request: HttpRequest, user_code: str) -> DeviceGrant | None:
