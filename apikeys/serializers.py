@@ -13,9 +13,9 @@ from workspaces.serializers import InputSerializer, PageQuery
 
 
 class DescriptionField(LineField):
-    """The description of a key in a request. `forbidden_pattern` is for the OpenAPI document, like `pattern`."""
+    """The description of a key in a request."""
 
-    forbidden_pattern = PART_OF_A_KEY.pattern
+    forbidden_pattern = f"{PART_OF_A_KEY.pattern}|{LineField.forbidden_pattern}"
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(

@@ -1,4 +1,8 @@
-"""Fields of requests and responses. The OpenAPI document contains the `pattern` of a field."""
+"""Fields of requests and responses.
+
+In the OpenAPI document, text must match the `pattern` of a field and must not match its `forbidden_pattern`. Generators
+copy only `pattern` into clients, so it must be ASCII: not every language can name other characters.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,8 +13,8 @@ from rest_framework import serializers
 
 from workspaces.ids import id_pattern, is_id
 from workspaces.validators import (
-    LINE_PATTERN,
-    LINES_PATTERN,
+    FORBIDDEN_IN_LINE,
+    FORBIDDEN_IN_LINES,
     MAX_MARKS,
     LengthValidator,
     multiple_lines,
@@ -54,7 +58,7 @@ class TextField(StringField):
 class LineField(TextField):
     """A line of text."""
 
-    pattern = LINE_PATTERN
+    forbidden_pattern = FORBIDDEN_IN_LINE
 
     def __init__(
         self,
@@ -69,7 +73,7 @@ class LineField(TextField):
 class LinesField(TextField):
     """Text with line breaks, which may be blank. It is not trimmed."""
 
-    pattern = LINES_PATTERN
+    forbidden_pattern = FORBIDDEN_IN_LINES
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(

@@ -13,7 +13,9 @@ MAX_MARKS = 30  # combining marks in a row, as in the Stream-Safe Text Format (U
 _CONTROLS = r"\x00-\x1F\x7F-\x9F\u2028-\u202E\u2066-\u2069"
 _CONTROLS_BUT_BREAKS = r"\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\u2028-\u202E\u2066-\u2069"  # all but \t, \n and \r
 _SPACES = r"\x20\xA0\u1680\u2000-\u200A\u202F\u205F\u3000"
-_WHITESPACE = rf"\t-\r\x1C-\x1F\x85\u2028\u2029{_SPACES}"  # what `str.strip` removes
+_BREAKS = r"\t-\r\x1C-\x1F\x85\u2028\u2029"  # the control characters that `str.strip` removes
+_CONTROLS_BUT_WHITESPACE = r"\x00-\x08\x0E-\x1B\x7F-\x84\x86-\x9F\u202A-\u202E\u2066-\u2069"
+_WHITESPACE = f"{_BREAKS}{_SPACES}"  # what `str.strip` removes
 _INVISIBLE = r"\xAD\u061C\u180E\u200B-\u200F\u2060-\u2065\u206A-\u206F\uFE00-\uFE0F\uFEFF"  # besides spaces
 _SURROGATES = r"\uD800-\uDFFF"  # not in the patterns: JSON has none, and not every regex engine can name them
 
@@ -21,13 +23,13 @@ _CONTROL = re.compile(f"[{_CONTROLS}{_SURROGATES}]")
 _CONTROL_BUT_BREAK = re.compile(f"[{_CONTROLS_BUT_BREAKS}{_SURROGATES}]")
 _VISIBLE = re.compile(f"[^{_CONTROLS}{_SPACES}{_INVISIBLE}]")
 
-# Text that, once stripped, passes `single_line`. No two adjacent repetitions match the same character, so that matching
-# takes linear time.
-LINE_PATTERN = (
-    rf"^[{_WHITESPACE}]*([{_INVISIBLE}][{_INVISIBLE}{_SPACES}]*)?"
-    rf"{_VISIBLE.pattern}([^{_CONTROLS}]*[^{_CONTROLS}{_SPACES}])?[{_WHITESPACE}]*$"
+# What makes text fail `single_line` even if it is stripped first: a control character that is not stripped, or no
+# visible character. Each repetition ends where the next part begins, so that searching takes linear time.
+FORBIDDEN_IN_LINE = (
+    rf"[{_CONTROLS_BUT_WHITESPACE}]|[^{_WHITESPACE}][{_SPACES}]*[{_BREAKS}][{_WHITESPACE}]*[^{_WHITESPACE}]"
+    rf"|^[{_CONTROLS}{_SPACES}{_INVISIBLE}]*$"
 )
-LINES_PATTERN = rf"^[^{_CONTROLS_BUT_BREAKS}]*$"  # text that passes `multiple_lines`
+FORBIDDEN_IN_LINES = f"[{_CONTROLS_BUT_BREAKS}]"  # what makes text fail `multiple_lines`
 
 
 def _has_many_marks(text: str) -> bool:

@@ -35,6 +35,21 @@ def patterns(part: Any) -> Iterator[str]:
             yield from patterns(item)
 
 
+def without_not(part: Any) -> Any:
+    """Return this part of the document without the schemas that a value must not match."""
+    if isinstance(part, dict):
+        return {name: without_not(value) for name, value in part.items() if name != "not"}
+    return [without_not(item) for item in part] if isinstance(part, list) else part
+
+
+def test_patterns_that_generators_copy_are_ascii() -> None:
+    """They copy those that a value must match. Ruby can't load `\\x80`, PHP can't load `\\u2028`."""
+    found = set(patterns(without_not(schema())))
+
+    assert found
+    assert [pattern for pattern in found if re.search(r"\\u|\\x[^0-7]|[^\x20-\x7E]", pattern)] == []
+
+
 def test_javascript_reads_the_patterns_like_python() -> None:
     """With and without the flag `u`, which some generators omit."""
     node = program("node", install="apt-get install nodejs (or your system's equivalent)")
