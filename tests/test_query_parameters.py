@@ -52,7 +52,7 @@ def test_every_operation_rejects_parameters_that_are_not_documented(
 ) -> None:
     api = Api(make_token(owner))
 
-    for name in ("page", "statuses", "status[]", "Limit", "format"):
+    for name in ("page", "statuses", "limit[]", "Limit", "format"):
         response = api.request(method, f"{route}?{name}=2")
         assert response.status_code == 400
         assert response.json()["message"] == f"Invalid fields: {name}."
@@ -64,6 +64,14 @@ def test_every_operation_rejects_parameters_that_are_not_documented(
         assert "Unknown" not in str(api.request(method, f"{route}?{name}=1").json().get("errors"))
     if method == "GET":
         assert api.request("HEAD", f"{route}?page=2").status_code == 400
+
+
+@pytest.mark.parametrize("name", ["status[]", "status[0]", "kind[0]"])
+def test_brackets_in_the_name_of_a_list_are_explained(name: str, api: Api) -> None:
+    response = api.get(f"{TASKS}?{name}=open")
+
+    sentence = f"Unknown query parameter. Send {name.partition('[')[0]}=… once for each value, without brackets."
+    assert response.json()["errors"] == {name: [sentence]}
 
 
 def test_the_guard_covers_every_route() -> None:

@@ -78,7 +78,10 @@ class QuerySerializer(InputSerializer):
             field = self.fields.get(name)
             if field is None:
                 is_safe = _PARAMETER_NAME.fullmatch(name) and not _SECRET.search(name)
-                yield name if is_safe else "query", f"Unknown query parameter. {known}"
+                list_name = name.partition("[")[0]  # some clients send `status[]=open` or `status[0]=open`
+                is_list = isinstance(self.fields.get(list_name), serializers.ListField)
+                hint = f"Send {list_name}=… once for each value, without brackets." if is_list else known
+                yield name if is_safe else "query", f"Unknown query parameter. {hint}"
             elif len(values) > 1 and not isinstance(field, serializers.ListField):
                 yield name, "Send this query parameter once."
 
