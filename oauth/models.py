@@ -132,6 +132,8 @@ def redirect_uri_problem(uri: str, *, is_public: bool) -> str | None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         return "This is not a valid URL."
+    if uri.endswith(","):
+        return "Separate redirect URIs by spaces or lines, not by commas."
     if "#" in uri or "@" in parts.netloc:
         return "A redirect URI must not have a fragment or a user name."
     if not is_absolute_uri(uri):  # oauthlib would reject each authorization request

@@ -72,6 +72,13 @@ def test_these_redirect_uris_are_rejected(redirect_uri: str) -> None:
 
 
 @pytest.mark.django_db
+def test_a_comma_after_a_redirect_uri_is_explained() -> None:
+    problem = problem_of("https://a.example/, https://b.example/")
+
+    assert problem == "https://a.example/,: Separate redirect URIs by spaces or lines, not by commas."
+
+
+@pytest.mark.django_db
 def test_a_confidential_client_has_no_private_use_scheme() -> None:
     problem = problem_of(APP[0], Application.CLIENT_CONFIDENTIAL)
 
