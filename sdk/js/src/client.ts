@@ -49,8 +49,8 @@ export const DefaultConfig = new Configuration();
 
 /** The base class of all APIs. */
 export class BaseAPI extends GeneratedBaseAPI {
-    constructor(configuration: GeneratedConfiguration = DefaultConfig) {
-        super(configuration);
+    constructor(configuration: GeneratedConfiguration | ConfigurationParameters = DefaultConfig) {
+        super(isParameters(configuration) ? new Configuration(configuration) : configuration);
     }
 
     /**
@@ -87,6 +87,11 @@ export class BaseAPI extends GeneratedBaseAPI {
             throw error;
         }
     }
+}
+
+/** Not by `instanceof`: a program may load the ESM and CJS builds, which have a `Configuration` each. */
+function isParameters(value: GeneratedConfiguration | ConfigurationParameters): value is ConfigurationParameters {
+    return Object.getPrototypeOf(value) === Object.prototype;
 }
 
 const ABORTS = ['AbortError', 'TimeoutError'];

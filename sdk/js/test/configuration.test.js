@@ -46,6 +46,15 @@ test('an empty list in a query sends nothing', async (t) => {
     assert.deepEqual(requests.map(({ url }) => url), [path, `${path}?limit=1&scope=todo&scope=ongoing`]);
 });
 
+test('an API takes the parameters of a configuration too', async (t) => {
+    const { basePath, requests } = await serve(t, listed);
+
+    await new TasksApi({ accessToken: 'one_key', basePath: `${basePath}/` }).listTasks({ workspaceId });
+
+    assert.equal(requests[0].url, path);
+    assert.equal(requests[0].headers.authorization, 'Bearer one_key');
+});
+
 test('an API without a configuration throws ApiErrors and retries, like one with a configuration', async (t) => {
     const rateLimited = [429, { 'Retry-After': '0' }];
     const { basePath, requests } = await serve(t, rateLimited, listed, [404, {}, '{"message": "Not found."}']);

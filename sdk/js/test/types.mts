@@ -26,6 +26,7 @@ const logged: Middleware = {
     post: async ({ url, response }) => console.log(url, response.status, response.headers.get('RateLimit')),
 };
 const tasks: TasksApi = new TasksApi(new Configuration(parameters)).withMiddleware(logged);
+void new TasksApi(parameters);
 const keys = new ApiKeysApi(new Configuration({ accessToken: async () => 'token' }));
 const workspaceId = 'current';
 
