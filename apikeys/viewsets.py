@@ -23,7 +23,7 @@ from apikeys.serializers import (
     RepeatedApiKeySerializer,
 )
 from workspaces.access import Scope, Scopes
-from workspaces.api import created
+from workspaces.api import created_response
 from workspaces.ids import get_by_id
 from workspaces.models import Actor, Via
 from workspaces.paging import page_after
@@ -135,7 +135,7 @@ class ApiKeyViewSet(InWorkspaceViewSet):
             body = {**ApiKeySerializer(duplicate.api_key).data, "notice": ALREADY_CREATED}
             return Response(body, headers={"Idempotent-Replayed": "true"})
         body = {**ApiKeySerializer(api_key).data, "secret": secret}
-        return created(body, "fetch-api-key", api_key.workspace_id, api_key.pk)
+        return created_response(body, "fetch-api-key", api_key.workspace_id, api_key.pk)
 
     def _idempotency(self, digest: str) -> dict[str, Any]:
         """Return the arguments of `create_key` for the `Idempotency-Key` header, which is scoped to the person."""

@@ -59,7 +59,7 @@ class ApiViewSet(ViewSetMixin, ApiView):
     pass
 
 
-def created(body: Mapping[str, Any], url_name: str, *ids: str) -> Response:
+def created_response(body: Mapping[str, Any], url_name: str, *ids: str) -> Response:
     """Return a 201. Its Location is the path of the new object (RFC 9110, 15.3.2), whose URL has this name and ids."""
     return Response(body, status=status.HTTP_201_CREATED, headers={"Location": reverse(url_name, args=ids)})
 

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from workspaces.access import Scopes, resolve_workspace
-from workspaces.api import ApiView, ApiViewSet, created
+from workspaces.api import ApiView, ApiViewSet, created_response
 from workspaces.ids import get_by_id
 from workspaces.models import NoWorkspaceChosen, Task, TaskQuerySet, Workspace
 from workspaces.serializers import (
@@ -158,7 +158,7 @@ class TaskViewSet(InWorkspaceViewSet):
         serializer = NewTaskSerializer(data=self.body, context={"workspace": self.workspace})
         serializer.is_valid(raise_exception=True)
         task = serializer.save()
-        return created(TaskSerializer(task).data, "fetch-task", task.workspace_id, task.pk)
+        return created_response(TaskSerializer(task).data, "fetch-task", task.workspace_id, task.pk)
 
     def retrieve(self, request: Request, workspace_id: str, task_id: str) -> Response:
         return Response(TaskSerializer(self.get_object()).data)
