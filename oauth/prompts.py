@@ -21,7 +21,7 @@ def require_known_prompt(request: Request) -> dict[str, Any]:
     prompts = set((request.prompt or "").split())
     if not prompts <= PROMPTS or (NO_PROMPT in prompts and len(prompts) > 1):
         values = ", ".join(sorted(PROMPTS - {NO_PROMPT}))
-        raise errors.InvalidRequestError(f"prompt must be none, or some of {values}.", request=request)
+        raise errors.InvalidRequestError(f"prompt must be none, or one or more of {values}.", request=request)
     if request.max_age and not MAX_AGE.fullmatch(request.max_age):
         raise errors.InvalidRequestError("max_age must be a number of seconds.", request=request)
     return {}
