@@ -13,7 +13,8 @@ from oauth2_provider.models import RefreshToken
 from oauth2_provider.scopes import get_scopes_backend
 from oauth2_provider.settings import oauth2_settings
 
-from oauth.models import Application, TokenFamily, is_loopback
+from oauth.models import Application, TokenFamily
+from oauth.redirect_uris import is_loopback
 from workspaces.access import Scope
 from workspaces.models import KEY_MANAGERS, Membership, User
 

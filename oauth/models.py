@@ -7,7 +7,6 @@ Access and refresh tokens are the toolkit's models, which store a SHA-256 digest
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 import secrets
 from datetime import datetime, timedelta
@@ -21,8 +20,8 @@ from django.db import models, transaction
 from django.utils import timezone
 from oauth2_provider.models import AbstractApplication, AbstractDeviceGrant, AbstractGrant, AccessToken, RefreshToken
 from oauth2_provider.scopes import get_scopes_backend
-from oauthlib.uri_validate import is_absolute_uri
 
+from oauth.redirect_uris import redirect_uri_problem
 from workspaces.access import Scope
 from workspaces.fields import LineField
 from workspaces.models import Action, Actor, AuditEvent, User
@@ -36,11 +35,7 @@ GRANT_TYPES = {
 DEVICE_CODE_LIFETIME = timedelta(minutes=10)
 EXPIRED_GRANT_RETENTION = timedelta(days=1)
 SECRET_MIN_LENGTH = 32  # of a client secret that an operator enters instead of the generated one
-# A reversed domain name of the app's author, so that no other app uses it by accident (RFC 8252, section 7.1).
-_PRIVATE_USE_SCHEME = re.compile(r"[a-z][a-z0-9+-]*(\.[a-z0-9+-]+)+")
 _CLIENT_ID = re.compile("[!-9;-~]*")  # a colon would end it in HTTP Basic authentication
-# A host name as DNS has it, or an IP address, with or without a port.
-_AUTHORITY = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]+)?", re.IGNORECASE)
 # Characters of a client id in a log line: the logs redact a whole generated one, which looks as random as a secret.
 LOGGED_CLIENT_ID = 24
 SLOW_DOWN = timedelta(seconds=5)  # added to the polling interval (RFC 8628, section 3.5)
@@ -122,34 +117,6 @@ class Application(AbstractApplication):
         return [urlsplit(uri).scheme for uri in self.redirect_uris.split()]
 
 
-def redirect_uri_problem(uri: str, *, is_public: bool) -> str | None:
-    """Return why an application can't have this redirect URI, or None.
-
-    A code must not cross a network unencrypted, nor reach another app (RFC 8252, section 7).
-    """
-    try:
-        parts = urlsplit(uri)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return "This is not a valid URL."
-    if uri.endswith(","):
-        return "Separate redirect URIs by spaces or lines, not by commas."
-    if "#" in uri or "@" in parts.netloc:
-        return "A redirect URI must not have a fragment or a user name."
-    if not is_absolute_uri(uri):  # oauthlib would reject each authorization request
-        return "Percent-encode special characters, and write the host in Punycode."
-    if _PRIVATE_USE_SCHEME.fullmatch(parts.scheme):
-        return None if is_public else "Only a public client, such as a mobile app, can have a private-use scheme."
-    if host and not _AUTHORITY.fullmatch(parts.netloc):
-        return "The host is not valid. Wildcards are not supported."
-    if host and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
-        return None
-    return (
-        "Use https, http on a loopback host (127.0.0.1, [::1] or localhost), or a private-use scheme that contains "
-        "a dot, such as com.example.app:/callback."
-    )
-
-
 def is_hash(secret: str) -> bool:
     """Return whether the toolkit would store this secret as it is."""
     try:
@@ -157,13 +124,6 @@ def is_hash(secret: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def is_loopback(host: str | None) -> bool:
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Grant(AbstractGrant):

@@ -75,7 +75,7 @@ def test_these_redirect_uris_are_rejected(redirect_uri: str) -> None:
 def test_a_comma_after_a_redirect_uri_is_explained() -> None:
     problem = problem_of("https://a.example/, https://b.example/")
 
-    assert problem == "https://a.example/,: Separate redirect URIs by spaces or lines, not by commas."
+    assert problem == "https://a.example/,: Separate redirect URIs by spaces or line breaks, not by commas."
 
 
 @pytest.mark.django_db
