@@ -64,7 +64,7 @@ def validate_scopes(scopes: list[str]) -> None:
 class Application(AbstractApplication):
     """An OAuth client. The secret of a confidential client is hashed like a password."""
 
-    name = LineField("name", max_length=255, blank=True)
+    name = LineField("name", max_length=255)  # users see it on the consent page
     authorization_grant_type = models.CharField(max_length=44, choices=GRANT_TYPES)
     # The scopes that it may request. A narrower list applies to its existing tokens too.
     scopes = models.JSONField(

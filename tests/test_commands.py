@@ -316,6 +316,7 @@ def test_seed_demo_fails_instead_of_revoking_other_keys(demo_workspace: Workspac
         (("nobody", "authorization-code", "--redirect-uris=https://a.example/"), "client type: Value 'nobody'"),
         (("public", "implicit", "--redirect-uris=https://a.example/"), "authorization grant type: Value 'implicit'"),
         (("public", "authorization-code"), "redirect uris: Enter a redirect URI"),
+        (("public", "authorization-code", "--redirect-uris=https://a.example/"), "name: This field cannot be blank."),
         (
             ("public", "authorization-code", "--redirect-uris=http://a.example/"),
             "redirect uris: http://a.example/: Use",

@@ -21,8 +21,12 @@ APP = ["com.example.app:/callback", "com.example.app://callback"]
 
 
 def problem_of(redirect_uri: str, client_type: str = Application.CLIENT_PUBLIC) -> str | None:
-    grant_type = Application.GRANT_AUTHORIZATION_CODE
-    application = Application(client_type=client_type, authorization_grant_type=grant_type, redirect_uris=redirect_uri)
+    application = Application(
+        name="Reports",
+        client_type=client_type,
+        authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE,
+        redirect_uris=redirect_uri,
+    )
     try:
         application.full_clean()
     except ValidationError as error:

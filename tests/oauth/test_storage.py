@@ -73,7 +73,10 @@ def stored_text() -> str:
 )
 def test_an_application_can_not_weaken_the_rules(fields: dict[str, Any]) -> None:
     application = Application(
-        client_type="public", authorization_grant_type="authorization-code", redirect_uris="https://a.example/cb"
+        name="Reports",
+        client_type="public",
+        authorization_grant_type="authorization-code",
+        redirect_uris="https://a.example/cb",
     )
     application.full_clean()
     for name, value in fields.items():
