@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from tests.helpers import commits, make_key, make_token, make_user, make_workspace
 from tests.processes import ROOT, environment, server
@@ -49,8 +50,10 @@ def test_no_response_is_outside_the_document(
     }
 
     authorization = f"Bearer {bearers[credential]}" if credential in bearers else ""
-    # In the test suite, the 650 cases of "coverage" run for an owner and a key: the others get much the same responses.
-    coverage = ["coverage"] if LONG or credential in ("owner", "API key") else []
+    # In the test suite, the 650 cases of "coverage" run only for an owner and a key, because the others get much the
+    # same responses, and only on PostgreSQL, which rejects more values than SQLite.
+    covers = credential in ("owner", "API key") and connection.vendor == "postgresql"
+    coverage = ["coverage"] if LONG or covers else []
     cases, seed, phases = 0, SEED, ["examples", *coverage, *RANDOM]
     while cases < CASES:
         report = run_schemathesis(site, authorization, people, ids, tmp_path, seed, phases)
