@@ -208,11 +208,13 @@ class Validator(OAuth2Validator):  # type: ignore[misc]  # without types
         The user is locked, so that no concurrent request uses the token at the same time.
         """
         checksum = hashlib.sha256(refresh_token.encode()).hexdigest()
-        token = RefreshToken.objects.filter(token_checksum=checksum).first()
-        if token is None:
+        holder = User.objects.filter(oauth2_provider_refreshtoken__token_checksum=checksum).first()
+        if holder is None:
             return False
-        token.user.lock_access()
-        token.refresh_from_db()
+        holder.lock_access()
+        token = RefreshToken.objects.filter(token_checksum=checksum).first()
+        if token is None:  # deleted since, such as together with its application
+            return False
         if token.revoked is None:
             is_valid = super().validate_refresh_token(refresh_token, client, request, *args)
             return is_valid and not TokenFamily.of(token).is_expired

@@ -126,3 +126,17 @@ def test_a_refresh_in_progress_does_not_outlive_the_end_of_its_family(
 
     assert not AccessToken.objects.exists()
     assert not RefreshToken.objects.filter(revoked=None).exists()
+
+
+def test_a_refresh_token_that_is_deleted_while_its_user_is_locked_is_rejected(program: Program) -> None:
+    refresh_token = program.tokens()["refresh_token"]
+
+    def delete_first(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if '"workspaces_user"."is_active"' in sql.partition(" WHERE ")[2] and RefreshToken.objects.exists():
+            RefreshToken.objects.all().delete()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(delete_first):
+        response = program.refresh(refresh_token)
+
+    assert [response.status_code, response.json()] == [400, {"error": "invalid_grant"}]
