@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,19 +40,19 @@ class Run:
 
 
 @dataclass
-class Job:
+class Job(ABC):
     """A job of the document. `run` runs its steps one after the other until one fails."""
 
     directory: Path
     site: str
 
+    @abstractmethod
     def store(self, secret: str) -> None:
         """Store the secret where the document says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, *steps: int) -> Run:
         """Run all steps, or those with these numbers."""
-        raise NotImplementedError
 
     def document(self, language: str, containing: str) -> str:
         """Return the block of the document with this text, with the URL of the test's server."""
