@@ -214,7 +214,7 @@ def test_a_terminal_that_is_approved_meanwhile_gets_nothing(terminal: Program, o
 
 
 def test_a_password_that_is_changed_meanwhile_stays_the_same(browser: Client, owner: User) -> None:
-    """Otherwise whoever knows the old password could replace one that an operator has just set."""
+    """A person who knows the old password could otherwise replace one that an operator has just set."""
     form = {"old_password": "owner-password", "new_password1": "of-an-intruder", "new_password2": "of-an-intruder"}
 
     with ended_at_the_last_moment(owner):
