@@ -25,6 +25,7 @@ logger = logging.getLogger("onehorizon.apikeys")
 
 ANY_STATUS = "all"  # the value of a status filter that selects all keys
 _SELECT_FINGERPRINT = "SELECT fingerprint FROM apikeys_apikey WHERE key_id = %(key_id)s"
+IDEMPOTENCY_RETENTION = timedelta(days=30)  # a repeated request is recognized for this time after the key's creation
 LAST_USED_RESOLUTION = timedelta(minutes=1)  # `last_used_at` is written at most this often
 
 
@@ -87,6 +88,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def expired(self) -> ApiKeyQuerySet:
         return self.filter(expires_at__lte=timezone.now(), revoked_at=None)
 
+    def with_old_idempotency_key(self) -> ApiKeyQuerySet:
+        """Return keys with an idempotency key that is no longer needed."""
+        return self.filter(idempotency_key__isnull=False, created_at__lte=timezone.now() - IDEMPOTENCY_RETENTION)
+
     def with_status(self, status: str) -> ApiKeyQuerySet:
         """Filter by an `ApiKeyStatus`, or don't filter if it is `ANY_STATUS`."""
         querysets = {
@@ -100,6 +105,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def matching(self, text: str) -> ApiKeyQuerySet:
         """Return keys whose description contains `text`, or whose id, key id or masked form matches it."""
         return self.filter(Q(description__icontains=text) | Q(pk=text) | key_id_starts_with(text))
+
+    def clear_idempotency_keys(self) -> int:
+        """Forget which requests created these keys, and return how many there are."""
+        return self.update(idempotency_key=None, request_digest="")
 
     def with_users(self) -> ApiKeyQuerySet:
         """Fetch the users who created and revoked the keys in the same query."""

@@ -5,7 +5,7 @@ Labels must be bounded, and contain no person, key or client IP. See docs/archit
 
 import errno
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 from django.conf import settings
@@ -98,15 +98,17 @@ class PoolCollector(Collector):
             yield GaugeMetricFamily(f"onehorizon_pool_{name}", documentation, value)
 
 
-def serve() -> None:
+def serve(*collectors: Callable[[], Collector]) -> None:
     """Serve the metrics of this process on the first free port from METRICS_ADDRESS on, if that is set.
 
-    If no port can be bound, log a warning and return: the process must serve requests without metrics too.
+    `collectors` report the metrics of apps. If no port can be bound, log a warning and return: the process must serve
+    requests without metrics too.
     """
     if settings.METRICS_ADDRESS is None:
         return
     host, first = settings.METRICS_ADDRESS
-    REGISTRY.register(PoolCollector())
+    for collector in (PoolCollector, *collectors):
+        REGISTRY.register(collector())
     for port in range(first, min(first + PORTS, 65536)) if first else [0]:
         try:
             listener, _ = start_http_server(port, host)

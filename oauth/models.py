@@ -33,7 +33,6 @@ GRANT_TYPES = {
     AbstractApplication.GRANT_DEVICE_CODE: "Device code",
 }
 DEVICE_CODE_LIFETIME = timedelta(minutes=10)
-EXPIRED_GRANT_RETENTION = timedelta(days=1)
 SECRET_MIN_LENGTH = 32  # of a client secret that an operator enters instead of the generated one
 _CLIENT_ID = re.compile("[!-9;-~]*")  # a colon would end it in HTTP Basic authentication
 # Characters of a client id in a log line: the logs redact a whole generated one, which looks as random as a secret.
@@ -140,7 +139,7 @@ class TokenFamily(models.Model):
 
     It is stored at the first refresh, or with the first tokens if the request skipped the consent page. It expires
     `OAUTH_REFRESH_TOKEN_LIFETIME` after the consent. Never delete the row before its tokens: the lifetime would start
-    again.
+    again (`oauth.expiry`).
     """
 
     id = models.UUIDField(primary_key=True)
@@ -179,9 +178,7 @@ class DeviceGrant(AbstractDeviceGrant):
 
     @classmethod
     def start(cls, client_id: str, scope: str, client_ip: str | None = None) -> DeviceGrant:
-        """Create a grant and return it with its codes in clear. Also delete grants that expired long ago."""
-        now = timezone.now()
-        cls.objects.filter(expires__lt=now - EXPIRED_GRANT_RETENTION).delete()
+        """Create a grant and return it with its codes in clear."""
         letters = "".join(secrets.choice(USER_CODE_ALPHABET) for _ in range(8))
         return cls.objects.create(
             client_id=client_id,
@@ -189,7 +186,7 @@ class DeviceGrant(AbstractDeviceGrant):
             client_ip=client_ip,
             device_code=secrets.token_urlsafe(32),
             user_code=normalize_user_code(letters),
-            expires=now + DEVICE_CODE_LIFETIME,
+            expires=timezone.now() + DEVICE_CODE_LIFETIME,
         )
 
     @classmethod

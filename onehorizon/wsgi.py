@@ -31,10 +31,11 @@ except ImproperlyConfigured as error:
 
 from core import metrics  # noqa: E402, reads the settings
 from core.requests import Handler, remove_request_variables  # noqa: E402, needs django.setup()
+from onehorizon.housekeeping_metrics import HousekeepingCollector  # noqa: E402, needs django.setup()
 
 application = Handler()
 remove_request_variables(os.environ)  # granian copies the environment after this module is loaded
 
 for message in run_checks(tags=[checks.PRODUCTION], include_deployment_checks=True):
     logging.getLogger("onehorizon").warning("%s %s", message.msg, message.hint)
-metrics.serve()
+metrics.serve(HousekeepingCollector)

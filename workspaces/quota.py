@@ -5,18 +5,21 @@ the Unix epoch, at most as many as its tier's larger limit. See docs/architectur
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import neg
 from typing import Any, NamedTuple
 
 import orjson
 from django.db import connection, transaction
+from django.db.models import Max
 
+from core.db.batches import BATCH_SIZE
 from core.db.statements import fetch
 from core.metrics import count_quota_rejection
 from workspaces.models import Action, Actor, Tier, Workspace
 
 SECOND = 1_000_000  # microseconds, the unit of admissions, `now` and `delay` in this module
+IDLE_SECONDS = 24 * 3600  # a row without an admission for this time, and for the longest window, is deleted
 
 
 class Limit(NamedTuple):
@@ -200,6 +203,23 @@ _READ = {
     vendor: f"SELECT (SELECT admissions FROM workspaces_quota WHERE subject = %(subject)s), {now}"  # noqa: S608, constants
     for vendor, now in _NOW_SQL.items()
 }
+_SUBJECTS = "SELECT subject FROM workspaces_quota WHERE subject > %(after)s ORDER BY subject LIMIT %(limit)s"
+# Locks the rows first and skips locked ones: it must not wait for one row while it has locked others.
+_DELETE_IDLE = {
+    "postgresql": f"""
+        DELETE FROM workspaces_quota WHERE subject IN (
+            SELECT subject FROM workspaces_quota AS quota
+            WHERE subject BETWEEN %(first)s AND %(last)s AND quota.admissions[1] < {NOW_SQL} - %(idle)s
+            FOR UPDATE SKIP LOCKED
+        )
+        RETURNING subject
+    """,  # noqa: S608, constants
+    "sqlite": """
+        DELETE FROM workspaces_quota
+        WHERE subject BETWEEN %(first)s AND %(last)s AND json_extract(admissions, '$[0]') < {now} - %(idle)s
+        RETURNING subject
+    """.format(now=_NOW_SQL["sqlite"]),  # noqa: S608, constants
+}
 
 
 def admit(subject: str, tier: Tier) -> Decision:
@@ -256,6 +276,19 @@ def clear(workspace: Workspace, *, by: Actor) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM workspaces_quota WHERE subject = %s", [workspace.pk])
     workspace.record(Action.WORKSPACE_QUOTA_CLEARED, by)
+
+
+def delete_idle() -> Iterator[int]:
+    """Delete the rows of subjects without requests in any window, and yield their number after each batch.
+
+    See `core.db.batches.in_batches`. An admission that is recorded meanwhile keeps its row.
+    """
+    longest_window = Tier.objects.aggregate(longest=Max("seconds"))["longest"] or 0
+    idle = max(IDLE_SECONDS, longest_window) * SECOND
+    after = ""
+    while rows := fetch(_SUBJECTS, {"after": after, "limit": BATCH_SIZE}):
+        first, after = rows[0][0], rows[-1][0]
+        yield len(fetch(_DELETE_IDLE[connection.vendor], {"first": first, "last": after, "idle": idle}))
 
 
 def read(subject: str) -> tuple[Sequence[int], int]:

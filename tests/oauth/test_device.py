@@ -211,14 +211,6 @@ def test_starting_device_requests_is_rate_limited(terminal: Terminal) -> None:
     assert statuses == [200] * 60 + [429]
 
 
-def test_starting_a_request_deletes_expired_ones(terminal: Terminal) -> None:
-    terminal.start()
-    DeviceGrant.objects.update(expires=timezone.now() - timedelta(days=2))
-    terminal.start()
-
-    assert DeviceGrant.objects.count() == 1
-
-
 def test_the_page_without_a_code_has_a_form_to_enter_one(browser: Browser) -> None:
     assert "Enter the code" in browser.open(f"{browser.site}/app/auth/device").text
 

@@ -1,8 +1,7 @@
-"""Prometheus metrics of servers with several processes, and the dashboard and alerts that use them."""
+"""Prometheus metrics of servers with several processes."""
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 from collections import Counter
@@ -11,15 +10,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import yaml
 from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.helpers import commits, stretch_windows
-from tests.processes import ROOT, TIMEOUT, database_url, fetch, server, wait_until
+from tests.processes import TIMEOUT, database_url, fetch, server, wait_until
 from workspaces.models import Workspace
 
-OPERATIONS = ROOT / "docs" / "operations"
 Samples = Counter[tuple[str, frozenset[tuple[str, str]]]]
 
 
@@ -170,39 +167,3 @@ def test_a_metrics_address_that_can_not_be_bound_does_not_stop_the_server(tmp_pa
         assert fetch(f"{site}/metrics")[0] == 404
 
     assert "no metrics: 192.0.2.1:9401 could not be bound" in log.read_text()
-
-
-# ---- the dashboard and the alerts ----
-
-
-def expressions() -> dict[str, str]:
-    dashboard = json.loads((OPERATIONS / "grafana.json").read_text())
-    rules = yaml.safe_load((OPERATIONS / "alerts.yaml").read_text())["groups"][0]["rules"]
-    panels = {panel["title"]: " ".join(target["expr"] for target in panel["targets"]) for panel in dashboard["panels"]}
-    return panels | {rule["alert"]: rule["expr"] for rule in rules}
-
-
-def exported() -> set[str]:
-    """Return the names of all samples that a server can export."""
-    from core import metrics
-
-    named = {"up", "process_resident_memory_bytes"}
-    for family in (metrics._requests, metrics._latency, metrics._authentications, metrics._rejections, metrics._proofs):
-        named |= {f"{family._name}_{end}" for end in ("total", "bucket", "sum", "count")}
-    named |= {f"{metrics._argon2._name}_{end}" for end in ("bucket", "sum", "count")}
-    return named | {f"onehorizon_pool_{name}" for name in ("size", "max", "in_use", "waiting")}
-
-
-@pytest.mark.parametrize(("title", "expression"), expressions().items())
-def test_panels_and_alerts_use_exported_metrics(title: str, expression: str) -> None:
-    names = set(re.findall(r"\b(?:onehorizon|process)_\w+|\bup\b", expression))
-
-    assert names, title
-    assert names <= exported()
-
-
-def test_each_alert_has_a_severity_and_a_summary() -> None:
-    for rule in yaml.safe_load((OPERATIONS / "alerts.yaml").read_text())["groups"][0]["rules"]:
-        assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
-        assert rule["labels"]["severity"] in ("page", "ticket")
-        assert rule["annotations"]["summary"].endswith(".")
