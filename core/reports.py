@@ -1,4 +1,4 @@
-"""Error reports without secrets, for DEBUG's error page and for email to ADMINS."""
+"""Error reports without secrets, for DEBUG's error page. With DEBUG off, errors are logged; nothing is emailed."""
 
 import re
 from types import FrameType

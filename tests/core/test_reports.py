@@ -1,4 +1,4 @@
-"""Error reports, on DEBUG's page and by email to ADMINS, contain no secret."""
+"""Error reports contain no secret, neither on DEBUG's page nor in the handler that Django offers for emails."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ FAILURES: list[Fail] = [
 
 @pytest.fixture
 def _mailed(settings: Any) -> Iterator[None]:
-    """Email the reports of pages and of the API, as an operator may configure it."""
+    """Email the reports of pages and of the API. The settings don't, but the handler shows every part of a report."""
     settings.ADMINS = [("Operators", "operators@example.com")]
     handler = AdminEmailHandler(include_html=True)
     handler.setLevel(logging.ERROR)
