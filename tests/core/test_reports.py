@@ -96,6 +96,13 @@ FAILURES: list[Fail] = [
 ]
 
 
+def test_no_logger_emails_reports() -> None:
+    """Django's default settings do. The documents must not promise emails, and nothing must send them unnoticed."""
+    loggers = map(logging.getLogger, [None, *logging.root.manager.loggerDict])
+
+    assert not [log for log in loggers if any(isinstance(handler, AdminEmailHandler) for handler in log.handlers)]
+
+
 @pytest.fixture
 def _mailed(settings: Any) -> Iterator[None]:
     """Email the reports of pages and of the API. The settings don't, but the handler shows every part of a report."""
