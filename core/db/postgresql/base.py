@@ -19,6 +19,8 @@ from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from core.db.postgresql.schema import SchemaEditor
+
 T = TypeVar("T")
 
 logger = logging.getLogger("onehorizon.database")
@@ -128,6 +130,7 @@ _thread = threading.local()
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    SchemaEditorClass = SchemaEditor
     limits: dict[str, int] = {}  # PostgreSQL's timeouts in milliseconds, by name; set in servers, not in commands
 
     def get_connection_params(self) -> dict[str, Any]:

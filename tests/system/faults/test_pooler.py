@@ -217,6 +217,18 @@ def test_commands_work_behind_a_pooler_declared_or_not(pooler: str) -> None:
         assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("parameters", ["", "?pgbouncer=true"], ids=["undeclared", "declared"])
+def test_migrate_refuses_a_pooler(parameters: str, pooler: str) -> None:
+    """Its settings and locks belong to a session, and the next transaction may run in another one."""
+    result = manage("migrate", DATABASE_URL=pooler + parameters, PGOPTIONS="")
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "CommandError: Run migrate without the connection pooler: name PostgreSQL itself in DATABASE_URL. "
+        "See docs/operations.md.\n"
+    )
+
+
 def test_a_long_statement_times_out(seeded: Seeded, pooled: Site) -> None:
     """The role's lock_timeout is 3 s."""
     with psycopg.connect(seeded.url) as holder:

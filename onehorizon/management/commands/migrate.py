@@ -1,0 +1,123 @@
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import Any
+
+import psycopg
+from django.core.management.base import CommandError, CommandParser
+from django.core.management.commands import migrate
+from django.db import OperationalError, connections
+
+from core.db.postgresql.lock_waits import LockWatcher
+
+LOCK_TIMEOUT = 500  # milliseconds; requests wait as long as that behind a migration that waits for its lock
+LONGEST_PAUSE = 10  # seconds between two attempts
+ADVISORY_LOCK = 0x6D696772617465  # one `migrate` at a time; "migrate" in ASCII
+
+SET_LOCK_TIMEOUT = "SELECT pg_backend_pid(), set_config('lock_timeout', %s, false)"
+RESET_LOCK_TIMEOUT = "RESET lock_timeout"
+# To wait for this lock in a statement would block a concurrent creation of an index, which waits for all statements.
+TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_lock(%s)"
+ADVISORY_UNLOCK = "SELECT pg_advisory_unlock(%s)"
+
+REPEATED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+GAVE_UP = "Gave up after waiting {} s {}. Run migrate again: it continues after the last migration that was applied."
+POOLED = "Run migrate without the connection pooler: name PostgreSQL itself in DATABASE_URL. See docs/operations.md."
+
+
+@contextmanager
+def limited_lock_waits(database: Any, report: Callable[[str], None]) -> Iterator[LockWatcher]:
+    """Set a lock timeout for the session, and report what it waits for."""
+    with database.cursor() as cursor:
+        cursor.execute(SET_LOCK_TIMEOUT, [str(LOCK_TIMEOUT)])
+        [pid, _] = cursor.fetchone()
+        if pid != database.connection.info.backend_pid:  # a pooler reports an invented process id
+            raise CommandError(POOLED)
+        watcher = LockWatcher(pid, report)
+        try:
+            with watcher.running(database.get_connection_params()):
+                yield watcher
+        finally:
+            cursor.execute(RESET_LOCK_TIMEOUT)
+
+
+class Command(migrate.Command):
+    """Django's `migrate`. On PostgreSQL it never keeps requests waiting for a lock that it can't get.
+
+    A statement such as ALTER TABLE waits until every transaction that uses the table ends, and all later requests wait
+    behind it. So each lock has a short timeout. Then the migration is rolled back, and repeated after a pause.
+    """
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--lock-wait",
+            type=int,
+            default=600,
+            metavar="SECONDS",
+            help="How long to try again while other transactions hold a lock that a migration needs. Default: 600.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.requested_verbosity: int = options["verbosity"]
+        database: Any = connections[options["database"]]
+        if database.vendor != "postgresql" or options["plan"] or options["check_unapplied"]:
+            super().handle(*args, **options)
+            return
+        self.lock_wait: int = options["lock_wait"]
+        self.pause = 1
+        self.deadline: float | None = None
+        with (
+            limited_lock_waits(database, lambda wait: self._write(f" Waiting {wait}.")) as watcher,
+            self._only_migrate(database),
+        ):
+            while not self._attempt(options):
+                self._pause(watcher.latest)
+
+    @contextmanager
+    def _only_migrate(self, database: Any) -> Iterator[None]:
+        """Wait for other `migrate` commands of this database, and make others wait for this one."""
+        with database.cursor() as cursor:
+            cursor.execute(TRY_ADVISORY_LOCK, [ADVISORY_LOCK])
+            while cursor.fetchone() == (False,):
+                self._write(" Waiting for another migrate to end.")
+                self._pause("for another migrate to end")
+                cursor.execute(TRY_ADVISORY_LOCK, [ADVISORY_LOCK])
+            try:
+                yield
+            finally:
+                cursor.execute(ADVISORY_UNLOCK, [ADVISORY_LOCK])
+
+    def _attempt(self, options: dict[str, Any]) -> bool:
+        """Apply the migrations that are left, and return whether all locks were available."""
+        try:
+            super().handle(**options)
+        except OperationalError as error:
+            if not isinstance(error.__cause__, REPEATED):
+                raise
+            options["verbosity"] = 0  # the next attempt doesn't print the plan again
+            return False
+        return True
+
+    def _pause(self, wait: str) -> None:
+        """Sleep before the next attempt, longer each time. Raise `CommandError` if it would be too late."""
+        now = monotonic()
+        if self.deadline is None:
+            self.deadline = now + self.lock_wait
+        if now + self.pause > self.deadline:
+            self._write("\n")
+            raise CommandError(GAVE_UP.format(self.lock_wait, wait))
+        self._write(f" Trying again in {self.pause} s.\n")
+        sleep(self.pause)
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+
+    def migration_progress_callback(self, *args: Any, **options: Any) -> None:
+        """Print the progress of each attempt."""
+        self.verbosity = self.requested_verbosity
+        super().migration_progress_callback(*args, **options)
+
+    def _write(self, text: str) -> None:
+        """Continue the line "Applying <migration>...", which Django ends with " OK"."""
+        if self.requested_verbosity > 0:
+            self.stdout.write(text, ending="")
+            self.stdout.flush()
