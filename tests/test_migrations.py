@@ -102,16 +102,22 @@ def broken_rules(migration: Migration, before: ProjectState, linter: MigrationLi
     return broken
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Read without a transaction: operations that create an index concurrently refuse to be in one."""
     with django_db_blocker.unblock():
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def linter(_database: None) -> MigrationLinter:
     return MigrationLinter()
+
+
+@pytest.fixture(scope="module")
+def state(linter: MigrationLinter) -> ProjectState:
+    """The models after all migrations."""
+    return linter.migration_loader.project_state()
 
 
 def test_no_migration_stops_requests_or_the_release_before(linter: MigrationLinter) -> None:
@@ -164,8 +170,8 @@ DATA = RunPython(change_data, RunPython.noop)
         [DATA],
     ],
 )
-def test_safe_migrations(operations: list[Operation], linter: MigrationLinter) -> None:
-    assert broken_rules(migration_of(operations), linter.migration_loader.project_state(), linter) == set()
+def test_safe_migrations(operations: list[Operation], state: ProjectState, linter: MigrationLinter) -> None:
+    assert broken_rules(migration_of(operations), state, linter) == set()
 
 
 @pytest.mark.parametrize(
@@ -188,13 +194,14 @@ def test_safe_migrations(operations: list[Operation], linter: MigrationLinter) -
         ("RUNSQL_REVERSIBLE", [RunSQL("UPDATE workspaces_task SET title = ''")]),
     ],
 )
-def test_unsafe_migrations(broken: str, operations: list[Operation], linter: MigrationLinter) -> None:
-    assert broken in broken_rules(migration_of(operations), linter.migration_loader.project_state(), linter)
+def test_unsafe_migrations(
+    broken: str, operations: list[Operation], state: ProjectState, linter: MigrationLinter
+) -> None:
+    assert broken in broken_rules(migration_of(operations), state, linter)
 
 
-def test_a_migration_without_a_transaction_has_one_statement(linter: MigrationLinter) -> None:
+def test_a_migration_without_a_transaction_has_one_statement(state: ProjectState, linter: MigrationLinter) -> None:
     add_index = AddIndexConcurrently("Task", BY_TITLE)
-    state = linter.migration_loader.project_state()
 
     assert broken_rules(migration_of([add_index], atomic=False), state, linter) == set()
     both = [AddField("Task", "colour", text(null=True)), add_index]
