@@ -37,7 +37,7 @@ from pytest_django import DjangoDbBlocker
 
 pytestmark = pytest.mark.skipif(connection.vendor != "postgresql", reason="the rules are PostgreSQL's")
 
-APPS = {"workspaces", "apikeys", "oauth"}
+APPS = {"workspaces", "apikeys", "oauth", "onehorizon"}
 # Migrations that break a rule knowingly, with the rules. To drop or rename what the release before no longer uses is
 # one reason.
 EXEMPT = {
