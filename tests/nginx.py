@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +13,17 @@ from pathlib import Path
 from tests.processes import ROOT, free_port, process, program, wait_until_listening
 from tests.sweep import sweep
 
-FILES = ROOT / "deploy/nginx"
+SITE, UPSTREAM = ROOT / "deploy/nginx/onehorizon.conf", ROOT / "deploy/nginx/onehorizon-upstream.conf"
+HOST = "onehorizon.example"
 INSTALL = "apt-get install nginx openssl"
-# nginx's own file, which an operator has already. Debian's includes the files in conf.d/ in the same way.
+# Debian's nginx.conf includes conf.d in the same way. As root, nginx would give up the right to read pytest's directories.
 MAIN = """
 {user}
 daemon off;
 pid {directory}/pid;
 error_log {directory}/error.log;
-worker_processes 1;
-events {{ worker_connections 256; }}
+events {{}}
 http {{
-    include /etc/nginx/mime.types;
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/fastcgi;
@@ -36,58 +36,61 @@ http {{
 
 @dataclass
 class Nginx:
-    http: str
-    https: str
-    certificate: Path  # of its own authority, for onehorizon.example
-    access_log: Path
-    error_log: Path
-    configuration: Path
+    port: int  # of http
+    tls_port: int
+    directory: Path
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """Accepts nginx's certificate, which is for `HOST`."""
+        return ssl.create_default_context(cafile=str(self.directory / "fullchain.pem"))
+
+    @property
+    def access_log(self) -> str:
+        return (self.directory / "access.log").read_text()
 
 
 @contextmanager
-def nginx(directory: Path, servers: Sequence[int], static: Path) -> Iterator[Nginx]:
-    """Run nginx in front of web processes on these ports, and yield its URLs.
+def nginx(directory: Path, server: int, static: Path, replaced: dict[str, str] | None = None) -> Iterator[Nginx]:
+    """Run nginx in front of the web processes on the port `server`, with the files of deploy/nginx/.
 
-    Ports, paths and the certificate are replaced, and nothing else.
+    Only their ports, their paths and the texts in `replaced` are replaced.
     """
     path = program("nginx", install=INSTALL)
-    http, https = free_port(), free_port()
-    certificate = create_certificate(directory)
-    configured = directory / "conf.d"
-    configured.mkdir()
-    access_log, error_log = directory / "access.log", directory / "server.log"
+    running = Nginx(free_port(), free_port(), directory)
     site = {
         "    listen [::]:80 default_server;\n": "",
         "    listen [::]:443 ssl default_server;\n": "",
-        "listen 80 ": f"listen 127.0.0.1:{http} ",
-        "listen 443 ": f"listen 127.0.0.1:{https} ",
+        "listen 80 ": f"listen 127.0.0.1:{running.port} ",
+        "listen 443 ": f"listen 127.0.0.1:{running.tls_port} ",
         "/etc/letsencrypt/live/onehorizon/": f"{directory}/",
         "/opt/onehorizon/staticfiles/": f"{static}/",
-        "/var/log/nginx/onehorizon.access.log": str(access_log),
-        "/var/log/nginx/onehorizon.error.log": str(error_log),
+        "/var/log/nginx/": f"{directory}/",
+        **(replaced or {}),
     }
-    upstream = {"    server 127.0.0.1:8000;\n": "".join(f"    server 127.0.0.1:{port};\n" for port in servers)}
-    for name, replacements in (("onehorizon.conf", site), ("onehorizon-upstream.conf", upstream)):
-        text = (FILES / name).read_text()
-        for old, new in replacements.items():
-            assert old in text, old
-            text = text.replace(old, new)
-        (configured / name).write_text(text)
+    create_certificate(directory)
+    (directory / "conf.d").mkdir()
+    for file, texts in ((SITE, site), (UPSTREAM, {"127.0.0.1:8000": f"127.0.0.1:{server}"})):
+        (directory / "conf.d" / file.name).write_text(replace_all(file.read_text(), texts))
     main = directory / "nginx.conf"
-    user = "user root;" if os.geteuid() == 0 else ""  # whose directories pytest creates
-    main.write_text(MAIN.format(directory=directory, user=user))
-    sweep.watch(access_log)
+    main.write_text(MAIN.format(directory=directory, user="user root;" if os.geteuid() == 0 else ""))
+    sweep.watch(directory / "access.log")
     log = directory / "log"
-    with process([path, "-e", str(error_log), "-c", str(main)], log) as child:
-        wait_until_listening(http, child, log)
-        yield Nginx(f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}", certificate, access_log, error_log, main)
+    with process([path, "-e", str(directory / "error.log"), "-c", str(main)], log) as child:
+        wait_until_listening(running.port, child, log)
+        yield running
 
 
-def create_certificate(directory: Path) -> Path:
-    """Create a certificate for onehorizon.example in `directory`, under the names that certbot uses."""
-    certificate = directory / "fullchain.pem"
-    command = [program("openssl", install=INSTALL), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-subj", "/CN=onehorizon.example", "-addext", "subjectAltName=DNS:onehorizon.example,IP:127.0.0.1"]
-    command += ["-keyout", str(directory / "privkey.pem"), "-out", str(certificate)]
+def replace_all(text: str, replaced: dict[str, str]) -> str:
+    for old, new in replaced.items():
+        assert old in text, f"missing: {old}"
+        text = text.replace(old, new)
+    return text
+
+
+def create_certificate(directory: Path) -> None:
+    """Create a certificate for `HOST`, with the file names of certbot."""
+    command = [program("openssl", install=INSTALL), "req", "-x509", "-nodes", "-newkey", "ec"]
+    command += ["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"]
+    command += ["-keyout", str(directory / "privkey.pem"), "-out", str(directory / "fullchain.pem")]
     subprocess.run(command, check=True, capture_output=True)
-    return certificate
