@@ -16,7 +16,7 @@ from tests.sweep import sweep
 SITE, UPSTREAM = ROOT / "deploy/nginx/onehorizon.conf", ROOT / "deploy/nginx/onehorizon-upstream.conf"
 HOST = "onehorizon.example"
 INSTALL = "apt-get install nginx openssl"
-# Debian's nginx.conf includes conf.d in the same way. As root, nginx would give up the right to read pytest's directories.
+# As Debian's nginx.conf, it includes conf.d. Only root can read pytest's directories if root runs the tests.
 MAIN = """
 {user}
 daemon off;
@@ -42,7 +42,7 @@ class Nginx:
 
     @property
     def tls(self) -> ssl.SSLContext:
-        """Accepts nginx's certificate, which is for `HOST`."""
+        """Accepts nginx's certificate."""
         return ssl.create_default_context(cafile=str(self.directory / "fullchain.pem"))
 
     @property
@@ -89,8 +89,15 @@ def replace_all(text: str, replaced: dict[str, str]) -> str:
 
 
 def create_certificate(directory: Path) -> None:
-    """Create a certificate for `HOST`, with the file names of certbot."""
+    """Create a certificate for `HOST` and this machine, with the file names of certbot."""
     command = [program("openssl", install=INSTALL), "req", "-x509", "-nodes", "-newkey", "ec"]
-    command += ["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"]
+    command += [
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-subj",
+        f"/CN={HOST}",
+        "-addext",
+        f"subjectAltName=DNS:{HOST},IP:127.0.0.1",
+    ]
     command += ["-keyout", str(directory / "privkey.pem"), "-out", str(directory / "fullchain.pem")]
     subprocess.run(command, check=True, capture_output=True)

@@ -1,0 +1,266 @@
+"""nginx as deploy/nginx/ configures it, in front of the application in production."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import commits, lift_quota, make_key, make_token, make_user, make_workspace
+from tests.nginx import HOST
+from tests.processes import TIMEOUT, wait_until
+from tests.system.deploy.conftest import Deployed, send
+from workspaces.models import AuditEvent, Task, User, Workspace
+
+pytestmark = [
+    commits,
+    pytest.mark.one_database("about the network; both databases get these requests elsewhere"),
+]
+
+API = "/api/v1/workspaces/current"
+JSON = {"Content-Type": "application/json"}
+# Headers that a proxy could send. To Python servers, an underscore and a hyphen are the same.
+FORGED = {
+    "X-Forwarded-For": "198.51.100.1",
+    "X_Forwarded_For": "198.51.100.2",
+    "X-Forwarded-Proto": "https",
+    "Forwarded": "for=198.51.100.3;proto=https",
+    "X-Real-IP": "198.51.100.4",
+}
+TOO_LARGE = 2_600_000  # bytes
+
+
+@pytest.fixture
+def owner(transactional_db: None) -> User:
+    return make_user("owner")
+
+
+@pytest.fixture
+def workspace(owner: User) -> Workspace:
+    workspace = make_workspace(owner)
+    lift_quota(workspace)
+    return workspace
+
+
+@pytest.fixture
+def secret(workspace: Workspace) -> str:
+    return make_key(workspace)[1]
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+# ---- slow clients ----
+
+
+def begin(deployed: Deployed, *lines: str) -> socket.socket:
+    """Open a connection and send the beginning of a request."""
+    connection = socket.create_connection(("127.0.0.1", deployed.nginx.port), TIMEOUT)
+    connection.sendall("\r\n".join(lines).encode())
+    return connection
+
+
+def read_all(connection: socket.socket) -> str:
+    return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+
+def test_clients_that_drip_bytes_stop_nobody(deployed: Deployed, secret: str) -> None:
+    """granian has two threads here. Without nginx, two such bodies occupy both."""
+    host, length = f"Host: {HOST}", "Content-Length: 1000"
+    beginnings = [
+        [f"POST {API}/tasks HTTP/1.1", host, length, "", "a"],
+        ["POST /app/auth/token HTTP/1.1", host, length, "", "a"],
+        ["POST /sign-in/ HTTP/1.1", host, "Transfer-Encoding: chunked", "", "1", "a", ""],
+        [f"GET {API}/tasks HTTP/1.1", host, "X-Slow"],
+    ]
+    with ExitStack() as stack:
+        clients = [stack.enter_context(begin(deployed, *lines)) for lines in beginnings]
+        statuses = [send(deployed.connect(), "/api/v1/me", bearer(secret)).status for _ in range(4)]
+        responses = [read_all(client) for client in clients]
+
+    assert statuses == [200] * 4
+    assert responses == [""] * 4  # nginx closes the connection
+
+
+# ---- what clients claim ----
+
+
+def test_forged_headers_reach_neither_limits_nor_audit_events(
+    deployed: Deployed, owner: User, workspace: Workspace
+) -> None:
+    headers = JSON | bearer(make_token(owner))
+    body = b'{"description": "Forged"}'
+
+    response = send(deployed.connect(), f"{API}/api-keys", headers | FORGED, "POST", body)
+
+    assert response.status == 201
+    assert {event.client_ip for event in AuditEvent.objects.filter(via="api")} == {"127.0.0.1"}
+
+
+def test_plain_http_is_rejected_even_if_the_client_claims_https(deployed: Deployed, secret: str) -> None:
+    api = send(deployed.connect(tls=False), "/api/v1/me", bearer(secret) | FORGED)
+    token = send(deployed.connect(tls=False), "/app/auth/token", FORGED, "POST", b"")
+    page = send(deployed.connect(tls=False), "/sign-in/", FORGED)
+
+    assert (api.status, json.loads(api.body)["code"]) == (403, 403)
+    assert (token.status, json.loads(token.body)["error"]) == (403, "invalid_request")
+    assert (page.status, page.headers["Location"]) == (301, f"https://{HOST}/sign-in/")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "//healthz", "/%68ealthz", "/x/../readyz"])
+def test_probes_are_not_exposed(path: str, deployed: Deployed) -> None:
+    assert send(deployed.connect(), path, {}).status == 404
+
+
+def test_the_log_of_nginx_has_no_key_and_no_query_string(deployed: Deployed, secret: str) -> None:
+    send(deployed.connect(), f"/api/v1/me?a={secret}", {})
+    send(deployed.connect(), f"/api/v1/{secret}?a={secret}", {"X-Request-Id": "a-request-with-a-key"})
+
+    def lines() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in deployed.nginx.access_log.splitlines()]
+
+    logged = wait_until(lambda: [line for line in lines() if line["requestId"] == "a-request-with-a-key"])
+    assert logged[0]["path"] == "(contains a key)"
+    assert secret not in deployed.nginx.access_log
+
+
+# ---- errors of nginx ----
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["Content-Length", "chunked"])
+def test_oversized_bodies_are_rejected_in_the_format_of_the_path(chunked: bool, deployed: Deployed) -> None:
+    message = "The body is too large."
+
+    length = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(TOO_LARGE)}
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (TOO_LARGE, b"x" * TOO_LARGE) if chunked else None
+
+    api, token, page = [
+        send(deployed.connect(), path, JSON | length, "POST", body)
+        for path in (f"{API}/tasks", "/app/auth/token", "/sign-in/")
+    ]
+
+    assert [response.status for response in (api, token, page)] == [413] * 3
+    assert json.loads(api.body) == {"code": 413, "message": message}
+    assert json.loads(token.body) == {"error": "invalid_request", "error_description": message}
+    assert f"<h1>{message}</h1>" in page.body.decode()
+    for response in (api, token, page):
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["X-Request-Id"]
+
+
+LONG = "a" * 70_000
+
+
+@pytest.mark.parametrize(
+    ("request_line", "header", "status"),
+    [
+        ("GET /api/v1/me HTTP/1.1", f"X-Long: {LONG}", 400),
+        (f"GET /api/v1/me?{LONG} HTTP/1.1", "", 414),
+        ("TRACE /api/v1/me HTTP/1.1", "", 405),
+        ("POST /api/v1/me HTTP/1.1", "Transfer-Encoding: unknown", 501),
+        ("nonsense", "", 400),
+    ],
+)
+def test_malformed_requests_get_json(request_line: str, header: str, status: int, deployed: Deployed) -> None:
+    lines = [request_line, f"Host: {HOST}", "Connection: close", *([header] if header else []), "", ""]
+    with begin(deployed, *lines) as connection:
+        response = read_all(connection)
+
+    assert response.startswith(f"HTTP/1.1 {status} ")
+    assert json.loads(response.partition("\r\n\r\n")[2])["code"] == status
+
+
+def test_a_request_within_the_limits_reaches_the_application(deployed: Deployed, secret: str) -> None:
+    body = json.dumps({"title": "Ship", "description": "x" * 1_000_000}).encode()
+    too_long = send(deployed.connect(), f"{API}/tasks", JSON | bearer(secret), "POST", body)
+    long_url = send(deployed.connect(), f"/api/v1/me?{'a' * 15_000}", bearer(secret))
+
+    assert (too_long.status, long_url.status) == (400, 400)
+    assert list(json.loads(too_long.body)["errors"]) == ["description"]
+
+
+# ---- static files ----
+
+# Different for each response, or about the connection.
+VARYING = {"date", "server", "connection", "accept-ranges", "x-request-id", "etag"}
+
+
+def comparable(response: Any) -> dict[str, str]:
+    return {
+        name.lower(): value.replace('"', "") for name, value in response.headers.items() if name.lower() not in VARYING
+    }
+
+
+def static_files(directory: Path) -> Iterator[str]:
+    """Yield the URL path of one file of each type, and of one with a digest in its name."""
+    files = [path for path in sorted(directory.rglob("*.*")) if path.suffix != ".gz" and path.is_file()]
+    one_of_each = {(path.suffix if len(path.suffix) < 6 else "", path.stem.count(".") > 0): path for path in files}
+    for path in one_of_each.values():
+        yield f"/static/{path.relative_to(directory)}"
+
+
+def test_static_files_come_from_nginx_with_the_headers_of_the_application(
+    deployed: Deployed, collected: dict[str, str]
+) -> None:
+    paths = list(static_files(Path(collected["COLLECTED"])))
+    assert len(paths) > 10
+    for path in [*paths, "/static/missing.css"]:
+        for encoding in ("identity", "gzip"):
+            headers = {"Accept-Encoding": encoding, "X-Forwarded-Proto": "https"}
+            expected, served = send(deployed.connect_directly(), path, headers), send(deployed.connect(), path, headers)
+            assert (path, served.status, comparable(served)) == (path, expected.status, comparable(expected))
+            assert served.body == expected.body
+            assert (served.headers["Server"], bool(served.headers["ETag"])) == ("nginx", bool(expected.headers["ETag"]))
+    redirect = send(deployed.connect(tls=False), paths[0], {})
+    assert (redirect.status, redirect.headers["Location"]) == (301, f"https://{HOST}{paths[0]}")
+
+
+# ---- a reload ----
+
+
+def test_a_reload_loses_no_request(deployed: Deployed, workspace: Workspace, secret: str) -> None:
+    """Directly and through nginx, while the new worker takes longer to start than granian waits by default."""
+    deployed.slow_start.touch()
+    loads = deployed.log.read_text().count("Started worker")
+    outcomes: Counter[tuple[str, int]] = Counter()
+    stop = threading.Event()
+
+    def client(name: str, connect: Callable[[], Any]) -> None:
+        while not stop.is_set():
+            for method, path, body in (("GET", "/api/v1/me", None), ("POST", f"{API}/tasks", b'{"title": "Ship"}')):
+                try:
+                    headers = JSON | bearer(secret) | {"X-Forwarded-Proto": "https"}
+                    outcomes[f"{name} {method}", send(connect(), path, headers, method, body).status] += 1
+                except OSError:
+                    outcomes[f"{name} {method}", 0] += 1
+            time.sleep(0.05)
+
+    clients = [("direct", deployed.connect_directly), ("nginx", deployed.connect)] * 2
+    threads = [threading.Thread(target=client, args=arguments) for arguments in clients]
+    for thread in threads:
+        thread.start()
+    deployed.reload()
+    try:
+        wait_until(lambda: "Stopped old worker-1" in deployed.log.read_text(), deployed.log.read_text)
+        time.sleep(0.2)  # more requests to the new worker
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(TIMEOUT)
+        deployed.slow_start.unlink()
+
+    assert deployed.log.read_text().count("Started worker") == loads + 1
+    assert set(outcomes) == {
+        (f"{name} {method}", status) for name, _ in clients for method, status in (("GET", 200), ("POST", 201))
+    }
+    assert Task.objects.count() == sum(count for (name, _), count in outcomes.items() if name.endswith("POST"))
