@@ -20,6 +20,8 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint deploy/container/Containerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/container/compose.yaml
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	DEBUG=off SECRET_KEY=$$($(BIN)/python -c "import secrets; print(secrets.token_urlsafe(50))") \
 		ALLOWED_HOSTS=onehorizon.example CACHE_URL=redis://cache.example $(BIN)/python manage.py check --deploy --fail-level WARNING

@@ -142,7 +142,8 @@ def seed(url: str) -> str:
 def granian(port: int, workers: int = 2) -> list[str]:
     command = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", str(workers), "--blocking-threads", "2", "--respawn-failed-workers"]
-    return [*command, "--workers-kill-timeout", "5", "onehorizon.wsgi:application"]
+    command += ["--respawn-interval", "20", "--workers-kill-timeout", "5"]
+    return [*command, "onehorizon.wsgi:application"]
 
 
 @contextmanager

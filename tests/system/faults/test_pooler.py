@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -86,10 +87,12 @@ def pgbouncer(postgresql_port: int, port: int, directory: Path, *settings: str) 
     path = program("pgbouncer", install="apt-get install pgbouncer")
     users, configuration = directory / "users", directory / "pgbouncer.ini"
     users.write_text('"app" ""\n"unlimited" ""\n')
-    lines = ["[databases]", f"* = host=127.0.0.1 port={postgresql_port}"]
-    lines += ["[pgbouncer]", "pool_mode = transaction", f"default_pool_size = {CONNECTIONS}", *settings]
-    lines += ["listen_addr = 127.0.0.1", f"listen_port = {port}", "unix_socket_dir =", "auth_type = trust"]
-    lines += [f"auth_file = {users}"]
+    shutil.copy(ROOT / "deploy/pgbouncer/pgbouncer.ini", directory / "deployed.ini")
+    # What operators install, and then what differs here: a later setting overrides an earlier one.
+    lines = [f"%include {directory / 'deployed.ini'}", "[databases]", f"* = host=127.0.0.1 port={postgresql_port}"]
+    lines += ["[pgbouncer]", f"default_pool_size = {CONNECTIONS}", *settings]
+    lines += [f"listen_port = {port}", "unix_socket_dir =", "auth_type = trust", f"auth_file = {users}"]
+    lines += ["logfile =", "pidfile ="]
     configuration.write_text("\n".join(lines))
     log = directory / "pgbouncer.log"
     with process([*as_postgres(), path, str(configuration)], log) as started:
