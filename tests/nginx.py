@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.processes import ROOT, free_port, process, program, wait_until_listening
+from tests.processes import ROOT, free_port, process, program, replace_all, wait_until_listening
 from tests.sweep import sweep
 
 SITE, UPSTREAM = ROOT / "deploy/nginx/onehorizon.conf", ROOT / "deploy/nginx/onehorizon-upstream.conf"
@@ -79,13 +79,6 @@ def nginx(directory: Path, server: int, static: Path, replaced: dict[str, str] |
     with process([path, "-e", str(directory / "error.log"), "-c", str(main)], log) as child:
         wait_until_listening(running.port, child, log)
         yield running
-
-
-def replace_all(text: str, replaced: dict[str, str]) -> str:
-    for old, new in replaced.items():
-        assert old in text, f"missing: {old}"
-        text = text.replace(old, new)
-    return text
 
 
 def create_certificate(directory: Path) -> None:

@@ -147,6 +147,14 @@ def wait_until_listening(port: int, child: subprocess.Popen[bytes], log: Path) -
     wait_until(listening, log.read_text)
 
 
+def replace_all(text: str, replaced: dict[str, str]) -> str:
+    """Replace texts in a file of deploy/, such as ports and paths. Each must be there."""
+    for old, new in replaced.items():
+        assert old in text, f"missing: {old}"
+        text = text.replace(old, new)
+    return text
+
+
 @contextmanager
 def process(arguments: list[str], log: Path, **overrides: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process whose output goes to `log`, and stop it with its children at the end of the block."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import os
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,9 +58,6 @@ class Deployed:
     def connect_directly(self) -> http.client.HTTPConnection:
         """Return a connection to granian."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
-
-    def reload(self) -> None:
-        os.kill(self.process.pid, signal.SIGHUP)
 
 
 @pytest.fixture(scope="module")

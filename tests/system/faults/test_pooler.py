@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,7 +23,17 @@ import pytest
 from psycopg.rows import dict_row
 
 from bench.cluster import Cluster, as_postgres
-from tests.processes import ROOT, TIMEOUT, environment, free_port, manage, process, program, wait_until
+from tests.processes import (
+    ROOT,
+    TIMEOUT,
+    environment,
+    free_port,
+    manage,
+    process,
+    program,
+    replace_all,
+    wait_until,
+)
 from tests.system.faults.conftest import REQUESTS_FOR_EVERY_WORKER, TASKS, Response, Site, granian, serving
 
 CONNECTIONS = 3  # to PostgreSQL, for the 8 threads of 4 workers
@@ -83,17 +92,22 @@ def seeded(cluster: Cluster) -> Seeded:
 
 @contextmanager
 def pgbouncer(postgresql_port: int, port: int, directory: Path, *settings: str) -> Iterator[str]:
-    """Run PgBouncer in front of a PostgreSQL server, and yield the URL of the database `pooled` through it."""
+    """Run PgBouncer, with its file in deploy/, in front of a PostgreSQL server. Yield the URL of the database `pooled`."""
     path = program("pgbouncer", install="apt-get install pgbouncer")
     users, configuration = directory / "users", directory / "pgbouncer.ini"
     users.write_text('"app" ""\n"unlimited" ""\n')
-    shutil.copy(ROOT / "deploy/pgbouncer/pgbouncer.ini", directory / "deployed.ini")
-    # What operators install, and then what differs here: a later setting overrides an earlier one.
-    lines = [f"%include {directory / 'deployed.ini'}", "[databases]", f"* = host=127.0.0.1 port={postgresql_port}"]
-    lines += ["[pgbouncer]", f"default_pool_size = {CONNECTIONS}", *settings]
-    lines += [f"listen_port = {port}", "unix_socket_dir =", "auth_type = trust", f"auth_file = {users}"]
-    lines += ["logfile =", "pidfile ="]
-    configuration.write_text("\n".join(lines))
+    replaced = {
+        "onehorizon = host=127.0.0.1 port=5432": f"* = host=127.0.0.1 port={postgresql_port}",
+        "listen_port = 6432": f"listen_port = {port}",
+        "unix_socket_dir = /var/run/postgresql": "unix_socket_dir =",
+        "auth_type = scram-sha-256": "auth_type = trust",
+        "/etc/pgbouncer/userlist.txt": str(users),
+        "logfile = /var/log/postgresql/pgbouncer.log\n": "",
+        "pidfile = /var/run/postgresql/pgbouncer.pid\n": "",
+        "default_pool_size = 20": f"default_pool_size = {CONNECTIONS}",
+    }
+    deployed = replace_all((ROOT / "deploy/pgbouncer/pgbouncer.ini").read_text(), replaced)
+    configuration.write_text("\n".join([deployed, *settings]))
     log = directory / "pgbouncer.log"
     with process([*as_postgres(), path, str(configuration)], log) as started:
         wait_until(lambda: is_listening(port) or started.poll() is not None)
