@@ -92,7 +92,7 @@ def seeded(cluster: Cluster) -> Seeded:
 
 @contextmanager
 def pgbouncer(postgresql_port: int, port: int, directory: Path, *settings: str) -> Iterator[str]:
-    """Run PgBouncer, with its file in deploy/, in front of a PostgreSQL server. Yield the URL of the database `pooled`."""
+    """Run PgBouncer, as deploy/ configures it, and yield the URL of the database `pooled` through it."""
     path = program("pgbouncer", install="apt-get install pgbouncer")
     users, configuration = directory / "users", directory / "pgbouncer.ini"
     users.write_text('"app" ""\n"unlimited" ""\n')
