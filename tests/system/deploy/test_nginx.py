@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from tests.helpers import commits, lift_quota, make_key, make_token, make_user, make_workspace
-from tests.nginx import HOST, INSTALL
-from tests.processes import TIMEOUT, program, wait_until, wait_until_responding
+from tests.nginx import HOST, INSTALL, nginx
+from tests.processes import TIMEOUT, free_port, program, wait_until, wait_until_responding
 from tests.system.deploy.conftest import Deployed, send
 from workspaces.models import AuditEvent, Task, User, Workspace
 
@@ -209,6 +209,22 @@ def test_a_request_within_the_limits_reaches_the_application(deployed: Deployed,
 
     assert (too_long.status, long_url.status) == (400, 400)
     assert list(json.loads(too_long.body)["errors"]) == ["description"]
+
+
+def test_without_web_processes_each_client_gets_a_502_in_its_format(tmp_path: Path) -> None:
+    message = "The service is temporarily unavailable, retry shortly."
+    with nginx(tmp_path, free_port(), tmp_path) as proxy:
+
+        def get(path: str, method: str = "GET") -> Any:
+            return send(HTTPConnection("127.0.0.1", proxy.port, timeout=TIMEOUT), path, {}, method)
+
+        api, token, page, docs = get("/api/v1/me"), get("/app/auth/token", "POST"), get("/sign-in/"), get("/api/docs")
+
+    assert {(response.status, response.headers["Retry-After"]) for response in (api, token, page, docs)} == {(502, "5")}
+    assert json.loads(api.body) == {"code": 502, "message": message}
+    assert json.loads(token.body) == {"error": "temporarily_unavailable", "error_description": message}
+    assert page.body == docs.body
+    assert f"<h1>{message}</h1>" in page.body.decode()
 
 
 def test_nginx_accepts_its_configuration_without_a_warning(deployed: Deployed) -> None:
