@@ -1,8 +1,14 @@
-"""Log formatters that redact credentials in every line, including those that libraries log."""
+"""Log lines: the fields of the current request in each, and formatters that redact credentials.
+
+Both apply to every line, including those that libraries log.
+"""
 
 import logging
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
@@ -83,11 +89,51 @@ def _redact_part(match: re.Match[str]) -> str:
     return text
 
 
+# ---- the current request ----
+
+_request_fields: ContextVar[dict[str, Any] | None] = ContextVar("request_fields", default=None)
+
+
+@contextmanager
+def request_fields(**fields: Any) -> Iterator[dict[str, Any]]:
+    """Add these fields, and those that `bind` adds, to every line that is logged in the block. Yield all of them."""
+    token = _request_fields.set(fields)
+    try:
+        yield fields
+    finally:
+        _request_fields.reset(token)  # the server's threads are reused
+
+
+def bind(**fields: Any) -> None:
+    """Add fields to the further lines of the current request. Without a request, do nothing."""
+    if (current := _request_fields.get()) is not None:
+        current.update(fields)
+
+
+class RequestFieldsFilter(logging.Filter):
+    """A filter for handlers: adds the fields of the current request. A field of the record itself takes precedence."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        for name, value in (_request_fields.get() or {}).items():
+            record.__dict__.setdefault(name, value)
+        return True
+
+
+# ---- formatters ----
+
 # The attributes of every log record. All others come from `extra`.
 _RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-class LineFormatter(logging.Formatter):
+class UtcFormatter(logging.Formatter):
+    """Formats times as in RFC 3339, in UTC with milliseconds."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+
+class LineFormatter(UtcFormatter):
     """Formats a record as one line for a terminal, with the text and number fields of `extra`."""
 
     IN_MESSAGE = ("method", "path")  # fields that the message contains already
@@ -112,23 +158,28 @@ def _on_one_line(value: str | float) -> str:
     return redact(str(value).encode("unicode_escape").decode())
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(UtcFormatter):
     """Formats a record as one JSON object on one line, with the fields of `extra`, for a log collector."""
+
+    REPEATED = {"method", "route"}  # fields with few different values, which are redacted once
 
     def format(self, record: logging.LogRecord) -> str:
         """Redact each value before encoding: a redaction in the finished line could remove JSON's punctuation."""
         line: dict[str, Any] = {
             "time": self.formatTime(record),
             "levelname": record.levelname,
-            "name": record.name,
-            "message": record.getMessage(),
+            "name": _repeated_text(record.name),
+            "message": _text(record.getMessage()),
         }
-        line |= {name: value for name, value in record.__dict__.items() if name not in _RECORD_ATTRIBUTES}
+        for name, value in record.__dict__.items():
+            if name not in _RECORD_ATTRIBUTES:
+                is_repeated = name in self.REPEATED and isinstance(value, str)
+                line[_repeated_text(name)] = _repeated_text(value) if is_repeated else _redacted(value, name)
         if record.exc_info:
-            line["exc_info"] = self.formatException(record.exc_info)
+            line["exc_info"] = _text(self.formatException(record.exc_info))
         if record.stack_info:
-            line["stack_info"] = self.formatStack(record.stack_info)
-        return orjson.dumps({_field_name(name): _redacted(value, name) for name, value in line.items()}).decode()
+            line["stack_info"] = _text(self.formatStack(record.stack_info))
+        return orjson.dumps(line).decode()
 
 
 def _redacted(value: Any, name: object = "") -> Any:
@@ -158,7 +209,7 @@ def _text(value: object) -> str:
     return redact(text if text.isascii() else text.encode("utf-8", "backslashreplace").decode())
 
 
-_field_name = lru_cache(maxsize=1024)(_text)  # cached: the same few names are in every line
+_repeated_text = lru_cache(maxsize=1024)(_text)  # cached: the same few names are in every line
 
 
 @lru_cache(maxsize=1024)

@@ -21,6 +21,7 @@ logger = logging.getLogger("onehorizon.metrics")
 # otherwise hide slow requests behind many fast ones.
 REJECTED = {401, 429, 503}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+UNMATCHED = "unmatched"  # the route of a request that no URL pattern matches
 PORTS = 64  # how many ports a process tries; each process needs one
 
 _ENABLED = settings.METRICS_ADDRESS is not None
@@ -32,7 +33,10 @@ _latency = Histogram(
     ["method", "route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-_authentications = Counter("onehorizon_authentications", "Authentications by bearer token.", ["kind", "outcome"])
+_unavailable = Counter("onehorizon_unavailable", "Responses with the status 503.", ["cause"])
+_authentications = Counter(
+    "onehorizon_authentications", "Authentications by bearer token.", ["kind", "outcome", "reason"]
+)
 _rejections = Counter("onehorizon_quota_rejections", "Requests rejected because a quota was exceeded.", ["tier"])
 _proofs = Counter("onehorizon_proofs", "Correct secrets, by whether the proof cache had an entry.", ["outcome"])
 _argon2 = Histogram(
@@ -49,19 +53,25 @@ def observe_request(request: HttpRequest, response: HttpResponse, seconds: float
     """
     if _ENABLED:
         method = request.method if request.method in METHODS else "other"
-        route = request.resolver_match.route if request.resolver_match else "unmatched"
+        route = request.resolver_match.route if request.resolver_match else UNMATCHED
         _requests.labels(method, route, response.status_code).inc()
         if response.status_code not in REJECTED:
             _latency.labels(method, route).observe(seconds)
 
 
-def count_authentication(kind: str, outcome: str) -> None:
+def count_unavailable(cause: str) -> None:
+    """Count a 503. `cause`: one of `core.db.faults`, or `busy`."""
+    if _ENABLED:
+        _unavailable.labels(cause).inc()
+
+
+def count_authentication(kind: str, outcome: str, reason: str = "") -> None:
     """Count an authentication.
 
-    `kind`: `api_key`, `access_token`; `outcome`: `authenticated`, `malformed`, `rejected`.
+    `kind`: `api_key`, `access_token`; `outcome`: `authenticated`, `rejected`; `reason`: why it was rejected.
     """
     if _ENABLED:
-        _authentications.labels(kind, outcome).inc()
+        _authentications.labels(kind, outcome, reason).inc()
 
 
 def count_quota_rejection(tier: str) -> None:

@@ -18,6 +18,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
+from core.logs import bind
+
 # Sessions of staff end after this time since the sign-in, and after this time without a page.
 STAFF_MAX_AGE = timedelta(hours=8)
 STAFF_MAX_IDLE = timedelta(minutes=30)
@@ -71,8 +73,16 @@ class StaffSessionMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        request.user = SimpleLazyObject(lambda: user_of(request))  # type: ignore[assignment]
+        request.user = SimpleLazyObject(lambda: load_user(request))  # type: ignore[assignment]
         return self.get_response(request)
+
+
+def load_user(request: HttpRequest) -> AbstractBaseUser | AnonymousUser:
+    """Return the user of the session, and add the user's id to the further log lines of the request."""
+    user = user_of(request)
+    if user.is_authenticated:
+        bind(user=user.pk)
+    return user
 
 
 def user_of(request: HttpRequest) -> AbstractBaseUser | AnonymousUser:

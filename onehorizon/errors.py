@@ -25,6 +25,8 @@ from apikeys.authentication import challenge, sends_key_elsewhere
 from apikeys.models import ApiKey, IdempotencyKeyReused, KeyNotCreated
 from apikeys.permissions import MissingScope
 from core.argon2 import TooBusy
+from core.db.faults import cause_of
+from core.logs import bind
 from core.ratelimits import RateLimited
 from core.requests import BodyTooSlow
 from oauth.models import Application
@@ -53,6 +55,7 @@ UNAVAILABLE = (
     InternalError,  # PostgreSQL has ended the transaction, such as by idle_in_transaction_session_timeout
 )
 OAUTH_ERRORS = {429: "temporarily_unavailable", 500: "server_error", 503: "temporarily_unavailable"}  # by status
+BUSY = "busy"  # the cause of a 503 by `TooBusy`
 REJECTED_VALUE = "the database rejected a value of this request: %s"  # such as a NUL character on PostgreSQL
 
 
@@ -105,6 +108,7 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             code, message = 429, str(error)
             headers["Retry-After"] = str(error.wait)
         case TooBusy():
+            bind(cause=BUSY)
             code, message = 503, str(error)
             headers["Retry-After"] = str(error.wait)
         case MissingScope():
@@ -132,7 +136,7 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             logger.warning(REJECTED_VALUE, error)
             code, message = 400, "The request is malformed."
         case _ if isinstance(error, UNAVAILABLE):
-            logger.exception("database unavailable")
+            bind_cause(error)
             code, message = 503, "The database is temporarily unavailable, retry shortly."
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         case exceptions.UnsupportedMediaType():
@@ -143,6 +147,11 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             logger.exception("unhandled exception")
             code, message = 500, INTERNAL_ERROR
     return json_error_response(request, code, message, errors, headers)
+
+
+def bind_cause(error: Exception) -> None:
+    """Add the cause of a 503 to the request's log line, which is the only line about it, and to the metrics."""
+    bind(cause=cause_of(error), error=str(error))
 
 
 def challenge_of(error: exceptions.APIException) -> dict[str, str]:
@@ -185,6 +194,7 @@ def page_error_response(error: Exception, request: HttpRequest) -> HttpResponse 
             response["Retry-After"] = str(error.wait)
             return response
         case TooBusy():
+            bind(cause=BUSY)
             return _static_page(503, "503_busy.html")
         case NoWorkspaceChosen():
             return redirect("workspaces")
@@ -192,7 +202,7 @@ def page_error_response(error: Exception, request: HttpRequest) -> HttpResponse 
             logger.warning(REJECTED_VALUE, error)
             return bad_request(request, error)
         case _ if isinstance(error, UNAVAILABLE):
-            logger.exception("database unavailable")
+            bind_cause(error)
             return _static_page(503, "503.html")
     return None
 

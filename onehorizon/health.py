@@ -9,6 +9,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
+from core.db.faults import cause_of
 from onehorizon.errors import RETRY_AFTER_SECONDS, error_response
 
 logger = logging.getLogger("onehorizon.health")
@@ -48,7 +49,7 @@ def ready() -> HttpResponse:
     try:
         has_migrations = is_migrated()
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("not ready: %s", error)
+        logger.warning("not ready: %s", error, extra={"cause": cause_of(error)})
         return _not_ready("The database is unavailable.")
     if not has_migrations:
         return _not_ready("Database migrations have not been applied yet.")

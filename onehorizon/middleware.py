@@ -12,8 +12,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.utils.module_loading import import_string
 
 from core.client_ip import client_ip, sent_by_trusted_proxy
-from core.logs import redact
-from core.metrics import observe_request
+from core.db.faults import OTHER
+from core.logs import bind, redact, request_fields
+from core.metrics import UNMATCHED, count_unavailable, observe_request
 from core.requests import BodyTooSlow, receive_body
 from onehorizon.errors import (
     api_error_response,
@@ -61,7 +62,10 @@ class DefaultHeadersMiddleware:
 
 
 class RequestLogMiddleware:
-    """Logs one line for each request: principal, method, path, client IP, status and duration. Never a query string.
+    """Logs one line for each request, and adds the request's id, route and principal to every other line of it.
+
+    The line has the method, path, client IP, status and duration, and never a query string. A 503 is a warning with its
+    cause.
 
     A well-formed X-Request-Id from the client is kept, so that the client's log and ours can be compared. One that
     contains a key, or text that looks like a part of one, is replaced.
@@ -75,26 +79,31 @@ class RequestLogMiddleware:
         request_id = request.META.get("HTTP_X_REQUEST_ID", "")
         if not REQUEST_ID.fullmatch(request_id) or redact(request_id) != request_id:
             request_id = secrets.token_hex(16)
-        response = self.get_response(request)
-        response["X-Request-Id"] = request_id
-        if not request.path.startswith(settings.STATIC_URL):
-            seconds = time.perf_counter() - started
-            observe_request(request, response, seconds)
-            fields = self._log_fields(request, response, seconds)
-            logger.info("%s %s", request.method, fields["path"].encode("unicode_escape").decode(), extra=fields)
+        with request_fields(requestId=request_id, route=UNMATCHED) as fields:
+            response = self.get_response(request)
+            response["X-Request-Id"] = request_id
+            if not request.path.startswith(settings.STATIC_URL):
+                seconds = time.perf_counter() - started
+                observe_request(request, response, seconds)
+                if response.status_code == 503:
+                    count_unavailable(fields.setdefault("cause", OTHER))
+                self._log(request, response, seconds)
         return response
 
-    def _log_fields(self, request: HttpRequest, response: HttpResponse, seconds: float) -> dict[str, Any]:
-        principal: Principal | None = getattr(request, "principal", None)
-        return {
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> None:
+        bind(route=request.resolver_match.route)  # type: ignore[union-attr]  # set before this hook is called
+
+    def _log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
+        path = request.path[:MAX_LOGGED_PATH]
+        fields = {
             "method": request.method,
-            "path": request.path[:MAX_LOGGED_PATH],
+            "path": path,
             "status": response.status_code,
             "ms": round(seconds * 1000, 1),
             "clientIp": client_ip(request),
-            "requestId": response["X-Request-Id"],
-            **(principal.log_fields if principal else {}),
         }
+        level = logging.WARNING if response.status_code == 503 else logging.INFO
+        logger.log(level, "%s %s", request.method, path.encode("unicode_escape").decode(), extra=fields)
 
 
 class ForwardedMiddleware:

@@ -260,11 +260,23 @@ LOGGING = {
         "line": {"()": "core.logs.LineFormatter"},
         "json": {"()": "core.logs.JsonFormatter"},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line" if DEBUG else "json"}},
+    "filters": {
+        "request_fields": {"()": "core.logs.RequestFieldsFilter"},
+        "exceptions": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: record.exc_info is not None},
+    },
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line" if DEBUG else "json",
+            "filters": ["request_fields"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         "granian.access": {"handlers": ["stderr"], "level": "INFO", "propagate": False},  # with --access-log
-        "django.request": {"level": "ERROR"},  # RequestLogMiddleware logs every 4xx already
+        "_granian": {"handlers": ["stderr"], "propagate": False},  # its level is granian's --log-level
+        # RequestLogMiddleware logs every status already.
+        "django.request": {"level": "ERROR", "filters": ["exceptions"]},
     },
 }

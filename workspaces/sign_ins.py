@@ -8,6 +8,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from core.client_ip import client_ip
+from core.logs import bind
 from workspaces.models import User
 
 logger = logging.getLogger("onehorizon.sign_ins")
@@ -15,6 +16,7 @@ logger = logging.getLogger("onehorizon.sign_ins")
 
 @receiver(user_logged_in)
 def log_sign_in(request: HttpRequest, user: User, **_: Any) -> None:
+    bind(user=user.pk)
     logger.info("signed in", extra={"user": user.pk, "clientIp": client_ip(request)})
 
 

@@ -19,6 +19,7 @@ from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from core.db.faults import PoolExhausted
 from core.db.postgresql.schema import SchemaEditor
 
 T = TypeVar("T")
@@ -43,10 +44,21 @@ class Connection(psycopg.Connection[Any]):
 
     client_timeout: float | None = None  # seconds for a statement; None: no limit
     stale_before = 0.0  # connections created before this time (`monotonic()`) are not used any more
+    problem = ""  # why the last attempt to connect failed; blank after a success
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.created_at = monotonic()
+
+    @classmethod
+    def connect(cls, *arguments: Any, **options: Any) -> "Connection":
+        try:
+            connection = super().connect(*arguments, **options)
+        except psycopg.OperationalError as error:
+            Connection.problem = str(error)
+            raise
+        Connection.problem = ""
+        return connection
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Wait for the server. Raise `OperationalError` after the time limit, and for a write on a standby.
@@ -81,7 +93,7 @@ class Pool(ConnectionPool[Connection]):
     is_unavailable = False
 
     def getconn(self, timeout: float | None = None) -> Connection:
-        """Return a live connection. Raise `PoolTimeout` if there is none within `timeout` seconds."""
+        """Return a live connection. Raise `PoolTimeout` if there is none within `timeout` seconds, and say why."""
         if timeout is None:
             timeout = self.SHORT_TIMEOUT if self.is_unavailable else self.timeout
         deadline = monotonic() + timeout
@@ -91,8 +103,12 @@ class Pool(ConnectionPool[Connection]):
                 connection.close()
                 self.putconn(connection)  # replaces a closed connection
                 connection = super().getconn(deadline - monotonic())
-        except PoolTimeout:
+        except PoolTimeout as error:
             self.is_unavailable = True
+            if Connection.problem:
+                raise PoolTimeout(f"{error}: {Connection.problem}") from error
+            if self.get_stats()["pool_size"] == self.max_size:
+                raise PoolExhausted(*error.args) from error
             raise
         self.is_unavailable = False
         return connection
