@@ -18,8 +18,9 @@ from apikeys.models import ApiKey
 from apikeys.principals import ApiKeyPrincipal
 from apikeys.throttling import failures
 from core.client_ip import client_ip
+from core.logs import bind
 from core.metrics import count_authentication
-from workspaces.access import Principal
+from workspaces.access import CredentialRejected, Principal
 from workspaces.models import User
 
 # The metadata of the API, whose URL is BASE_URL/api/v1, is at the URL that RFC 9728, section 3.1 constructs from that.
@@ -73,12 +74,8 @@ class BearerAuthentication(BaseAuthentication, ABC):
         """Return whether `token` is of this class's kind."""
 
     @abstractmethod
-    def is_well_formed(self, token: str) -> bool:
-        """Return whether the format of `token` is valid."""
-
-    @abstractmethod
-    def get_principal(self, token: str) -> Principal | None:
-        """Return the principal of `token`, or None if the token is not valid."""
+    def get_principal(self, token: str) -> Principal:
+        """Return the principal of `token`. Raise `CredentialRejected` if the token is not valid."""
 
     @sensitive_variables()
     def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Principal] | None:
@@ -104,11 +101,14 @@ class BearerAuthentication(BaseAuthentication, ABC):
 
     @sensitive_variables()
     def _authenticate(self, token: str, ip: str | None) -> Principal:
-        principal = self.get_principal(token)
-        if principal is None:
-            count_authentication(self.metrics_label, "rejected" if self.is_well_formed(token) else "malformed")
+        try:
+            principal = self.get_principal(token)
+        except CredentialRejected as rejection:
+            bind(reason=rejection.reason, **rejection.log_fields)
+            count_authentication(self.metrics_label, "rejected", rejection.reason)
             failures.count(ip)
-            raise AuthenticationFailed("The API key or access token is not valid.")
+            raise AuthenticationFailed("The API key or access token is not valid.") from None
+        bind(**principal.log_fields)
         count_authentication(self.metrics_label, "authenticated")
         principal.record_use(ip)
         return principal
@@ -126,12 +126,6 @@ class ApiKeyAuthentication(BearerAuthentication):
     def handles(self, token: str) -> bool:
         return token.startswith(f"{keys.PREFIX}_")
 
-    def is_well_formed(self, token: str) -> bool:
-        return keys.parse(token) is not None
-
     @sensitive_variables()
-    def get_principal(self, token: str) -> ApiKeyPrincipal | None:
-        if principal := admission.authenticate(token):
-            return principal
-        api_key = ApiKey.objects.authenticate(token)
-        return ApiKeyPrincipal(api_key) if api_key else None
+    def get_principal(self, token: str) -> ApiKeyPrincipal:
+        return admission.authenticate(token) or ApiKeyPrincipal(ApiKey.objects.authenticate(token))

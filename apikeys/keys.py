@@ -22,6 +22,7 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PATTERN = re.compile(
     rf"{PREFIX}_(?P<key_id>[0-9A-Za-z]{{{KEY_ID_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH + CHECKSUM_LENGTH}}}"
 )
+_BEGINNING = re.compile(rf"{PREFIX}_(?P<key_id>[0-9A-Za-z]{{{KEY_ID_LENGTH}}})_")
 KEY_ID_PATTERN = re.compile(rf"[0-9A-Za-z]{{{KEY_ID_LENGTH}}}")
 MASKED_PATTERN = re.compile(rf"{PREFIX}_(?P<key_id>[0-9A-Za-z]{{{KEY_ID_LENGTH}}})_(…|\.\.\.|\*+)?")
 
@@ -52,6 +53,12 @@ def parse(text: str) -> str | None:
 def key_id_of(secret: str) -> str:
     """Return the key id of a bearer string without checking its format: faster than `parse`."""
     return secret[len(PREFIX) + 1 :][:KEY_ID_LENGTH]
+
+
+def claimed_key_id(text: str) -> str | None:
+    """Return the key id of a key that is truncated or mistyped after it, or None."""
+    match = _BEGINNING.match(text)
+    return match["key_id"] if match else None
 
 
 def mask(key_id: str) -> str:

@@ -16,6 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 from apikeys import hashing, keys
 from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS, REASON_VALIDATORS, clean_expiry
 from core.db.statements import fetch
+from workspaces.access import CredentialRejected
 from workspaces.fields import LineField
 from workspaces.ids import IdField, is_id
 from workspaces.models import Action, Actor, AuditEvent, User, Workspace
@@ -180,23 +181,34 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
         return api_key, secret
 
     @sensitive_variables()
-    def authenticate(self, secret: str) -> ApiKey | None:
-        """Return the active key for this secret, or None. Keys of a suspended workspace are not active.
+    def authenticate(self, secret: str) -> ApiKey:
+        """Return the active key for this secret, in a workspace that is not suspended, or raise `CredentialRejected`.
 
         A malformed secret is rejected without I/O, an unknown one after one short query that reads the fingerprint.
         """
         key_id = keys.parse(secret)
-        if key_id is None or not (hashing.proofs.hash_of(secret) or self._has_fingerprint(key_id, secret)):
-            return None
-        usable = self.active().filter(workspace__suspended_at=None)
-        api_key = usable.select_related("workspace__tier").filter(key_id=key_id).first()
-        if api_key is None or not api_key.matches(secret):
-            return None
+        if key_id is None:
+            claimed = keys.claimed_key_id(secret)
+            raise CredentialRejected("malformed", **({"key": claimed} if claimed else {}))
+        if hashing.proofs.hash_of(secret) is None:
+            self._require_fingerprint(key_id, secret)
+        api_key = self.select_related("workspace__tier").filter(key_id=key_id).first()
+        if api_key is None:
+            raise CredentialRejected("unknown", key=key_id)
+        if api_key.status != ApiKeyStatus.ACTIVE:
+            raise CredentialRejected(api_key.status.value, key=key_id)
+        if api_key.workspace.suspended_at is not None:
+            raise CredentialRejected("suspended", key=key_id)
+        if not api_key.matches(secret):
+            raise CredentialRejected("wrong_secret", key=key_id)
         return api_key
 
-    def _has_fingerprint(self, key_id: str, secret: str) -> bool:
+    def _require_fingerprint(self, key_id: str, secret: str) -> None:
         rows = fetch(_SELECT_FINGERPRINT, {"key_id": key_id})
-        return bool(rows) and hashing.has_fingerprint(secret, rows[0][0])
+        if not rows:
+            raise CredentialRejected("unknown", key=key_id)
+        if not hashing.has_fingerprint(secret, rows[0][0]):
+            raise CredentialRejected("wrong_secret", key=key_id)
 
     @sensitive_variables()
     def look_up(self, text: str) -> ApiKey:

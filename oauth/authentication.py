@@ -2,13 +2,13 @@ import hashlib
 import re
 from typing import Any
 
-from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from oauth2_provider.models import AccessToken
 
 from apikeys import keys
 from apikeys.authentication import BearerAuthentication
 from oauth.principals import UserPrincipal
+from workspaces.access import CredentialRejected
 
 _FORMAT = re.compile(r"[A-Za-z0-9]{30}")  # the format that oauthlib generates
 
@@ -21,25 +21,27 @@ class AccessTokenAuthentication(BearerAuthentication):
     def handles(self, token: str) -> bool:
         return not token.startswith(f"{keys.PREFIX}_")
 
-    def is_well_formed(self, token: str) -> bool:
-        return _FORMAT.fullmatch(token) is not None
-
     @sensitive_variables()
-    def get_principal(self, token: str) -> UserPrincipal | None:
-        if not self.is_well_formed(token):
-            return None
+    def get_principal(self, token: str) -> UserPrincipal:
+        """Return the person's principal. A revoked token is unknown: its row is deleted."""
+        if not _FORMAT.fullmatch(token):
+            raise CredentialRejected("malformed")
         access_token: Any = (
             AccessToken.objects.select_related("user", "application")
             .filter(
                 token_checksum=hashlib.sha256(token.encode()).hexdigest(),
-                expires__gt=timezone.now(),
-                user__is_active=True,
+                user__isnull=False,
                 application__isnull=False,
             )
             .first()
         )
         if access_token is None:
-            return None
+            raise CredentialRejected("unknown")
         # Without those that the application may no longer request.
         scopes = frozenset(access_token.scope.split()).intersection(access_token.application.scopes)
-        return UserPrincipal(access_token.user, scopes, access_token.application.client_id)
+        principal = UserPrincipal(access_token.user, scopes, access_token.application.client_id)
+        if access_token.is_expired():
+            raise CredentialRejected("expired", **principal.log_fields)
+        if not principal.user.is_active:
+            raise CredentialRejected("inactive_user", **principal.log_fields)
+        return principal

@@ -37,6 +37,19 @@ class HasWorkspaces(Protocol):
         """Return the workspace for the id `current`. Raise `NoWorkspaceChosen`."""
 
 
+class CredentialRejected(Exception):
+    """A credential identifies no principal.
+
+    `reason` and `log_fields`, the ids that the credential names, are for the log and the metrics: a client must not
+    learn them.
+    """
+
+    def __init__(self, reason: str, **log_fields: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.log_fields = log_fields
+
+
 class Principal(ABC):
     """The identity behind a request: an API key, which acts for its workspace, or a person.
 

@@ -17,6 +17,7 @@ from apikeys import keys
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Api, commits, make_key, make_user, make_workspace
 from tests.processes import in_threads
+from workspaces.access import CredentialRejected
 from workspaces.models import Actor, AuditEvent, User, Via, Workspace
 
 
@@ -169,7 +170,8 @@ def test_a_key_is_rejected_from_its_expiry_on(workspace: Workspace) -> None:
 
     api_key.refresh_from_db()
     assert api.get("/me").status_code == 401
-    assert ApiKey.objects.authenticate(secret) is None
+    with pytest.raises(CredentialRejected, match="expired"):
+        ApiKey.objects.authenticate(secret)
     assert api_key.status == "expired"
 
 

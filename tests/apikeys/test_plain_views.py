@@ -146,11 +146,11 @@ def metric(name: str, **labels: str) -> float:
 
 
 @pytest.mark.usefixtures("_metrics")
-@pytest.mark.parametrize("outcome", ["malformed", "rejected"])
-def test_an_invalid_key_that_is_checked_again_is_one_failure(outcome: str, settings: Any) -> None:
-    invalid = "one_wrong" if outcome == "malformed" else keys.generate().secret
+@pytest.mark.parametrize("reason", ["malformed", "unknown"])
+def test_an_invalid_key_that_is_checked_again_is_one_failure(reason: str, settings: Any) -> None:
+    invalid = "one_wrong" if reason == "malformed" else keys.generate().secret
     settings.APIKEYS_FAILURES_PER_MINUTE = 2
-    labels = {"kind": "api_key", "outcome": outcome}
+    labels = {"kind": "api_key", "outcome": "rejected", "reason": reason}
     before = metric("onehorizon_authentications_total", **labels)
 
     statuses = [get("/api/v1/twice", invalid).status_code for _ in range(3)]

@@ -18,6 +18,7 @@ from apikeys.models import ApiKey
 from core.logs import LineFormatter
 from tests.helpers import Api, make_token
 from tests.processes import TIMEOUT, in_threads, wait_until
+from workspaces.access import CredentialRejected
 from workspaces.models import User, Workspace
 
 PROCESSORS = os.cpu_count() or 1
@@ -58,6 +59,12 @@ def argon2_runs(monkeypatch: pytest.MonkeyPatch) -> Argon2Runs:
     return runs
 
 
+def assert_rejected(secret: str, reason: str) -> None:
+    with pytest.raises(CredentialRejected) as excinfo:
+        ApiKey.objects.authenticate(secret)
+    assert excinfo.value.reason == reason
+
+
 # ---- when Argon2 runs ----
 
 
@@ -89,9 +96,9 @@ def test_an_invented_secret_for_a_real_key_id_never_reaches_argon2(
 ) -> None:
     for _ in range(50):
         body = f"one_{api_key.key_id}_" + keys.generate().secret[17:-6]
-        assert ApiKey.objects.authenticate(body + keys.checksum(body)) is None
-    assert ApiKey.objects.authenticate(keys.generate().secret) is None
-    assert ApiKey.objects.authenticate(secret[:-1]) is None
+        assert_rejected(body + keys.checksum(body), "wrong_secret")
+    assert_rejected(keys.generate().secret, "unknown")
+    assert_rejected(secret[:-1], "malformed")
 
     assert argon2_runs.count == 0
     assert len(hashing.proofs) == 0
@@ -101,8 +108,8 @@ def test_an_invented_secret_for_a_real_key_id_never_reaches_argon2(
 def test_a_matching_fingerprint_alone_is_not_enough(api_key: ApiKey, secret: str, argon2_runs: Argon2Runs) -> None:
     ApiKey.objects.update(hash=hashing.hash_secret(keys.generate().secret))
 
-    assert ApiKey.objects.authenticate(secret) is None
-    assert ApiKey.objects.authenticate(secret) is None
+    assert_rejected(secret, "wrong_secret")
+    assert_rejected(secret, "wrong_secret")
     assert len(hashing.proofs) == 0
 
 
@@ -126,7 +133,7 @@ def test_a_proof_is_valid_for_its_own_hash_only(api_key: ApiKey, secret: str, ar
     assert argon2_runs.count == 1
 
     ApiKey.objects.update(hash=hashing.hash_secret(keys.generate().secret))
-    assert ApiKey.objects.authenticate(secret) is None
+    assert_rejected(secret, "wrong_secret")
 
 
 def test_many_first_uses_at_once_run_argon2_at_most_once_per_processor(argon2_runs: Argon2Runs) -> None:

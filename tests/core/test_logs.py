@@ -279,7 +279,8 @@ def test_a_request_is_one_line_that_names_its_key(
     line, parsed = FORMATTERS["line"]().format(record), json.loads(FORMATTERS["json"]().format(record))
     assert re.search(
         r" INFO onehorizon\.requests: GET /api/v1/workspaces/current/tasks status=200 ms=[0-9.]+ "
-        rf"clientIp=203\.0\.113\.7 requestId={response['X-Request-Id']} key={api_key.key_id} workspace={workspace.pk}$",
+        rf"clientIp=203\.0\.113\.7 requestId={response['X-Request-Id']} "
+        rf"route=api/v1/workspaces/<str:workspace_id>/tasks key={api_key.key_id} workspace={workspace.pk}$",
         line,
     )
     assert parsed | {"time": "", "ms": 0} == {
@@ -293,6 +294,7 @@ def test_a_request_is_one_line_that_names_its_key(
         "ms": 0,
         "clientIp": "203.0.113.7",
         "requestId": response["X-Request-Id"],
+        "route": "api/v1/workspaces/<str:workspace_id>/tasks",
         "key": api_key.key_id,
         "workspace": workspace.pk,
     }
@@ -324,14 +326,18 @@ def test_a_request_is_one_line_whatever_its_status(
 
 
 @pytest.mark.django_db
-def test_the_line_of_a_rejected_key_does_not_contain_its_id(secret: str, caplog: pytest.LogCaptureFixture) -> None:
-    Api(secret[:-1] + "!").get("/me")
+@pytest.mark.parametrize("cut", [slice(-1), slice(30), slice(17), slice(16), slice(4, None)])
+def test_the_line_of_a_malformed_key_has_its_id_if_it_is_complete(
+    cut: slice, api_key: ApiKey, secret: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Api(secret[cut]).get("/me")
 
     (record,) = request_lines(caplog)
     line = FORMATTERS["line"]().format(record)
-    assert "status=401" in line
-    assert "key=" not in line
-    assert secret[17:40] not in caplog.text
+    assert " status=401 " in line
+    assert " reason=malformed" in line
+    assert (f" key={api_key.key_id}" in line) is secret[cut].startswith(secret[:17])
+    assert secret[17:26] not in line
 
 
 @pytest.mark.django_db

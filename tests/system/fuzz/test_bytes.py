@@ -39,6 +39,7 @@ from tests.system.fuzz.strategies import (
     texts,
     timestamps,
 )
+from workspaces.access import CredentialRejected
 from workspaces.ids import is_id, new_id
 from workspaces.models import AuditEvent, Task, TaskContributor, Tier, User, Workspace
 from workspaces.serializers import TaskQuery, validated_query
@@ -139,7 +140,8 @@ def test_no_invented_key_is_looked_up(text: str) -> None:
     with pytest.raises(ApiKey.DoesNotExist):
         ApiKey.objects.look_up(text)
     assert ApiKey.objects.find_by_secret(text) is None
-    assert ApiKey.objects.authenticate(text) is None
+    with pytest.raises(CredentialRejected):
+        ApiKey.objects.authenticate(text)
 
 
 @fuzz_settings
