@@ -13,6 +13,7 @@ class TooBusy(Exception):
     """Argon2 already uses its share of this process's threads. Retry after `wait` seconds."""
 
     wait = 5
+    cause = "busy"  # of the 503, in the log and the metrics
 
     def __init__(self) -> None:
         super().__init__("Too many passwords and client secrets are being checked, retry shortly.")

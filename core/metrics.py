@@ -15,6 +15,9 @@ from prometheus_client import REGISTRY, Counter, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from core.argon2 import TooBusy
+from core.db.faults import CAUSES
+
 logger = logging.getLogger("onehorizon.metrics")
 
 # Statuses of requests that were rejected before a view did its work. A client that repeats them in a loop would
@@ -46,6 +49,11 @@ _argon2 = Histogram(
 )
 
 
+if _ENABLED:
+    for cause in (*CAUSES, TooBusy.cause):
+        _unavailable.labels(cause)  # exported as 0, so that a rate includes the first 503
+
+
 def observe_request(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
     """Count a completed request, and observe its duration unless it was rejected.
 
@@ -60,7 +68,7 @@ def observe_request(request: HttpRequest, response: HttpResponse, seconds: float
 
 
 def count_unavailable(cause: str) -> None:
-    """Count a 503. `cause`: one of `core.db.faults`, or `busy`."""
+    """Count a 503. `cause`: one of `CAUSES`, or that of `TooBusy`."""
     if _ENABLED:
         _unavailable.labels(cause).inc()
 

@@ -55,7 +55,6 @@ UNAVAILABLE = (
     InternalError,  # PostgreSQL has ended the transaction, such as by idle_in_transaction_session_timeout
 )
 OAUTH_ERRORS = {429: "temporarily_unavailable", 500: "server_error", 503: "temporarily_unavailable"}  # by status
-BUSY = "busy"  # the cause of a 503 by `TooBusy`
 REJECTED_VALUE = "the database rejected a value of this request: %s"  # such as a NUL character on PostgreSQL
 
 
@@ -108,7 +107,7 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             code, message = 429, str(error)
             headers["Retry-After"] = str(error.wait)
         case TooBusy():
-            bind(cause=BUSY)
+            bind(cause=error.cause)
             code, message = 503, str(error)
             headers["Retry-After"] = str(error.wait)
         case MissingScope():
@@ -194,7 +193,7 @@ def page_error_response(error: Exception, request: HttpRequest) -> HttpResponse 
             response["Retry-After"] = str(error.wait)
             return response
         case TooBusy():
-            bind(cause=BUSY)
+            bind(cause=error.cause)
             return _static_page(503, "503_busy.html")
         case NoWorkspaceChosen():
             return redirect("workspaces")

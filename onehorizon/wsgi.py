@@ -19,6 +19,7 @@ try:
     from core.db.postgresql.base import Connection, DatabaseWrapper
 
     configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)  # for the check, which comes before django.setup()
+    logging.captureWarnings(True)  # Python's warnings are log lines too
     DatabaseWrapper.limits, Connection.client_timeout = LIMITS, CLIENT_TIMEOUT
     if isinstance(database := connections[DEFAULT_DB_ALIAS], DatabaseWrapper):
         database.check_before_serving()  # first, to fail fast: granian stops if a restarted worker exits within 5 s

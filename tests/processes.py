@@ -186,6 +186,7 @@ def server(log: Path, workers: int = 1, **overrides: str) -> Iterator[str]:
     arguments = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
     arguments += ["--port", str(port), "--workers", str(workers), "--blocking-threads", "2"]
     arguments += ["--workers-kill-timeout", "1"]  # without it, a worker that is still starting ignores a stop
+    arguments += ["--log-config", "deploy/granian-log.json"]
     with process([*arguments, "onehorizon.wsgi:application"], log, **overrides) as child:
         wait_until_responding(f"http://127.0.0.1:{port}/api/", child, log)
         yield f"http://127.0.0.1:{port}"

@@ -2,7 +2,7 @@
 
 import psycopg_pool
 
-UNAVAILABLE, OTHER = "unavailable", "other"
+UNAVAILABLE, POOL_EXHAUSTED, OTHER = "unavailable", "pool_exhausted", "other"
 
 # By PostgreSQL's error code, or by its class: the first two characters.
 # See https://www.postgresql.org/docs/current/errcodes-appendix.html.
@@ -35,9 +35,10 @@ _MESSAGES = {
     "connection slots are reserved": "too_many_connections",
     "too many connections": "too_many_connections",
     "no more connections allowed": "too_many_connections",
-    "query_wait_timeout": "pool_exhausted",
+    "query_wait_timeout": POOL_EXHAUSTED,
     "session is read-only": "read_only",
 }
+CAUSES = {UNAVAILABLE, OTHER, POOL_EXHAUSTED, *_SQLSTATES.values(), *_SQLITE_ERRORS.values(), *_MESSAGES.values()}
 
 
 class PoolExhausted(psycopg_pool.PoolTimeout):
@@ -59,7 +60,7 @@ def cause_of(error: BaseException) -> str:
 
 def _cause(error: BaseException) -> str | None:
     if isinstance(error, PoolExhausted):
-        return "pool_exhausted"
+        return POOL_EXHAUSTED
     if name := getattr(error, "sqlite_errorname", None):
         primary = "_".join(name.split("_")[:2])  # of SQLITE_IOERR_WRITE, for example
         return _SQLITE_ERRORS.get(primary, OTHER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -126,6 +127,14 @@ class Site:
 
         wait_until(all_have_status, self.log.read_text)
 
+    def cause(self, response: Response) -> str:
+        """Return the cause of a 503 from the log, where only the pool may add a line, about a lost connection."""
+        request_id = response.headers["x-request-id"]
+        lines = [line for line in self.log.read_text().splitlines() if f" requestId={request_id} " in line]
+        (line,) = [line for line in lines if " psycopg.pool: discarding " not in line]
+        (cause,) = re.findall(r" WARNING onehorizon\.requests: .* cause=(\w+)", line)
+        return str(cause)
+
     def workers(self) -> list[int]:
         return children(self.process.pid)
 
@@ -142,7 +151,7 @@ def seed(url: str) -> str:
 def granian(port: int, workers: int = 2) -> list[str]:
     command = [str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", str(workers), "--blocking-threads", "2", "--respawn-failed-workers"]
-    command += ["--respawn-interval", "20", "--workers-kill-timeout", "5"]
+    command += ["--respawn-interval", "20", "--workers-kill-timeout", "5", "--log-config", "deploy/granian-log.json"]
     return [*command, "onehorizon.wsgi:application"]
 
 

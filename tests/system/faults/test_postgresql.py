@@ -93,6 +93,7 @@ def test_a_standby_is_not_used_as_the_primary(cluster: Cluster, site: Site, disc
 
     for response in responses:
         assert_unavailable(response)
+        assert site.cause(response) == "read_only"
     site.wait_until_available()
 
 
@@ -134,6 +135,7 @@ def test_probes_and_pages_work_while_postgresql_is_unavailable(cluster: Cluster,
     assert (health.status, ready.status, page.status, api.status, malformed.status) == (200, 503, 200, 503, 401)
     assert ready.json == {"code": 503, "message": "The database is unavailable."}
     assert ready.headers["retry-after"] == "5"
+    assert (site.cause(first), site.cause(api)) == ("unavailable", "unavailable")
     assert median(api_seconds) < first.seconds / 2  # one request in each of the two workers waits for the timeout
     assert median(probe_seconds) < first.seconds / 2
     assert [site.get("/readyz").status for _ in range(4)] == [200] * 4
@@ -160,6 +162,7 @@ def test_requests_get_503_when_postgresql_is_out_of_connections(cluster: Cluster
 
     for response in responses:
         assert_unavailable(response)
+        assert site.cause(response) == "too_many_connections"
     site.wait_until_available()
 
 
@@ -191,6 +194,7 @@ def test_slow_statements_finish_and_endless_ones_time_out(cluster: Cluster, site
     assert slow.status == 201
     assert slow.seconds >= 2
     assert_unavailable(timed_out)
+    assert site.cause(timed_out) == "statement_timeout"
     assert cluster.query(
         "SELECT title, count(*) FROM workspaces_task WHERE title IN ('Slow', 'Endless') GROUP BY 1"
     ) == [("Slow", 1)]
@@ -212,6 +216,7 @@ def test_a_locked_workspace_delays_no_other(cluster: Cluster, site: Site) -> Non
 
     assert {other.status for other in others} == {200}
     assert_unavailable(response)
+    assert site.cause(response) == "lock_timeout"
     assert response.seconds > 2
     assert median(other.seconds for other in others) < response.seconds / 4
     assert site.request().status == 200
