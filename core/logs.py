@@ -161,8 +161,6 @@ def _on_one_line(value: str | float) -> str:
 class JsonFormatter(UtcFormatter):
     """Formats a record as one JSON object on one line, with the fields of `extra`, for a log collector."""
 
-    REPEATED = {"method", "route"}  # fields with few different values, which are redacted once
-
     def format(self, record: logging.LogRecord) -> str:
         """Redact each value before encoding: a redaction in the finished line could remove JSON's punctuation."""
         line: dict[str, Any] = {
@@ -173,8 +171,8 @@ class JsonFormatter(UtcFormatter):
         }
         for name, value in record.__dict__.items():
             if name not in _RECORD_ATTRIBUTES:
-                is_repeated = name in self.REPEATED and isinstance(value, str)
-                line[_repeated_text(name)] = _repeated_text(value) if is_repeated else _redacted(value, name)
+                is_pattern = name == "route" and isinstance(value, str)
+                line[_repeated_text(name)] = _repeated_text(value) if is_pattern else _redacted(value, name)
         if record.exc_info:
             line["exc_info"] = _text(self.formatException(record.exc_info))
         if record.stack_info:
@@ -209,7 +207,7 @@ def _text(value: object) -> str:
     return redact(text if text.isascii() else text.encode("utf-8", "backslashreplace").decode())
 
 
-_repeated_text = lru_cache(maxsize=1024)(_text)  # cached: the same few names are in every line
+_repeated_text = lru_cache(maxsize=1024)(_text)  # cached: the same few names and URL patterns are in every line
 
 
 @lru_cache(maxsize=1024)

@@ -361,9 +361,11 @@ def test_every_database_error_has_a_response(
 
 @commits
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite does not end idle transactions")
-def test_a_transaction_that_postgresql_ends_is_503(client: Client) -> None:
+def test_a_transaction_that_postgresql_ends_is_503(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     assert_envelope(client.get("/api/v1/idle"), 503)
     assert client.get("/idle").status_code == 503
+    causes = [getattr(record, "cause", None) for record in caplog.records if record.name == "onehorizon.requests"]
+    assert causes == ["idle_in_transaction_timeout"] * 2
 
 
 # ---- bodies that are not received ----

@@ -69,7 +69,11 @@ def server_application(db: None) -> Application:
 
 @pytest.mark.usefixtures("workspace")
 def test_during_a_flood_of_sign_ins_only_passwords_and_client_secrets_are_rejected(
-    owner: User, api: Api, server_application: Application, request: pytest.FixtureRequest
+    owner: User,
+    api: Api,
+    server_application: Application,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     form = {"token": "x", "client_id": server_application.client_id, "client_secret": "s3cret"}
     forms = {"token": form | {"grant_type": "refresh_token", "refresh_token": "x"}, "revoke": form, "device": form}
@@ -86,6 +90,8 @@ def test_during_a_flood_of_sign_ins_only_passwords_and_client_secrets_are_reject
 
     assert [response.status_code for response in pages + programs] == [503] * 5
     assert {response["Retry-After"] for response in pages + programs} == {"5"}
+    warnings = [record.__dict__ for record in caplog.records if record.levelname == "WARNING"]
+    assert [(warning["status"], warning["cause"]) for warning in warnings] == [(503, "busy")] * 5
     assert all("Too many people are signing in" in response.content.decode() for response in pages)
     assert {response.json()["error"] for response in programs} == {"temporarily_unavailable"}
     assert api.get("/me").status_code == 200
