@@ -168,6 +168,8 @@ def test_every_line_of_a_server_is_json_with_the_request_and_its_principal(site:
 
     lines = site.lines()  # all lines are JSON
     assert {"_granian", "onehorizon.metrics", "onehorizon.requests"} <= {line["name"] for line in lines}
+    without_request = {line["name"] for line in lines if "requestId" not in line}
+    assert without_request <= {"_granian", "_granian.serve", "onehorizon", "onehorizon.metrics"}  # at the start
     for line in lines:
         written = datetime.strptime(line["time"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
         assert abs(datetime.now(UTC) - written) < timedelta(hours=1)
