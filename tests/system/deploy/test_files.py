@@ -146,7 +146,8 @@ def backup(directory: Path, **variables: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_a_backup_can_be_restored_and_replaces_old_ones(tmp_path: Path, django_db_setup: None) -> None:
+@pytest.mark.django_db
+def test_a_backup_can_be_restored_and_replaces_old_ones(tmp_path: Path) -> None:
     for name in ("pg_dump", "psql") if connection.vendor == "postgresql" else ("sqlite3",):
         program(name, install="apt-get install postgresql-client sqlite3")
     old, recent, other = (tmp_path / name for name in ("onehorizon-1.dump", "onehorizon-2.dump", "notes"))
