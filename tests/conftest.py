@@ -44,13 +44,13 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     pytest-django runs such tests last, but `--dist worksteal` can give a worker other tests after them.
     """
     yield
-    if nextitem is None:  # the test database is deleted after the last test
-        return
+    if nextitem is None or not hasattr(connection, "_test_serialized_contents"):
+        return  # after the last test the database is deleted; before the first that is not skipped it is not created
     marker = item.get_closest_marker("django_db")
     fixtures = {"transactional_db", "live_server"} & set(getattr(item, "fixturenames", []))
     if fixtures or (marker is not None and marker.kwargs.get("transaction")):
         with item.config.stash[blocking_manager_key].unblock():
-            rows = connection._test_serialized_contents  # type: ignore[attr-defined]
+            rows = connection._test_serialized_contents
             connection.creation.deserialize_db_from_string(rows)
 
 
