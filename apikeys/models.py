@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -298,10 +297,10 @@ class ApiKey(models.Model):
     @sensitive_variables()
     def _rehash(self, secret: str) -> None:
         old_hash, new_hash = self.hash, hashing.hash_secret(secret)
-        with _best_effort("rehash", self):
-            if ApiKey.objects.filter(pk=self.pk, hash=old_hash).update(hash=new_hash):
-                self.hash = new_hash
-                hashing.proofs.add(secret, new_hash)
+        outdated = ApiKey.objects.filter(pk=self.pk, hash=old_hash)
+        if _best_effort("rehash", self, lambda: outdated.update(hash=new_hash)):
+            self.hash = new_hash
+            hashing.proofs.add(secret, new_hash)
 
     def record_use(self, client_ip: str | None) -> None:
         """Save the time and the client IP of this use, at most once a minute. Best effort: a failure is only logged."""
@@ -309,12 +308,11 @@ class ApiKey(models.Model):
         cutoff = now - LAST_USED_RESOLUTION
         if self.last_used_at is not None and self.last_used_at > cutoff:
             return
-        with _best_effort("last use", self):
-            outdated = ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=cutoff), pk=self.pk)
-            # Skip a locked row: another request is saving the same, or the key is being changed. SQLite has no row
-            # locks and waits for the write lock.
-            unlocked = outdated.select_for_update(skip_locked=True).values("pk")
-            ApiKey.objects.filter(pk__in=unlocked).update(last_used_at=now, last_used_from=client_ip)
+        outdated = ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=cutoff), pk=self.pk)
+        # Skip a locked row: another request is saving the same, or the key is being changed. SQLite has no row locks
+        # and waits for the write lock.
+        unlocked = ApiKey.objects.filter(pk__in=outdated.select_for_update(skip_locked=True).values("pk"))
+        _best_effort("last use", self, lambda: unlocked.update(last_used_at=now, last_used_from=client_ip))
 
     # ---- changes ----
 
@@ -369,11 +367,14 @@ def _require_no_duplicate(workspace: Workspace, idempotency_key: str, request_di
     raise KeyAlreadyCreated(duplicate)
 
 
-@contextmanager
-def _best_effort(what: str, api_key: ApiKey) -> Iterator[None]:
-    """Run writes that must not fail the request: log a database error and roll back only these writes."""
+def _best_effort(what: str, api_key: ApiKey, write: Callable[[], int]) -> int:
+    """Return the result of `write`, which must not fail the request: after a database error, log it and return 0.
+
+    The transaction rolls back only this write. To begin it can fail too: on SQLite it waits for the write lock.
+    """
     try:
         with transaction.atomic():
-            yield
+            return write()
     except DatabaseError:
         logger.warning("could not save the %s of key %s", what, api_key.key_id, exc_info=True)
+        return 0
