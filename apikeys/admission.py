@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.models import Model
 from django.views.decorators.debug import sensitive_variables
 
@@ -16,6 +16,7 @@ from apikeys import keys
 from apikeys.hashing import proofs
 from apikeys.models import ApiKey
 from apikeys.principals import ApiKeyPrincipal
+from core.db import contention
 from core.db.statements import fetch
 from core.metrics import count_proof
 from workspaces import quota
@@ -73,11 +74,18 @@ def authenticate(secret: str) -> ApiKeyPrincipal | None:
 
     After None, fall back to `ApiKey.objects.authenticate`: the secret may still be valid.
     """
-    stored_hash = proofs.hash_of(secret) if _ON_POSTGRESQL else None
+    if not _ON_POSTGRESQL or contention.count_blocked():
+        return None
+    stored_hash = proofs.hash_of(secret)
     if stored_hash is None:
         return None
     key_id = keys.key_id_of(secret)
-    rows = fetch(_STATEMENT, {"key_id": key_id, "hash": stored_hash})
+    try:
+        rows = fetch(_STATEMENT, {"key_id": key_id, "hash": stored_hash})
+    except OperationalError as error:
+        if contention.is_lock_timeout(error):
+            _block_quota(key_id)
+        raise
     if not rows:
         return None
     count_proof("hit")
@@ -90,6 +98,16 @@ def authenticate(secret: str) -> ApiKeyPrincipal | None:
         workspace = _instance(Workspace, workspace_values)
         _WORKSPACE.set_cached_value(api_key, workspace)  # a plain assignment would consult the database routers
     return ApiKeyPrincipal(api_key, decision)
+
+
+def _block_quota(key_id: str) -> None:
+    """Block the quota of the key's workspace, which the statement waited for. Its name is known only now.
+
+    This query waits only if a whole table is locked, and then blocks `TABLES`.
+    """
+    contention.about_to_lock(contention.TABLES)
+    if workspace_id := ApiKey.objects.filter(key_id=key_id).values_list("workspace_id", flat=True).first():
+        contention.block(quota.resource(workspace_id))
 
 
 def _instance(model: type[M], values: tuple[Any, ...]) -> M:

@@ -13,6 +13,8 @@ from django.http import HttpRequest, HttpResponseBase
 from django.http.multipartparser import MultiPartParserError
 from django.utils.http import parse_header_parameters
 
+from core.db import contention
+
 WITHOUT_BODY = ("GET", "HEAD")
 PIECE = 64  # bytes of a body that are read at once; 1 MiB takes about 30 ms
 # The variables that CGI defines (RFC 3875, 4.1) and those that Django reads besides.
@@ -85,7 +87,8 @@ class Handler(WSGIHandler):
 
         The rest of the body must not be read as another request, and the client must not send one on this connection.
         """
-        response = super().get_response(request)
+        with contention.request():
+            response = super().get_response(request)
         if not request.is_complete and body_length(request.META) != 0:
             response["Connection"] = "close"
         return response

@@ -7,6 +7,7 @@ from oauth2_provider.models import AccessToken
 
 from apikeys import keys
 from apikeys.authentication import BearerAuthentication
+from core.db import contention
 from oauth.principals import UserPrincipal
 from workspaces.access import CredentialRejected
 
@@ -26,6 +27,7 @@ class AccessTokenAuthentication(BearerAuthentication):
         """Return the person's principal. A revoked token is unknown: its row is deleted."""
         if not _FORMAT.fullmatch(token):
             raise CredentialRejected("malformed")
+        contention.about_to_lock(contention.TABLES)
         access_token: Any = (
             AccessToken.objects.select_related("user", "application")
             .filter(

@@ -28,6 +28,7 @@ def relative_path(file: Path) -> str:
 RUNS_SQL = {"execute", "executemany", "raw", "extra", "RawSQL", "fetch", "fetch_prepared"}
 KNOWN = {
     "core/db/postgresql/schema.py",  # passes on the statements of migrations
+    "core/db/sqlite/base.py",  # passes statements on to Django's cursor
     "core/db/statements.py",  # `fetch` runs the constants that it receives
     "workspaces/task_pages.py",  # joins conditions that contain only names of columns and parameters
 }

@@ -13,6 +13,7 @@ import orjson
 from django.db import connection, transaction
 from django.db.models import Max
 
+from core.db import contention
 from core.db.batches import BATCH_SIZE
 from core.db.statements import fetch
 from core.metrics import count_quota_rejection
@@ -222,8 +223,14 @@ _DELETE_IDLE = {
 }
 
 
+def resource(subject: str) -> str:
+    """Return the name of the quota's row for `core.db.contention`."""
+    return f"the quota of {subject}"
+
+
 def admit(subject: str, tier: Tier) -> Decision:
     """Record a request of `subject` if both limits admit it, and return the decision. Rejected ones don't count."""
+    contention.about_to_lock(resource(subject))
     main, burst = limits_of(tier)
     params = {
         "subject": subject,

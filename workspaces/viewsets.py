@@ -7,6 +7,7 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from core.db import contention
 from workspaces.access import Scopes, resolve_workspace
 from workspaces.api import ApiView, ApiViewSet, created_response
 from workspaces.ids import get_by_id
@@ -146,8 +147,12 @@ class TaskViewSet(InWorkspaceViewSet):
         return tasks.prefetch_related("contributors")
 
     def get_object(self, *, lock: bool = False) -> Task:
+        task_id = self.kwargs["task_id"]
         tasks = self.get_queryset()
-        return get_by_id(tasks.select_for_update(no_key=True) if lock else tasks, self.kwargs["task_id"])
+        if lock:
+            contention.about_to_lock(contention.row(task_id))
+            tasks = tasks.select_for_update(no_key=True)
+        return get_by_id(tasks, task_id)
 
     def list(self, request: Request, workspace_id: str) -> Response:
         user = self.principal.user

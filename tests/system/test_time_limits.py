@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no such limits"),
 ]
-LIMITS = ["10s", "3s", "15s"]
+LIMITS = ["10s", "1s", "15s"]
 
 SHOW = """
 from django.db import connection

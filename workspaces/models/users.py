@@ -12,6 +12,7 @@ from django.db.models.functions import Lower
 from django.dispatch import Signal
 from django.utils import timezone
 
+from core.db import contention
 from workspaces.fields import LineField
 from workspaces.ids import IdField
 from workspaces.models.audit import Action, Actor, AuditEvent
@@ -153,6 +154,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         read. Call it in the transaction that grants access, so that no such change misses the new grant. Code that
         revokes some of the user's grants calls it first too, so that it doesn't miss one that is not committed yet.
         """
+        contention.about_to_lock(contention.row(self.pk))
         # `no_key`, so that rows with a foreign key to the user can be inserted meanwhile.
         current = User.objects.select_for_update(no_key=True).filter(pk=self.pk, is_active=True).first()
         return current is not None and current.get_session_auth_hash() == self.get_session_auth_hash()

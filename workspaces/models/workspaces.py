@@ -8,6 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models, transaction
 from django.utils import timezone
 
+from core.db import contention
 from workspaces.fields import LineField
 from workspaces.ids import IdField
 from workspaces.models.audit import Action, Actor, AuditEvent, NotAllowed
@@ -86,6 +87,7 @@ class WorkspaceManager(models.Manager["Workspace"]):
 
         SQLite has no row locks: its transactions take the database's write lock when they begin.
         """
+        contention.about_to_lock(contention.row(workspace_id))
         return self.select_for_update(no_key=True).get(pk=workspace_id)
 
 

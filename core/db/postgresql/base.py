@@ -19,6 +19,7 @@ from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from core.db import contention
 from core.db.faults import PoolExhausted
 from core.db.postgresql.schema import SchemaEditor
 
@@ -68,6 +69,9 @@ class Connection(psycopg.Connection[Any]):
         """
         try:
             return super().wait(gen, interval, self.client_timeout if timeout is None else timeout)
+        except psycopg.errors.LockNotAvailable:
+            contention.report_timeout()
+            raise
         except psycopg.OperationalError:
             if self.info.transaction_status == TransactionStatus.ACTIVE:
                 self._invalidate()

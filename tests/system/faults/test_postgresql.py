@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from bench.cluster import Cluster
-from tests.processes import manage, wait_until
+from tests.processes import wait_until
 from tests.system.faults.conftest import TASKS, Response, Site, traffic, wait_for_lock
 
 UNAVAILABLE = {"code": 503, "message": "The database is temporarily unavailable, retry shortly."}
@@ -198,31 +198,3 @@ def test_slow_statements_finish_and_endless_ones_time_out(cluster: Cluster, site
     assert cluster.query(
         "SELECT title, count(*) FROM workspaces_task WHERE title IN ('Slow', 'Endless') GROUP BY 1"
     ) == [("Slow", 1)]
-
-
-def test_a_locked_workspace_delays_no_other(cluster: Cluster, site: Site) -> None:
-    """Each workspace has its own quota row. A request that waits too long for the row gets 503 and isn't admitted."""
-    site.request()
-    secret = secret_of_another_workspace(cluster)
-    lock = (
-        "SELECT 1 FROM workspaces_quota q JOIN workspaces_workspace w ON w.id = q.subject "
-        "WHERE w.slug = 'demo' FOR UPDATE"
-    )
-    with cluster.open_transaction(lock):
-        pending = site.in_background()
-        wait_for_lock(cluster)
-        others = [site.request(secret=secret) for _ in range(20)]
-        response = pending()
-
-    assert {other.status for other in others} == {200}
-    assert_unavailable(response)
-    assert site.cause(response) == "lock_timeout"
-    assert response.seconds > 2
-    assert median(other.seconds for other in others) < response.seconds / 4
-    assert site.request().status == 200
-
-
-def secret_of_another_workspace(cluster: Cluster) -> str:
-    result = manage("create_api_key", "elsewhere", "--description=Neighbour", DATABASE_URL=cluster.url)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
