@@ -1,21 +1,26 @@
-"""Prometheus metrics of this process, served on a separate port. Without METRICS_ADDRESS nothing is measured.
+"""Prometheus metrics and liveness of this process, on a separate port. Without METRICS_ADDRESS nothing is measured.
 
 Labels must be bounded, and contain no person, key or client IP. See docs/architecture.md.
 """
 
 import errno
 import logging
+import re
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
-from prometheus_client import REGISTRY, Counter, Histogram, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from core.argon2 import TooBusy
+from core.client_ip import sent_by_trusted_proxy
+from core.db import contention
 from core.db.faults import CAUSES
 
 logger = logging.getLogger("onehorizon.metrics")
@@ -25,6 +30,7 @@ logger = logging.getLogger("onehorizon.metrics")
 REJECTED = {401, 429, 503}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 UNMATCHED = "unmatched"  # the route of a request that no URL pattern matches
+REQUEST_START = re.compile(r"t=([0-9]{1,10}(?:\.[0-9]{1,9})?)")  # seconds since the Unix epoch, as nginx's $msec
 PORTS = 64  # how many ports a process tries; each process needs one
 
 _ENABLED = settings.METRICS_ADDRESS is not None
@@ -36,6 +42,13 @@ _latency = Histogram(
     ["method", "route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+_queue = Histogram(
+    "onehorizon_queue_seconds",
+    "Time from the X-Request-Start of a trusted proxy until a thread handled the request.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+_blocked = Gauge("onehorizon_blocked_resources", "Rows and tables that requests waited for too long.")
+_blocked.set_function(contention.count_blocked)
 _unavailable = Counter("onehorizon_unavailable", "Responses with the status 503.", ["cause"])
 _authentications = Counter(
     "onehorizon_authentications", "Authentications by bearer token.", ["kind", "outcome", "reason"]
@@ -71,6 +84,21 @@ def count_unavailable(cause: str) -> None:
     """Count a 503. `cause`: one of `CAUSES`, or that of `TooBusy`."""
     if _ENABLED:
         _unavailable.labels(cause).inc()
+
+
+def observe_queue(request: HttpRequest) -> None:
+    """Observe how long the request waited for a thread. Call it first.
+
+    Only a trusted proxy is believed. A malformed time, or one in the future, is ignored.
+    """
+    if not _ENABLED:
+        return
+    start = REQUEST_START.fullmatch(request.META.get("HTTP_X_REQUEST_START", ""))
+    if start is None or not sent_by_trusted_proxy(request):
+        return
+    seconds = time.time() - float(start[1])
+    if seconds >= 0:
+        _queue.observe(seconds)
 
 
 def count_authentication(kind: str, outcome: str, reason: str = "") -> None:
@@ -116,6 +144,22 @@ class PoolCollector(Collector):
             yield GaugeMetricFamily(f"onehorizon_pool_{name}", documentation, value)
 
 
+def with_liveness(metrics_app: Any) -> Any:
+    """Return a WSGI application that also answers `/healthz`, in a thread of its own.
+
+    It responds while every thread for requests waits for the database, when a restart would not help.
+    """
+
+    def respond(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/healthz":
+            body: Iterable[bytes] = metrics_app(environ, start_response)
+            return body
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b'{"status": "ok"}']
+
+    return respond
+
+
 def serve(*collectors: Callable[[], Collector]) -> None:
     """Serve the metrics of this process on the first free port from METRICS_ADDRESS on, if that is set.
 
@@ -135,6 +179,7 @@ def serve(*collectors: Callable[[], Collector]) -> None:
                 continue
             logger.warning("no metrics: %s:%s could not be bound (%s)", host, port, error.strerror)
             return
+        listener.set_app(with_liveness(listener.get_app()))
         logger.info("metrics at http://%s:%s/metrics", host, listener.server_port)
         return
     logger.warning("no metrics: all %s ports from %s:%s on are in use", PORTS, host, first)

@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 from core.client_ip import client_ip, sent_by_trusted_proxy
 from core.db.faults import OTHER
 from core.logs import bind, redact, request_fields
-from core.metrics import UNMATCHED, count_unavailable, observe_request
+from core.metrics import UNMATCHED, count_unavailable, observe_queue, observe_request
 from core.requests import BodyTooSlow, receive_body
 from onehorizon.errors import (
     api_error_response,
@@ -75,6 +75,7 @@ class RequestLogMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        observe_queue(request)
         started = time.perf_counter()
         request_id = request.META.get("HTTP_X_REQUEST_ID", "")
         if not REQUEST_ID.fullmatch(request_id) or redact(request_id) != request_id:

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.helpers import commits, sign_in
 from tests.processes import ROOT, TIMEOUT, fetch, program, server, wait_until
-from tests.system.test_metrics import metrics_urls, scrape, value
+from tests.system.test_metrics import GRANIAN, metrics_urls, scrape, value
 from workspaces.models import User
 
 OPERATIONS = ROOT / "docs" / "operations"
@@ -79,13 +79,14 @@ def test_panels_alerts_and_unit_tests_use_metrics_of_a_server_that_knows_the_las
     finished_at = value(samples, LAST_SUCCESS)
     assert 0 <= timezone.now().timestamp() - finished_at <= TIMEOUT
     assert value(samples, "onehorizon_housekeeping_rows", part="sessions") == 1
-    exposed = {family.name + ending for family in families for ending in ENDINGS.get(family.type, [])} | {"up"}
+    exposed = {family.name + ending for family in families for ending in ENDINGS.get(family.type, [])}
+    exposed |= {"up", *GRANIAN}
     if connection.vendor != "postgresql":  # only PostgreSQL has a pool
         exposed |= {f"onehorizon_pool_{name}" for name in ("size", "max", "in_use", "waiting")}
     used = {
         (title, metric)
         for title, expression in expressions().items()
-        for metric in re.findall(r"\b(?:onehorizon|process)_\w+|\bup\b", expression)
+        for metric in re.findall(r"\b(?:onehorizon|granian|process)_\w+|\bup\b", expression)
     }
     assert len(used) > len(RULES)
     assert {(title, metric) for title, metric in used if metric not in exposed} == set()

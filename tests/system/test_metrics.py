@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import time
+import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +16,16 @@ from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.helpers import commits, stretch_windows
-from tests.processes import TIMEOUT, database_url, fetch, server, wait_until
+from tests.processes import TIMEOUT, database_url, fetch, free_port, server, wait_until
 from workspaces.models import Workspace
 
+# The metrics of granian that docs/operations.md explains.
+GRANIAN = {
+    "granian_blocking_queue",
+    "granian_blocking_threads",
+    "granian_blocking_busy_cumulative",
+    "granian_blocking_idle_cumulative",
+}
 Samples = Counter[tuple[str, frozenset[tuple[str, str]]]]
 
 
@@ -42,6 +51,11 @@ def scrape(urls: list[str]) -> Samples:
     return samples
 
 
+def exported_by_granian(port: int) -> set[str]:
+    """Return the names of granian's metrics of its workers; none before it has collected them."""
+    return set(re.findall(r"^(\w+)\{worker=", fetch(f"http://127.0.0.1:{port}/metrics")[2].decode(), re.MULTILINE))
+
+
 def value(samples: Samples, name: str, **labels: str) -> float:
     """Return the sum of the samples with this name and these labels."""
     return sum(
@@ -51,17 +65,36 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     )
 
 
+def send_with_start(url: str, *starts: str) -> None:
+    """Send a request for each X-Request-Start."""
+    for start in starts:
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"X-Request-Start": start}), timeout=TIMEOUT):
+            pass
+
+
 @commits
 def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace, tmp_path: Path) -> None:
     stretch_windows()
     log = tmp_path / "log"
-    with server(log, workers=2, METRICS_ADDRESS="127.0.0.1:0") as site:
+    port = free_port()
+    granian = {
+        "GRANIAN_METRICS_ENABLED": "true",
+        "GRANIAN_METRICS_PORT": str(port),
+        "GRANIAN_METRICS_SCRAPE_INTERVAL": "1",
+    }
+    with server(log, workers=2, METRICS_ADDRESS="127.0.0.1:0", TRUSTED_PROXIES="127.0.0.1", **granian) as site:
+        now = time.time()
+        send_with_start(f"{site}/sign-in/", f"t={now - 2:.3f}")
+        send_with_start(
+            f"{site}/sign-in/", f"t={now + TIMEOUT:.3f}", "t=soon", f"{now:.3f}", f"t={now:.3f}e9", "t=1e999"
+        )
         tasks = f"{site}/api/v1/workspaces/{workspace.pk}/tasks"
         statuses = Counter(fetch(tasks, secret)[0] for _ in range(43))
         fetch(tasks, f"{secret[:-1]}{'a' if secret[-1] != 'a' else 'b'}")
         fetch(f"{tasks}/1", "one_nonsense")
         fetch(tasks, "x" * 30)
         samples = scrape(metrics_urls(log, 2))
+        of_granian = wait_until(lambda: exported_by_granian(port))
 
     assert statuses == {200: 40, 429: 3}
     route = "api/v1/workspaces/<str:workspace_id>/tasks"
@@ -92,6 +125,9 @@ def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace,
     assert hits + misses == 43
     assert 1 <= misses <= 2, "one Argon2 run in each process that received the key"
     assert value(samples, "onehorizon_argon2_seconds_count") == misses
+    assert value(samples, "onehorizon_queue_seconds_count") == 1, "malformed and future times are ignored"
+    assert value(samples, "onehorizon_queue_seconds_sum") >= 2
+    assert of_granian >= GRANIAN
     assert value(samples, "onehorizon_pool_max") == (32 if connection.vendor == "postgresql" else 0)
 
 
@@ -107,11 +143,15 @@ def test_a_thread_that_ends_returns_its_connection(secret: str, workspace: Works
             holder.execute("LOCK TABLE workspaces_task")
             pending = [threads.submit(fetch, tasks, secret) for _ in range(4)]
             wait_for_in_use(url, 2)
+            probe = fetch(url.replace("/metrics", "/healthz"))
+            waiting = [future for future in pending if not future.done()]
             holder.rollback()
-            statuses = [future.result()[0] for future in pending]
+            statuses = {future.result()[0] for future in pending}
         wait_for_in_use(url, 1)
 
-        assert statuses == [200] * 4
+        assert probe[0::2] == (200, b'{"status": "ok"}'), "while every thread is busy"
+        assert waiting
+        assert statuses <= {200, 503}, "503 if the test took so long that the time limit for locks ended a request"
         assert fetch(tasks, secret)[0] == 200
 
 
@@ -123,6 +163,7 @@ def wait_for_in_use(url: str, connections: int) -> None:
 def test_labels_are_bounded_and_identify_nobody(secret: str, workspace: Workspace, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with server(log, METRICS_ADDRESS="127.0.0.1:0") as site:
+        send_with_start(f"{site}/sign-in/", "t=1.000")
         for path in ("/api/v1/me", "/api/v1/nowhere/1", "/nowhere/2", f"/w/{workspace.pk}/", "/static/nothing.css"):
             fetch(f"{site}{path}", secret)
         with socket.create_connection(("127.0.0.1", int(site.rpartition(":")[2])), TIMEOUT) as raw:
@@ -133,6 +174,7 @@ def test_labels_are_bounded_and_identify_nobody(secret: str, workspace: Workspac
 
     assert 'route="unmatched"' in exposed
     assert 'method="other"' in exposed
+    assert "onehorizon_queue_seconds_count 0.0" in exposed, "no trusted proxy sent X-Request-Start"
     assert not [name for name in ("nowhere", workspace.pk, secret, secret.split("_")[1], "BREW") if name in exposed]
 
 
