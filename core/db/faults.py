@@ -2,7 +2,9 @@
 
 import psycopg_pool
 
-UNAVAILABLE, POOL_EXHAUSTED, OTHER = "unavailable", "pool_exhausted", "other"
+from core.db.contention import Blocked
+
+UNAVAILABLE, POOL_EXHAUSTED, BLOCKED, OTHER = "unavailable", "pool_exhausted", "blocked", "other"
 
 # By PostgreSQL's error code, or by its class: the first two characters.
 # See https://www.postgresql.org/docs/current/errcodes-appendix.html.
@@ -38,7 +40,12 @@ _MESSAGES = {
     "query_wait_timeout": POOL_EXHAUSTED,
     "session is read-only": "read_only",
 }
-CAUSES = {UNAVAILABLE, OTHER, POOL_EXHAUSTED, *_SQLSTATES.values(), *_SQLITE_ERRORS.values(), *_MESSAGES.values()}
+CAUSES = {
+    *(UNAVAILABLE, POOL_EXHAUSTED, BLOCKED, OTHER),
+    *_SQLSTATES.values(),
+    *_SQLITE_ERRORS.values(),
+    *_MESSAGES.values(),
+}
 
 
 class PoolExhausted(psycopg_pool.PoolTimeout):
@@ -61,6 +68,8 @@ def cause_of(error: BaseException) -> str:
 def _cause(error: BaseException) -> str | None:
     if isinstance(error, PoolExhausted):
         return POOL_EXHAUSTED
+    if isinstance(error, Blocked):
+        return BLOCKED
     if name := getattr(error, "sqlite_errorname", None):
         primary = "_".join(name.split("_")[:2])  # of SQLITE_IOERR_WRITE, for example
         return _SQLITE_ERRORS.get(primary, OTHER)

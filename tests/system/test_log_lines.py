@@ -157,10 +157,11 @@ def test_every_line_of_a_server_is_json_with_the_request_and_its_principal(site:
         assert logged["name"] == name
         assert (logged["user"], logged["route"]) == (line["user"], line["route"]) == (owner.pk, path[1:])
 
-    # A locked row is one warning with its cause.
+    # A locked row is one warning with its cause, after one that names the row for all requests that wait for it.
     assert site.get("/api/v1/me", token=secret).status == 200
     with locked_quota(workspace):
-        status, _, _, (line,) = site.get("/api/v1/me", token=secret)
+        status, _, _, (stuck, line) = site.get("/api/v1/me", token=secret)
+    assert stuck["message"].startswith(f"the quota of {workspace.pk} was locked for too long")
     assert status == line["status"] == 503
     assert (line["levelname"], line["cause"], line["route"]) == ("WARNING", "lock_timeout", "api/v1/me")
     assert "lock" in line["error"]
