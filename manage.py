@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+import errno
 import logging
 import os
 import sys
@@ -8,9 +9,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db import DatabaseError
 
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "onehorizon.settings")
+    if sys.stdout is None:
+        sys.exit("onehorizon: Standard output is closed.")
     tolerate_other_encodings()
     try:
         import onehorizon.settings  # noqa: F401, a bad value in the environment is reported before any command runs
@@ -29,6 +34,10 @@ def main() -> None:
         sys.exit(f"onehorizon: {problem}")
     except BrokenPipeError:
         sys.exit(1)  # the reader has closed the pipe, as with `| head -1`
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE or "--traceback" in sys.argv:
+            raise
+        sys.exit(f"onehorizon: {error.filename or 'The output'} can't be written: {error.strerror}.")
     finally:
         discard_unwritten_output()
 
@@ -42,7 +51,7 @@ def tolerate_other_encodings() -> None:
 
 def discard_unwritten_output() -> None:
     """Discard output that can't be written. Python would try again when it exits, and print a traceback."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
         except OSError:

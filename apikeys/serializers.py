@@ -8,8 +8,7 @@ from rest_framework import serializers
 from apikeys.models import ANY_STATUS, ApiKey, ApiKeyStatus
 from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS, PART_OF_A_KEY
 from workspaces.api_fields import LINE_HELP, ChoiceField, CursorField, IdField, LineField, NextCursorField, TimeField
-from workspaces.models import User
-from workspaces.serializers import InputSerializer, PageQuery
+from workspaces.serializers import InputSerializer, PageQuery, PersonSerializer
 
 
 class DescriptionField(LineField):
@@ -24,11 +23,6 @@ class DescriptionField(LineField):
             help_text=f"{LINE_HELP} Must not contain a key.",
             **kwargs,
         )
-
-
-class PersonSerializer(serializers.Serializer[User]):
-    userId = IdField("u", source="pk")
-    name = serializers.CharField()
 
 
 class ApiKeySerializer(serializers.Serializer[ApiKey]):

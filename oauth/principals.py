@@ -23,7 +23,7 @@ class UserPrincipal(Principal):
 
     @property
     def tier(self) -> Tier:
-        return Tier.objects.get(pk=Tier.DEFAULT)
+        return Tier.objects.of_people()
 
     def has_scope(self, scope: Scope) -> bool:
         return scope in self.scopes

@@ -8,6 +8,7 @@ import re
 import secrets
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -29,6 +30,16 @@ def new_id(prefix: str) -> str:
     with _lock:
         _last = max((time.time_ns() // 1_000_000) << 80 | secrets.randbits(80), _last + 1)
         value = _last
+    return _format(prefix, value)
+
+
+def first_id(prefix: str, moment: datetime, offset: timedelta) -> str:
+    """Return the smallest id that can be created at `moment + offset`, which may be after the year 9999."""
+    since_epoch = moment - datetime(1970, 1, 1, tzinfo=UTC) + offset
+    return _format(prefix, max(since_epoch // timedelta(milliseconds=1), 0) << 80)
+
+
+def _format(prefix: str, value: int) -> str:
     return f"{prefix}_" + "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
 
 

@@ -17,7 +17,7 @@ from core.db import contention
 from core.db.batches import BATCH_SIZE
 from core.db.statements import fetch
 from core.metrics import count_quota_rejection
-from workspaces.models import Action, Actor, Tier, Workspace
+from workspaces.models import Action, Actor, AuditEvent, Tier, User, Workspace
 
 SECOND = 1_000_000  # microseconds, the unit of admissions, `now` and `delay` in this module
 IDLE_SECONDS = 24 * 3600  # a row without an admission for this time, and for the longest window, is deleted
@@ -276,13 +276,21 @@ def status(subject: str, tier: Tier) -> Status:
     return status_at(tier, *read(subject))
 
 
+def status_of(holder: Workspace | User) -> Status:
+    """Return the state of a workspace's quota, or of the one that a person's OAuth tokens use."""
+    return status(holder.pk, holder.tier if isinstance(holder, Workspace) else Tier.objects.of_people())
+
+
 @transaction.atomic
-def clear(workspace: Workspace, *, by: Actor) -> None:
-    """Delete the admissions of the workspace, so that its full quota is available. Raise `NotAllowed`."""
+def clear(holder: Workspace | User, *, by: Actor) -> None:
+    """Delete the admissions of a workspace or a person, so that the full quota is available. Raise `NotAllowed`."""
     by.require_operator()
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM workspaces_quota WHERE subject = %s", [workspace.pk])
-    workspace.record(Action.WORKSPACE_QUOTA_CLEARED, by)
+        cursor.execute("DELETE FROM workspaces_quota WHERE subject = %s", [holder.pk])
+    if isinstance(holder, Workspace):
+        holder.record(Action.WORKSPACE_QUOTA_CLEARED, by)
+    else:
+        AuditEvent.objects.record(Action.USER_QUOTA_CLEARED, by, subject=holder.pk)
 
 
 def delete_idle() -> Iterator[int]:

@@ -29,6 +29,7 @@ from workspaces.models import (
     TaskScope,
     TaskStatus,
     TaskVisibility,
+    User,
     Workspace,
 )
 
@@ -111,6 +112,11 @@ class ErrorBodySerializer(serializers.Serializer[Any]):
         required=False,
         help_text="On 400: the errors of each invalid field, such as `contributors.0.userId`.",
     )
+
+
+class PersonSerializer(serializers.Serializer[User]):
+    userId = IdField("u", source="pk")
+    name = serializers.CharField()
 
 
 class WorkspaceSerializer(serializers.Serializer[Workspace]):

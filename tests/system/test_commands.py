@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 import pytest
@@ -17,7 +20,7 @@ from apikeys.models import ApiKey
 from oauth.models import Application
 from onehorizon import demo
 from tests.helpers import BY_TEST, Api, advance_quota_clock, commits, make_key, make_user, make_workspace
-from tests.processes import manage, manage_into
+from tests.processes import ROOT, TIMEOUT, environment, manage, manage_into
 from workspaces.models import AuditEvent, Role, User, Workspace
 
 pytestmark = commits
@@ -80,13 +83,39 @@ def test_create_api_key_revokes_the_key_if_nobody_reads_the_secret(acme: Workspa
     assert (api_key.status, api_key.revoke_reason) == ("revoked", "Its secret could not be printed")
 
 
-@pytest.mark.parametrize("arguments", [("list_api_keys", "acme"), ("help",)])
+@pytest.mark.parametrize("arguments", [("export_audit_events",), ("help",)])
 def test_a_command_whose_output_nobody_reads_ends_quietly(acme: Workspace, arguments: tuple[str, ...]) -> None:
     """As with `| head -1`, which exits after the first line."""
     with closed_pipe() as stdout:
         result = manage_into(stdout, *arguments)
 
     assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", [("export_audit_events",), ("help",)])
+def test_a_command_that_can_not_write_its_output_prints_one_sentence(
+    acme: Workspace, arguments: tuple[str, ...]
+) -> None:
+    with Path("/dev/full").open("w") as stdout:
+        result = manage_into(stdout, *arguments)
+
+    sentence = "onehorizon: The output can't be written: No space left on device.\n"
+    assert (result.returncode, result.stderr) == (1, sentence)
+
+
+def test_a_command_without_standard_output_prints_one_sentence(acme: Workspace) -> None:
+    result = subprocess.run(
+        ["sh", "-c", 'exec "$0" manage.py create_api_key acme --description CI >&-', sys.executable],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+    assert (result.returncode, result.stderr) == (1, "onehorizon: Standard output is closed.\n")
+    assert not ApiKey.objects.exists()
 
 
 def test_a_command_prints_on_a_terminal_without_unicode(acme: Workspace) -> None:

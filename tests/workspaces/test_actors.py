@@ -50,6 +50,8 @@ TABLE = {
     "suspend":        ["403",   "403",   "403",    "403",      "403",    "403",      "ok",       "403",    "ok"],
     "resume":         ["403",   "403",   "403",    "403",      "403",    "403",      "ok",       "403",    "ok"],
     "change tier":    ["403",   "403",   "403",    "403",      "403",    "403",      "ok",       "403",    "ok"],
+    "clear quota of person": ["403", "403", "403", "403",    "403",    "403",      "ok",       "403",    "ok"],
+    "revoke all keys": ["403",  "403",   "403",    "403",      "403",    "403",      "ok",       "403",    "ok"],
     "clear quota":    ["403",   "403",   "403",    "403",      "403",    "403",      "ok",       "403",    "ok"],
     "create tier":    ["403",   "403",   "403",    "403",      "403",    "403",      "ok",       "403",    "ok"],
     "create workspace": ["403", "403",   "403",    "403",      "403",    "403",      "ok",       "403",    "ok"],
@@ -84,6 +86,8 @@ CHANGES: dict[str, Callable[[Workspace, Actor], object]] = {
     "resume": lambda workspace, by: workspace.resume(by=by),
     "change tier": lambda workspace, by: workspace.change_tier(new_tier(), by=by),
     "clear quota": lambda workspace, by: quota.clear(workspace, by=by),
+    "clear quota of person": lambda workspace, by: quota.clear(of(workspace, "Member").user, by=by),
+    "revoke all keys": lambda workspace, by: ApiKey.objects.revoke_all(workspace, by=by, reason="Leaked"),
     "create tier": lambda workspace, by: Tier.objects.create_tier(**SMALL, by=by),
     "create workspace": create_workspace,
 }
@@ -143,6 +147,19 @@ def test_each_actor_can_make_the_expected_changes(staffed: Workspace, name: str,
             transaction.set_rollback(True)
 
     assert dict(zip(ACTORS, outcomes, strict=True)) == dict(zip(ACTORS, TABLE[name], strict=True))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_operator_who_runs_a_command_must_be_active_staff_when_the_change_is_made(
+    staffed: Workspace, name: str
+) -> None:
+    if name == "resume":
+        staffed.suspend("Unpaid", by=BY_TEST)
+    operator, former = make_staff("operator"), of(staffed, "Owner").user
+
+    assert attempt(partial(CHANGES[name], staffed, Actor(Via.COMMAND, former))) == "403"
+    assert attempt(partial(CHANGES[name], staffed, Actor(Via.COMMAND, operator))) == "ok"
+    assert AuditEvent.objects.latest("pk").actor == operator
 
 
 @pytest.mark.parametrize("name", ["owner", "admin", "member"])

@@ -1,8 +1,11 @@
+from argparse import ArgumentTypeError
+from datetime import date
+
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.management.base import CommandError
 from django.db.models import Q
 
-from workspaces.models import Workspace
+from workspaces.models import User, Workspace
 
 
 def get_workspace(id_or_slug: str) -> Workspace:
@@ -11,6 +14,24 @@ def get_workspace(id_or_slug: str) -> Workspace:
         return Workspace.objects.get(Q(pk=id_or_slug) | Q(slug=id_or_slug))
     except (Workspace.DoesNotExist, UnicodeEncodeError):  # arguments may contain bytes that are not UTF-8
         raise CommandError(f"There is no workspace with the id or slug {id_or_slug!r}.") from None
+
+
+def get_quota_holder(text: str) -> Workspace | User:
+    """Return the person with this email, or the workspace with this id or slug. Raise `CommandError`."""
+    if "@" not in text:
+        return get_workspace(text)
+    try:
+        return User.objects.get(email=text)
+    except (User.DoesNotExist, UnicodeEncodeError):
+        raise CommandError(f"There is no user with the email {text!r}.") from None
+
+
+def get_day(text: str) -> date:
+    """Return a date such as 2027-01-31, for `type` of an argument. Raise `ArgumentTypeError`."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a date such as 2027-01-31") from None
 
 
 def command_error(error: ValidationError) -> CommandError:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from core.db import contention
 from workspaces.fields import LineField
 from workspaces.ids import IdField
-from workspaces.models.audit import Action, Actor, AuditEvent
+from workspaces.models.audit import Action, Actor, AuditEvent, NotAllowed
 from workspaces.validators import single_line
 
 if TYPE_CHECKING:
@@ -124,6 +124,15 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Make it the current workspace."""
         self.chosen_workspace = workspace
         self.save(update_fields=["chosen_workspace"])
+
+    def can_be_changed_by(self, operator: User) -> bool:
+        """Return False for a superuser, unless the operator is one too: an operator can't take over that account."""
+        return not self.is_superuser or operator.is_superuser
+
+    def require_editor(self, by: Actor) -> None:
+        """Raise `NotAllowed` if the actor is an operator who can't change this user."""
+        if by.user is not None and not self.can_be_changed_by(by.user):
+            raise NotAllowed("Only superusers can change a superuser.")
 
     @transaction.atomic
     def save(self, *args: Any, **kwargs: Any) -> None:

@@ -19,6 +19,10 @@ MAX_REQUESTS = 10_000  # of a tier, in one window
 
 
 class TierManager(models.Manager["Tier"]):
+    def of_people(self) -> Tier:
+        """Return the tier of each person's own quota, which OAuth tokens use."""
+        return self.get(pk=Tier.DEFAULT)
+
     @transaction.atomic
     def create_tier(self, *, by: Actor, **fields: Any) -> Tier:
         """Create a tier with these fields. Raise `ValidationError` or `NotAllowed`."""

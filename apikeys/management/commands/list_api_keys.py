@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from apikeys.serializers import ApiKeySerializer
 from workspaces.management.arguments import get_workspace
 
-COLUMNS = "{:<30}  {:<18}  {:<8}  {:<17}  {:<17}  {}"
+COLUMNS = "{:<30}  {:<18}  {:<8}  {:<19}  {:<19}  {}"
 
 
 class Command(BaseCommand):
@@ -36,12 +36,12 @@ class Command(BaseCommand):
                     api_key.pk,
                     api_key.masked,
                     api_key.status,
-                    _minute(api_key.created_at),
-                    _minute(api_key.last_used_at),
+                    _second(api_key.created_at),
+                    _second(api_key.last_used_at),
                     api_key.description,
                 )
             )
 
 
-def _minute(time: datetime | None) -> str:
-    return f"{time:%Y-%m-%d %H:%M}" if time else "never"
+def _second(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S}" if time else "never"

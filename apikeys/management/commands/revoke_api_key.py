@@ -2,17 +2,16 @@ import json
 import sys
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from apikeys.models import ApiKey
 from apikeys.serializers import ApiKeySerializer
-from workspaces.management.arguments import command_error
-from workspaces.models import COMMAND_ACTOR
+from workspaces.management.operators import OperatorCommand
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Revokes an API key. Its next request fails."
+    permissions = ("apikeys.revoke_apikey",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -26,15 +25,13 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, **options: Any) -> None:
+        by = self.actor(options)
         text = sys.stdin.readline() if options["key"] == "-" else options["key"]
         try:
             api_key = ApiKey.objects.look_up(text)
         except ApiKey.DoesNotExist:
             raise CommandError("No API key matches.") from None
-        try:
-            changed = api_key.revoke(by=COMMAND_ACTOR, reason=options["reason"])
-        except ValidationError as error:
-            raise command_error(error) from None
+        changed = api_key.revoke(by=by, reason=options["reason"])
         if options["json"]:
             self.stdout.write(json.dumps({**ApiKeySerializer(api_key).data, "changed": changed}))
             return

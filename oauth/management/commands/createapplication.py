@@ -1,18 +1,18 @@
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from oauth.models import GRANT_TYPES, SECRET_MIN_LENGTH, Application, default_scopes
-from workspaces.management.arguments import command_error
-from workspaces.models import COMMAND_ACTOR, Action, AuditEvent
+from workspaces.management.operators import OperatorCommand
+from workspaces.models import Action, Actor, AuditEvent
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     """Replaces the toolkit's command, which exits with 0 if it fails, sets no scopes and writes no audit event."""
 
     help = "Creates an OAuth application. Prints its client id and, once, the client secret of a confidential client."
+    permissions = ("oauth.add_application",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         types = ", ".join(value for value, _ in Application.CLIENT_TYPES)
@@ -30,14 +30,13 @@ class Command(BaseCommand):
         parser.add_argument("--client-secret", metavar="SECRET", help="of a confidential client; default: generated")
 
     def handle(self, **options: Any) -> None:
+        by = self.actor(options)
         try:
-            self._create(options)
-        except ValidationError as error:
-            raise command_error(error) from None
+            self._create(options, by)
         except UnicodeEncodeError:
             raise CommandError("The arguments must be UTF-8.") from None
 
-    def _create(self, options: dict[str, Any]) -> None:
+    def _create(self, options: dict[str, Any], by: Actor) -> None:
         secret = options["client_secret"]
         if secret is not None and len(secret) < SECRET_MIN_LENGTH:
             raise CommandError(f"client secret: Use at least {SECRET_MIN_LENGTH} characters.")
@@ -51,8 +50,9 @@ class Command(BaseCommand):
         secret = application.client_secret  # saving replaces it by its hash
         is_confidential = application.client_type == Application.CLIENT_CONFIDENTIAL
         with transaction.atomic():  # if the secret can't be printed, such as on a full disk, nothing is created
+            by.require_operator()
             application.save()
-            AuditEvent.objects.record(Action.APPLICATION_CREATED, COMMAND_ACTOR, subject=str(application.pk))
+            AuditEvent.objects.record(Action.APPLICATION_CREATED, by, subject=str(application.pk))
             self.stdout.write(f"client_id: {application.client_id}")
             if is_confidential:
                 self.stdout.write(f"client_secret: {secret}")

@@ -1,15 +1,15 @@
 import re
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
-from workspaces.management.arguments import command_error
-from workspaces.models import COMMAND_ACTOR, Tier
+from workspaces.management.operators import OperatorCommand
+from workspaces.models import Tier
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Creates a tier: a limit of requests per window, and a burst limit for a shorter window."
+    permissions = ("workspaces.add_tier",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", metavar="NAME")
@@ -19,17 +19,14 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         requests, seconds = _parse_limit(options["main"])
         burst_requests, burst_seconds = _parse_limit(options["burst"])
-        try:
-            tier = Tier.objects.create_tier(
-                name=options["name"],
-                requests=requests,
-                seconds=seconds,
-                burst_requests=burst_requests,
-                burst_seconds=burst_seconds,
-                by=COMMAND_ACTOR,
-            )
-        except ValidationError as error:
-            raise command_error(error) from None
+        tier = Tier.objects.create_tier(
+            name=options["name"],
+            requests=requests,
+            seconds=seconds,
+            burst_requests=burst_requests,
+            burst_seconds=burst_seconds,
+            by=self.actor(options),
+        )
         self.stdout.write(f"Created tier {tier}.")
 
 

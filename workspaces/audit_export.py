@@ -1,0 +1,50 @@
+"""Exports of audit events as JSON Lines: one JSON object per line. docs/operations.md describes its fields."""
+
+import json
+from collections.abc import Iterator, Mapping
+
+from django.db import transaction
+from rest_framework import serializers
+
+from workspaces.api_fields import IdField
+from workspaces.models import Action, Actor, AuditEvent, Via
+from workspaces.models.audit import AuditEventQuerySet
+from workspaces.serializers import PersonSerializer
+
+BATCH = 1000  # events per query
+
+
+class AuditEventSerializer(serializers.Serializer[AuditEvent]):
+    auditEventId = IdField("evt", source="id")
+    createdAt = serializers.DateTimeField(source="created_at")
+    action = serializers.CharField()
+    workspaceId = IdField("w", source="workspace_id", allow_null=True)
+    subject = serializers.CharField(help_text="Blank if the event is about the workspace itself.")
+    actor = PersonSerializer(allow_null=True)
+    via = serializers.ChoiceField(choices=Via.choices)
+    clientIp = serializers.IPAddressField(source="client_ip", allow_null=True)
+    details = serializers.JSONField()
+
+
+@transaction.atomic
+def export_events(events: AuditEventQuerySet, filters: Mapping[str, str], *, by: Actor) -> Iterator[str]:
+    """Record that these events are exported, and return them as lines of JSON, oldest first.
+
+    `filters` describes the selection in the event of the export, which is not exported itself. Raise `NotAllowed`.
+    """
+    by.require_operator()
+    export = AuditEvent.objects.record(Action.AUDIT_EVENTS_EXPORTED, by, filters=filters)
+    return _lines(events.filter(pk__lt=export.pk).select_related("actor").order_by("pk"))
+
+
+def _lines(events: AuditEventQuerySet) -> Iterator[str]:
+    """Yield a line for each event. Read them in batches: the memory is constant, and no query or transaction is long.
+
+    Only ASCII, so that the lines are valid in any encoding of the terminal.
+    """
+    serializer = AuditEventSerializer()
+    batch = list(events[:BATCH])
+    while batch:
+        for event in batch:
+            yield json.dumps(serializer.to_representation(event)) + "\n"
+        batch = list(events.filter(pk__gt=batch[-1].pk)[:BATCH])
