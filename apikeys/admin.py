@@ -6,7 +6,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import CharField, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
@@ -15,9 +15,9 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from apikeys.forms import FindForm, KeylessInput, ReasonForm, looks_like_secret
 from apikeys.models import ANY_STATUS, ApiKey, ApiKeyQuerySet, ApiKeyStatus, key_id_starts_with
 from core.admin import change_url, changelist_url, link
-from workspaces.admin import OperatorsAdmin
 from workspaces.ids import is_id
 from workspaces.models import Actor, User, Via, Workspace
+from workspaces.operators_admin import OperatorsAdmin
 
 MAX_REVOKED_AT_ONCE = 500  # keys per confirmation page
 
@@ -112,6 +112,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         return [
             path("find/", view(self.find_view), name="apikeys_apikey_find"),
             path("revoke/", view(self.revoke_view), name="apikeys_apikey_revoke"),
+            path("revoke-all/<str:workspace_id>/", view(self.revoke_all_view), name="apikeys_apikey_revoke_all"),
             *super().get_urls(),
         ]
 
@@ -174,6 +175,32 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         actor, reason = Actor.of(request, Via.ADMIN), form.cleaned_data["reason"]
         outcomes = [(api_key, api_key.revoke(by=actor, reason=reason)) for api_key in chosen]
         return self.page(request, "revoked.html", title="Revocation results", outcomes=outcomes)
+
+    def revoke_all_view(self, request: HttpRequest, workspace_id: str) -> HttpResponse:
+        """Revoke all active keys of a workspace."""
+        if not self.has_revoke_permission(request):
+            raise PermissionDenied
+        workspace = get_object_or_404(Workspace, pk=workspace_id)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if not form.is_valid():
+            count = ApiKey.objects.active().filter(workspace=workspace).count()
+            if not count:
+                messages.warning(request, f"{workspace} has no active keys.")
+                return redirect(change_url(workspace))
+            keys = "1 active key" if count == 1 else f"{count} active keys"
+            return self.page(
+                request,
+                "confirm.html",
+                form=form,
+                title=f"Revoke all keys of {workspace}?",
+                message=f"It has {keys}. Requests with its keys will fail immediately. This can't be undone.",
+                verb="Revoke all keys",
+                back=change_url(workspace),
+            )
+        actor, reason = Actor.of(request, Via.ADMIN), form.cleaned_data["reason"]
+        count = ApiKey.objects.revoke_all(workspace, by=actor, reason=reason)
+        messages.success(request, f"{count} key{'' if count == 1 else 's'} of {workspace} revoked.")
+        return redirect(change_url(workspace))
 
     def _confirm(self, request: HttpRequest, chosen: list[ApiKey], form: ReasonForm) -> HttpResponse:
         title = f"Revoke {len(chosen)} key{'' if len(chosen) == 1 else 's'}?"

@@ -1,14 +1,15 @@
 """Base classes and helpers of the operators' site: Django's admin in the product's layout, for large tables."""
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.utils import quote
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
+from django.db.models import Field, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -22,6 +23,7 @@ from core.views import SignOutView
 class OperatorsSite(admin.AdminSite):
     site_header = site_title = "One Horizon"
     index_title = "Operators"
+    enable_nav_sidebar = False  # it would take a quarter of a list's width; the index has all lists
 
     def __init__(self, name: str = "admin") -> None:
         super().__init__(name)
@@ -64,6 +66,24 @@ class BoundedPaginator(Paginator[Any]):
     def is_cut(self) -> bool:
         """Whether there may be more rows than the paginator counted."""
         return self.count == self.MAX_COUNT
+
+
+class PlainFieldsMixin:
+    """For a ModelAdmin or an inline whose fields have no buttons that edit, show or delete the object they refer to.
+
+    The pencil next to a workspace's tier, for example, would edit the tier of every workspace that has it.
+    """
+
+    # Foreign keys with a plus sign, which adds an object to refer to.
+    with_plus_sign: ClassVar[tuple[str, ...]] = ()
+
+    def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
+        formfield = super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]  # a mixin
+        if formfield is not None and isinstance(formfield.widget, RelatedFieldWidgetWrapper):
+            widget = formfield.widget
+            widget.can_change_related = widget.can_view_related = widget.can_delete_related = False
+            widget.can_add_related = widget.can_add_related and db_field.name in self.with_plus_sign
+        return formfield
 
 
 class ReadOnlyMixin:

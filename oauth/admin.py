@@ -20,8 +20,8 @@ from oauth2_provider.scopes import get_scopes_backend
 
 from core.admin import ReadOnlyMixin, changelist_url
 from oauth.models import SECRET_MIN_LENGTH, Application, default_scopes, revoke_token
-from workspaces.admin import AuditedAdmin, ChangeForm, OperatorsAdmin
 from workspaces.models import Action, Actor, AuditEvent, Via
+from workspaces.operators_admin import AuditedAdmin, ChangeForm, OperatorsAdmin
 
 for model in [*apps.get_app_config("oauth2_provider").get_models(), *apps.get_app_config("oauth").get_models()]:
     if admin.site.is_registered(model):

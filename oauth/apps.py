@@ -1,9 +1,11 @@
 from typing import Any
 
 from django.apps import AppConfig
+from oauth2_provider.apps import DOTConfig
 
 
 class OAuthConfig(AppConfig):
+    default = True
     name = "oauth"
     verbose_name = "OAuth"
 
@@ -11,6 +13,12 @@ class OAuthConfig(AppConfig):
         from workspaces.models import access_ended
 
         access_ended.connect(revoke_tokens)
+
+
+class ToolkitConfig(DOTConfig):  # type: ignore[misc]  # the toolkit has no types
+    """django-oauth-toolkit, whose models are the tokens."""
+
+    verbose_name = "OAuth tokens"
 
 
 def revoke_tokens(user: Any, **_: Any) -> None:

@@ -1,30 +1,25 @@
-"""Workspaces, people and tiers, for operators. Every change writes its audit event in the same transaction."""
+"""Workspaces and tiers, for operators. Every change writes its audit event in the same transaction."""
 
 from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.utils import unquote
-from django.contrib.auth import admin as auth_admin
-from django.contrib.auth.forms import AdminUserCreationForm
 from django.contrib.auth.models import Group
-from django.db import transaction
-from django.db.models import Count, Field, ManyToManyField, OuterRef, QuerySet, Subquery, Value
+from django.db.models import Count, Field, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
-from django.template.loader import render_to_string
 from django.urls import path
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from apikeys.forms import ReasonForm
 from apikeys.models import ApiKey
-from core.admin import change_url, changelist_url, link
-from onehorizon.members_admin import MembershipInline
-from workspaces import quota
-from workspaces.admin import AuditedAdmin, ChangeForm
-from workspaces.forms import SetPasswordForm
-from workspaces.models import Action, Actor, AuditEvent, Membership, Role, Tier, User, Via, Workspace
+from core.admin import changelist_url
+from onehorizon import people_admin  # noqa: F401, registers its admin
+from onehorizon.members_admin import MembershipInline, members_page
+from onehorizon.quota_admin import QuotaAdmin
+from workspaces.models import Action, Actor, AuditEvent, Membership, Role, Tier, Via, Workspace
+from workspaces.operators_admin import AuditedAdmin
 
 admin.site.unregister(Group)  # migrations define the groups
 
@@ -33,7 +28,7 @@ admin.site.unregister(Group)  # migrations define the groups
 
 
 @admin.register(Workspace)
-class WorkspaceAdmin(AuditedAdmin[Workspace]):
+class WorkspaceAdmin(QuotaAdmin[Workspace]):
     list_display = ("name", "slug", "tier_name", "active_keys", "suspended_at", "created_at", "links")
     search_fields = ("^slug", "^name", "id__exact")
     search_help_text = "Search by the start of the name or slug, or by id."
@@ -79,6 +74,19 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         form.base_fields["owner"] = cast(forms.Field, owner)
         return form
 
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Workspace | None = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            context["members"] = members_page(request, obj.memberships.all())
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
     def get_inlines(self, request: HttpRequest, obj: Workspace | None) -> Any:
         return () if obj is None else super().get_inlines(request, obj)
 
@@ -97,10 +105,6 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
     def links(self, workspace: Workspace) -> SafeString:
         keys, events = (changelist_url(model, workspace=workspace.pk) for model in (ApiKey, AuditEvent))
         return format_html_join(" · ", '<a href="{}">{}</a>', [(keys, "Keys"), (events, "Events")])
-
-    @admin.display(description="current use")
-    def quota_now(self, workspace: Workspace) -> str:
-        return render_to_string("admin/quota.html", {"quota": quota.status(workspace.pk, workspace.tier)})
 
     def save_model(self, request: HttpRequest, obj: Workspace, form: Any, change: bool) -> None:
         """Create a workspace and change its tier through the model, which writes the events; save the rest as usual."""
@@ -125,14 +129,13 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
         for membership in formset.deleted_objects:
             membership.leave(by=actor)
 
-    # ---- suspend, resume, clear the quota ----
+    # ---- suspend and resume ----
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
         return [
             path("<path:object_id>/suspend/", view(self.suspend_view), name="workspaces_workspace_suspend"),
             path("<path:object_id>/resume/", view(self.resume_view), name="workspaces_workspace_resume"),
-            path("<path:object_id>/clear-quota/", view(self.clear_quota_view), name="workspaces_workspace_clear_quota"),
             *super().get_urls(),
         ]
 
@@ -155,106 +158,6 @@ class WorkspaceAdmin(AuditedAdmin[Workspace]):
             return self.confirm(request, workspace, form, title=title, message=message, verb="Resume")
         workspace.resume(form.cleaned_data["reason"], by=Actor.of(request, Via.ADMIN))
         return self.redirect_to(request, workspace, f"{workspace} is resumed. Its keys work again.")
-
-    def clear_quota_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        workspace = self.get_to_change(request, object_id)
-        if request.method != "POST":
-            title = f"Clear the quota of {workspace}?"
-            message = "Its keys will have the full quota again immediately."
-            return self.confirm(request, workspace, title=title, message=message, verb="Clear quota")
-        quota.clear(workspace, by=Actor.of(request, Via.ADMIN))
-        return self.redirect_to(request, workspace, f"The quota of {workspace} is cleared.")
-
-
-# ---- people ----
-
-
-class AddUserForm(AdminUserCreationForm[User]):
-    class Meta:
-        model = User
-        fields = ("email", "name")
-
-
-@admin.register(User)
-class UserAdmin(AuditedAdmin[User], auth_admin.UserAdmin[User]):
-    list_display = ("email", "name", "is_active", "is_staff", "last_login", "created_at")
-    list_filter = ("is_active", "is_staff")
-    search_fields = ("^email", "^name", "id__exact")
-    search_help_text = "Search by the start of the email or name, or by id."
-    created_action = Action.USER_CREATED
-    changed_action = Action.USER_CHANGED
-    ordering = ("email",)
-    form = ChangeForm
-    add_form = AddUserForm
-    add_fieldsets = ((None, {"fields": ("email", "name", "usable_password", "password1", "password2")}),)
-    fieldsets = (
-        (None, {"fields": ("email", "name", "is_active")}),
-        ("Workspaces and keys", {"fields": ("in_workspaces", "keys_created")}),
-        ("Admin access", {"fields": ("is_staff", "groups")}),
-        ("Details", {"fields": ("id", "created_at", "last_login")}),
-    )
-    readonly_fields = ("in_workspaces", "keys_created", "id", "created_at", "last_login")
-    filter_horizontal = ()
-    change_password_form = SetPasswordForm
-    formfield_overrides = {ManyToManyField: {"widget": forms.CheckboxSelectMultiple}}
-
-    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Allow only superusers to change a superuser, so that an operator can't take over that account."""
-        is_protected = obj is not None and obj.is_superuser and not request.user.is_superuser
-        return super().has_change_permission(request, obj) and not is_protected
-
-    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return False
-
-    def lock(self, request: HttpRequest, obj: User) -> None:
-        """Lock the rows of the person and of the operator, whose access is checked before the change is saved.
-
-        In the order of their ids, so that two operators who change each other don't wait for each other.
-        """
-        people = User.objects.select_for_update(no_key=True).filter(pk__in=[obj.pk, request.user.pk])
-        list(people.order_by("pk").values("pk"))
-
-    @admin.display(description="workspaces")
-    def in_workspaces(self, user: User) -> SafeString | str:
-        memberships = user.memberships.select_related("workspace")
-        rows = [(change_url(item.workspace), item.workspace, item.role) for item in memberships]
-        return format_html_join(", ", '<a href="{}">{}</a> as {}', rows) or "None"
-
-    @admin.display(description="keys")
-    def keys_created(self, user: User) -> SafeString:
-        return link(
-            changelist_url(ApiKey, created_by=user.pk),
-            "Keys this person created. They keep working if the person leaves.",
-        )
-
-    @transaction.atomic
-    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-        """Set or disable the password. Without one the user's access ends; a new one revokes tokens by itself."""
-        if request.method == "POST" and (person := self.get_object(request, unquote(id))):
-            self.lock(request, person)
-        response = super().user_change_password(request, id, form_url)
-        if request.method == "POST" and response.status_code == 302:
-            user = User.objects.get(pk=unquote(id))
-            self.record(request, Action.USER_PASSWORD_SET, user)
-            if not user.has_usable_password():
-                user.end_access(by=Actor.of(request, Via.ADMIN))
-        return response
-
-    def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(self.end_access_view)
-        return [path("<path:object_id>/end-access/", view, name="workspaces_user_end_access"), *super().get_urls()]
-
-    def end_access_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        user = self.get_to_change(request, object_id)
-        if request.method != "POST":
-            title = f"End all sessions and tokens of {user}?"
-            message = (
-                "This person has to sign in again in every browser, and to authorize applications and terminals again. "
-                "API keys keep working."
-            )
-            return self.confirm(request, user, title=title, message=message, verb="End sessions and tokens")
-        user.end_access(by=Actor.of(request, Via.ADMIN))
-        return self.redirect_to(request, user, f"All sessions and tokens of {user} are ended.")
 
 
 # ---- tiers ----

@@ -1,17 +1,23 @@
 """The members of a workspace, on the workspace's page in the admin."""
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.core.exceptions import ValidationError
+from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 from django.forms.models import BaseInlineFormSet
 from django.forms.utils import ErrorList
 from django.http import HttpRequest
+from django.urls import ResolverMatch
 
-from workspaces.admin import ChangeForm
+from core.admin import PlainFieldsMixin
 from workspaces.models import LastOwner, Membership, Role, Workspace
+from workspaces.operators_admin import ChangeForm
+
+MEMBERS_PER_PAGE = 100  # Django rejects a form with more than 1,000 fields
 
 
 class MembershipForm(ChangeForm):
@@ -68,8 +74,9 @@ class MembershipFormSet(BaseInlineFormSet[Membership, Workspace, forms.ModelForm
             raise ValidationError(str(LastOwner()))
 
 
-class MembershipInline(admin.TabularInline[Membership, Workspace]):
+class MembershipInline(PlainFieldsMixin, admin.TabularInline[Membership, Workspace]):
     model = Membership
+    with_plus_sign = ("user",)
     form = MembershipForm
     formset = MembershipFormSet
     fields = ("user", "role", "created_at")
@@ -79,4 +86,12 @@ class MembershipInline(admin.TabularInline[Membership, Workspace]):
     extra = 0
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
-        return super().get_queryset(request).select_related("user", "workspace")
+        """Return the members of the page `?members=` of the workspace's members. The form is sent to the same URL."""
+        members = super().get_queryset(request).select_related("user", "workspace")
+        workspace_id = unquote(cast(ResolverMatch, request.resolver_match).kwargs["object_id"])
+        page = members_page(request, Membership.objects.filter(workspace=workspace_id).values_list("pk", flat=True))
+        return members.filter(pk__in=page.object_list)
+
+
+def members_page(request: HttpRequest, members: QuerySet[Membership, Any]) -> Page[Any]:
+    return Paginator(members.order_by("pk"), MEMBERS_PER_PAGE).get_page(request.GET.get("members"))

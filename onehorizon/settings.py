@@ -99,7 +99,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "corsheaders",
     "csp",
-    "oauth2_provider",
+    "oauth.apps.ToolkitConfig",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -200,6 +200,7 @@ PASSWORD_HASHERS = ["workspaces.hashers.PasswordHasher", "django.contrib.auth.ha
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
+FORMAT_MODULE_PATH = "onehorizon.formats"
 
 SERVER_THREADS = server_threads()
 DATABASES = {"default": database_settings(VAR_DIR / "onehorizon.sqlite3", debug=DEBUG)}

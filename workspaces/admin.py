@@ -1,233 +1,28 @@
-"""Audit events for operators, and the base class of admins that write them."""
+"""Audit events for operators: filter them, and export what the list shows."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Iterator
+from datetime import date
+from typing import Any, ClassVar, cast
 
-from django import forms
 from django.apps import apps
-from django.contrib import admin, messages
-from django.contrib.admin import helpers
-from django.contrib.admin.utils import unquote
-from django.contrib.admin.views.main import ERROR_FLAG
-from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
-from django.db import IntegrityError, transaction
-from django.db.models import Field, Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
+from django.urls import path
+from django.utils import timezone
 
-from core.admin import BoundedPaginator, ReadOnlyMixin, change_url, changelist_url, link
+from core.admin import ReadOnlyMixin, change_url, changelist_url, link
+from core.logs import redact
+from workspaces.audit_export import export_events
 from workspaces.ids import IdField, is_id
 from workspaces.models import Action, Actor, AuditEvent, User, Via, Workspace
+from workspaces.models.audit import AuditEventQuerySet
+from workspaces.operators_admin import OperatorsAdmin
 
-M = TypeVar("M", bound=Model)
-
-
-class ChangeForm(forms.ModelForm[Any]):
-    """Changes only the fields that the operator changed.
-
-    The page contains each field's value as it was shown, so an operator who sends an outdated page doesn't undo what
-    others changed meanwhile. Data without those values, which no page sends, is compared with the current values.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        is_from_page = any(self.add_initial_prefix(name) in self.data for name in self.fields)
-        if not self.instance._state.adding and (is_from_page or not self.is_bound):
-            for field in self.fields.values():
-                field.show_hidden_initial = True
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        if self.instance._state.adding:  # a callable default would return another value than the page showed
-            return cleaned
-        for name, field in self.fields.items():
-            if field.show_hidden_initial and name in cleaned and name not in self.changed_data:
-                cleaned[name] = field.clean(self.get_initial_for_field(field, name))
-        return cleaned
-
-
-class OperatorsAdmin(admin.ModelAdmin[M]):
-    """Base class of all admins: lists that are fast with a million rows, and audit events instead of Django's log."""
-
-    form = ChangeForm
-    view_on_site = False
-    paginator = BoundedPaginator
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
-    list_per_page = 50
-    sortable_by = ()
-    ordering = ("-pk",)
-    # Fields by which links from other pages filter this list, each with its model if it is a foreign key.
-    link_filters: ClassVar[Mapping[str, type[Model] | None]] = {}
-    event_filter = "subject"  # the field of `AuditEvent` that has the id of an object of this admin
-
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        if ERROR_FLAG in request.GET and len(request.GET) > 1:  # only Django sends it, alone
-            return redirect(f"{request.path}?{ERROR_FLAG}=1")
-        filters = []
-        for name, model in self.link_filters.items():
-            if value := request.GET.get(name):
-                item = model._default_manager.filter(pk=value).first() if model else value
-                filters.append(f"{name.replace('_', ' ')}: {item or 'unknown'}")
-        return super().changelist_view(request, {"subtitle": ", ".join(filters), **(extra_context or {})})
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow only the filters that pages link to: `?hash__startswith=` would reveal a hash bit by bit."""
-        filters = (item if isinstance(item, str) else item.parameter_name for item in self.list_filter)  # type: ignore[union-attr]  # no tuples
-        return lookup.removesuffix("__exact") in {*self.link_filters, *filters}
-
-    def history_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        return redirect(changelist_url(AuditEvent, **{self.event_filter: unquote(object_id)}))
-
-    def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
-        """Don't offer to delete the object that a field refers to, such as a workspace's tier."""
-        formfield = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if formfield is not None and hasattr(formfield.widget, "can_delete_related"):
-            formfield.widget.can_delete_related = False
-        return formfield
-
-    # ---- malformed requests, which no page of the admin sends ----
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> M | None:
-        """Return the object, or None. Ignore an empty `?_to_field=`, for which Django's view would fail."""
-        return super().get_object(request, object_id, from_field or None)
-
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> Any:
-        """Run an action on the selected objects. Return 400 if an id is malformed: Django's query would fail."""
-        try:
-            for object_id in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
-                self.opts.pk.clean(object_id, None)
-        except ValidationError as error:
-            raise SuspiciousOperation(error) from None
-        return super().response_action(request, queryset, *args)
-
-    # ---- concurrent changes ----
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        if "_saveasnew" in request.POST:  # Django accepts it although no page has this button
-            raise SuspiciousOperation("_saveasnew")
-        view = super().changeform_view
-        return self._run(request, object_id, lambda: view(request, object_id, form_url, extra_context))
-
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
-        view = super().delete_view
-        return self._run(request, object_id, lambda: view(request, object_id, extra_context))
-
-    def _run(self, request: HttpRequest, object_id: str | None, view: Callable[[], Any]) -> Any:
-        """Run a view. If it changes an object, lock the object before the view validates the form.
-
-        Another request can take a unique value, or start to use a tier, between validation and saving. Then validate
-        again, which shows the error in the form.
-        """
-        if request.method != "POST":
-            return view()
-        try:
-            return self._run_locked(request, object_id, view)
-        except (IntegrityError, ValidationError):
-            return self._run_locked(request, object_id, view)
-
-    @transaction.atomic
-    def _run_locked(self, request: HttpRequest, object_id: str | None, view: Callable[[], Any]) -> Any:
-        if object_id is not None and (obj := self.get_object(request, unquote(object_id))):
-            self.lock(request, obj)
-        return view()
-
-    def lock(self, request: HttpRequest, obj: M) -> None:
-        """Lock the object's row until the transaction ends."""
-        self.model._default_manager.select_for_update(no_key=True).filter(pk=obj.pk).first()
-
-    # No rows of Django's `LogEntry`.
-
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any: ...
-
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any: ...
-
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any: ...
-
-    def page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
-        """Render `admin/<template>`, a page for this model that Django does not have."""
-        context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
-        return TemplateResponse(request, f"admin/{template}", context)
-
-    # ---- pages that confirm a change of one object ----
-
-    def get_to_change(self, request: HttpRequest, object_id: str) -> M:
-        """Return the object. Raise `Http404` if it doesn't exist, and `PermissionDenied` if it can't be changed."""
-        obj = self.get_object(request, unquote(object_id))
-        if obj is None:
-            raise Http404
-        if not self.has_change_permission(request, obj):
-            raise PermissionDenied
-        return obj
-
-    def confirm(self, request: HttpRequest, obj: M, form: forms.Form | None = None, **context: str) -> HttpResponse:
-        """Render the page that describes the change and asks for confirmation."""
-        return self.page(request, "confirm.html", form=form, back=change_url(obj), **context)
-
-    def redirect_to(self, request: HttpRequest, obj: M, message: str) -> HttpResponse:
-        messages.success(request, message)
-        return redirect(change_url(obj))
-
-
-def changes_in(form: forms.ModelForm[Any]) -> dict[str, list[Any]]:
-    """Return what the form changed, as `{field: [before, after]}`, without passwords and secrets."""
-    changes = {}
-    for name in form.changed_data:
-        if "password" not in name and "secret" not in name:
-            before, value = form.get_initial_for_field(form.fields[name], name), form.cleaned_data[name]
-            after = value if isinstance(value, QuerySet) else getattr(form.instance, name)
-            changes[name] = [_as_json(before), _as_json(after)]
-    return {name: change for name, change in changes.items() if change[0] != change[1]}
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, QuerySet | list):
-        return [str(item) for item in value]
-    return value.pk if isinstance(value, Model) else value
-
-
-class AuditedAdmin(OperatorsAdmin[M]):
-    """Writes an audit event when one of Django's forms saves or deletes an object, in the transaction of the view.
-
-    For changes without a method of the model that writes the event.
-    """
-
-    created_action: Action
-    changed_action: Action
-    deleted_action: Action
-
-    def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
-        """Save only the fields that the form changed. Another request may have changed the others meanwhile."""
-        if not change:
-            super().save_model(request, obj, form, change)
-        elif columns := {field.name for field in self.opts.concrete_fields}.intersection(form.changed_data):
-            obj.save(update_fields=columns)
-        changes = changes_in(form)
-        if changes or not change:
-            self.record(request, self.changed_action if change else self.created_action, obj, changes=changes)
-
-    def delete_model(self, request: HttpRequest, obj: M) -> None:
-        self.record(request, self.deleted_action, obj)
-        super().delete_model(request, obj)
-
-    def record(self, request: HttpRequest, action: Action, obj: M, **details: Any) -> None:
-        """Write the event. Raise `NotAllowed` if the operator has lost access to the admin since the request began."""
-        actor = Actor.of(request, Via.ADMIN)
-        actor.require_operator()
-        AuditEvent.objects.record(action, actor, **self.event_fields(obj), **details)
-
-    def event_fields(self, obj: M) -> dict[str, Any]:
-        """Return the fields of `AuditEvent` that identify the object."""
-        return {"subject": obj.pk}
+RECORDED_FILTER_LENGTH = 200  # characters of a filter's value in the event of an export
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -241,10 +36,44 @@ class ActionFilter(admin.SimpleListFilter):
         return queryset.filter(action=self.value()) if self.value() else queryset
 
 
+class DaysFilter(admin.ListFilter):
+    """A form for the first and the last day, in UTC."""
+
+    title = "day"
+    template = "admin/days_filter.html"
+    names = ("from", "to")
+
+    def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
+        super().__init__(request, params, model, model_admin)
+        self.first, self.last = (_parse_day(params.pop(name, [""])[-1]) for name in self.names)
+
+    def has_output(self) -> bool:
+        return True
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Yield the other parameters of the list, which the form keeps."""
+        for name, values in changelist.filter_params.items():
+            if name not in self.names:
+                yield from ((name, value) for value in values)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
+        return cast(AuditEventQuerySet, queryset).on_days(self.first, self.last)
+
+    def expected_parameters(self) -> list[str | None]:
+        return [*self.names]
+
+
+def _parse_day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise IncorrectLookupParameters(error) from None
+
+
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyMixin, OperatorsAdmin[AuditEvent]):
     list_display = ("created_at", "action", "sentence", "about", "workspace", "actor", "via", "client_ip")
-    list_filter = (ActionFilter, "via")
+    list_filter = (DaysFilter, ActionFilter, "via")
     list_select_related = ("workspace", "actor")
     fields = readonly_fields = (
         "created_at",
@@ -258,7 +87,7 @@ class AuditEventAdmin(ReadOnlyMixin, OperatorsAdmin[AuditEvent]):
         "details",
         "id",
     )
-    link_filters: ClassVar = {"workspace": Workspace, "actor": User, "subject": None}
+    link_filters: ClassVar = {"workspace": Workspace, "actor": User, "subject": None, "from": None, "to": None}
 
     @admin.display(description="about")
     def about(self, event: AuditEvent) -> str:
@@ -269,3 +98,32 @@ class AuditEventAdmin(ReadOnlyMixin, OperatorsAdmin[AuditEvent]):
             if is_subject and self.admin_site.is_registered(model):
                 return link(change_url(model(pk=event.subject)), event.subject)
         return event.subject
+
+    # ---- export ----
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.export_view)
+        return [path("export/", view, name="workspaces_auditevent_export"), *super().get_urls()]
+
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Stream the events that the list with this query string shows, on all of its pages, as JSON Lines."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return redirect(changelist_url(AuditEvent))
+        try:
+            shown = self.get_changelist_instance(request)
+        except IncorrectLookupParameters as error:
+            raise SuspiciousOperation(error) from None
+        filters = {
+            name: redact(", ".join(values))[:RECORDED_FILTER_LENGTH]
+            for name, values in shown.filter_params.items()
+            if any(values)
+        }
+        events = cast(AuditEventQuerySet, shown.queryset)
+        lines = export_events(events, filters, by=Actor.of(request, Via.ADMIN))
+        name = f"audit-events-{timezone.now():%Y-%m-%dT%H%M%SZ}.jsonl"
+        disposition = f'attachment; filename="{name}"'
+        return StreamingHttpResponse(
+            lines, content_type="application/jsonl", headers={"Content-Disposition": disposition}
+        )

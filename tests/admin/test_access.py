@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.db.models import Model
 from django.test import Client
+from django.urls import reverse
 from oauth2_provider.models import AccessToken, RefreshToken
 
 from apikeys.models import ApiKey
@@ -34,6 +35,8 @@ def pages(workspace: Workspace, api_key: ApiKey, owner: User) -> dict[str, str]:
         **{f"add {model._meta.model_name}": add_url(model) for model in MODELS},
         **{f"delete {obj._meta.model_name}": action_url(obj, "delete") for obj in shown},
         **{verb: action_url(workspace, verb) for verb in ("suspend", "resume", "clear-quota")},
+        "clear-quota of user": action_url(owner, "clear-quota"),
+        "revoke all": reverse("admin:apikeys_apikey_revoke_all", args=[workspace.pk]),
         "password": action_url(owner, "password").replace("_5F", "_"),
         "end-access": action_url(owner, "end-access"),
     }
@@ -42,6 +45,7 @@ def pages(workspace: Workspace, api_key: ApiKey, owner: User) -> dict[str, str]:
 SUPPORT_PAGES = {
     "find",
     "revoke",
+    "revoke all",
     *(f"{verb} {model._meta.model_name}" for verb in ("list", "show") for model in MODELS),
 }
 OPERATOR_PAGES = SUPPORT_PAGES | {
@@ -52,6 +56,7 @@ OPERATOR_PAGES = SUPPORT_PAGES | {
     "suspend",
     "resume",
     "clear-quota",
+    "clear-quota of user",
     "password",
     "end-access",
 }
@@ -125,10 +130,11 @@ def test_an_operator_cannot_take_over_a_superuser(admin_client: Client) -> None:
             action_url(root, "password").replace("_5F", "_"), {"password1": "x" * 12, "password2": "x" * 12}
         ),
         admin_client.post(action_url(root, "end-access")),
+        admin_client.post(action_url(root, "clear-quota")),
     ]
 
     root.refresh_from_db()
-    assert [response.status_code for response in responses] == [403, 403, 403]
+    assert [response.status_code for response in responses] == [403, 403, 403, 403]
     assert root.check_password("root-password")
 
 

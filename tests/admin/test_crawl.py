@@ -31,6 +31,7 @@ ACTS = {
     "Clear quota",
     "Disable password-based authentication",
     "End sessions and tokens",
+    "Export as JSON Lines",
 }
 
 

@@ -256,3 +256,10 @@ def test_no_object_has_a_view_on_site(admin_client: Client) -> None:
 
     assert not [link for link in page.links if link.startswith(f"{INDEX}r/")]
     assert admin_client.get(f"{INDEX}r/1/1/").status_code == 404
+
+
+def test_the_index_names_the_tokens(admin_client: Client) -> None:
+    page = admin_client.get(INDEX).content.decode()
+
+    assert "OAuth tokens" in page
+    assert "Toolkit" not in page

@@ -279,3 +279,21 @@ def test_an_email_that_differs_only_in_case_is_no_change(admin_client: Client, o
     Page.open(admin_client, change_url(owner)).form().send(admin_client, email="OWNER@example.com")
 
     assert not AuditEvent.objects.exists()
+
+
+def test_a_persons_quota_is_shown_and_cleared(admin_client: Client, operator: User, owner: User) -> None:
+    api = Api(make_token(owner))
+    while api.get("/me").status_code == 200:
+        pass
+    url = action_url(owner, "clear-quota")
+    page = admin_client.get(change_url(owner)).content.decode()
+    assert "<strong>0 of 40</strong>" in page
+    assert url in Page(change_url(owner), page).links
+
+    page = Page.open(admin_client, url).form("Clear quota").send(admin_client).content.decode()
+
+    assert "The quota of owner@example.com is cleared." in page
+    assert "<strong>40 of 40</strong>" in page
+    event = AuditEvent.objects.latest("pk")
+    assert (event.action, event.subject, event.actor) == ("user.quota_cleared", owner.pk, operator)
+    assert api.get("/me").status_code == 200

@@ -309,6 +309,18 @@ def test_the_confirmation_page_does_not_clear_the_quota(admin_client: Client, ap
     assert quota.status(workspace.pk, workspace.tier).windows[1].remaining == 39
 
 
+def test_the_tier_has_no_link_that_edits_it_for_every_workspace(admin_client: Client, workspace: Workspace) -> None:
+    for url in (change_url(workspace), add_url(Workspace)):
+        assert not [link for link in Page.open(admin_client, url).links if f"{changelist_url(Tier)}" in link]
+
+
+def test_the_user_of_a_membership_can_be_added_but_not_edited(admin_client: Client, workspace: Workspace) -> None:
+    for url in (change_url(workspace), add_url(Workspace)):
+        html = admin_client.get(url).content.decode()
+        assert "Add another user" in html
+        assert not re.search(r"(Change|View|Delete) selected user", html)
+
+
 # ---- suspension ----
 
 

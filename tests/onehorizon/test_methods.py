@@ -23,6 +23,7 @@ FORMS = {
     "/app/auth/device/decision": "/app/auth/device",
     "/sign-out/": "/",
     "/admin/logout/": "/admin/",
+    "/admin/workspaces/auditevent/export/": "/admin/workspaces/auditevent/",
 }
 VALUES = {"text": "x", "description": "Changed", "user_code": "BCDF-GHJK", "allow": "yes"}
 
