@@ -276,6 +276,8 @@ class ApiKey(models.Model):
         ordering = ["-id"]  # newest first
         indexes = [
             models.Index(fields=["workspace", "-id"], name="api_key_newest_first"),
+            # For counting the active keys of a workspace, however many it has revoked.
+            models.Index(fields=["workspace", "expires_at"], name="api_key_active", condition=Q(revoked_at=None)),
             # For the status filter of the admin's list, over all workspaces.
             models.Index(fields=["-id"], name="api_key_not_revoked", condition=Q(revoked_at=None)),
             models.Index(fields=["-id"], name="api_key_revoked", condition=Q(revoked_at__isnull=False)),
@@ -329,10 +331,11 @@ class ApiKey(models.Model):
         cutoff = now - LAST_USED_RESOLUTION
         if self.last_used_at is not None and self.last_used_at > cutoff:
             return
-        outdated = ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=cutoff), pk=self.pk)
+        keys_of_workspace = ApiKey.objects.filter(workspace=self.workspace_id)
+        outdated = keys_of_workspace.filter(Q(last_used_at=None) | Q(last_used_at__lte=cutoff), pk=self.pk)
         # Skip a locked row: another request is saving the same, or the key is being changed. SQLite has no row locks
         # and waits for the write lock.
-        unlocked = ApiKey.objects.filter(pk__in=outdated.select_for_update(skip_locked=True).values("pk"))
+        unlocked = keys_of_workspace.filter(pk__in=outdated.select_for_update(skip_locked=True).values("pk"))
         _best_effort("last use", self, lambda: unlocked.update(last_used_at=now, last_used_from=client_ip))
 
     # ---- changes ----

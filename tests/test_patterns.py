@@ -27,6 +27,7 @@ def relative_path(file: Path) -> str:
 
 RUNS_SQL = {"execute", "executemany", "raw", "extra", "RawSQL", "fetch", "fetch_prepared"}
 KNOWN = {
+    "core/db/operations.py",  # quotes the name of an index
     "core/db/postgresql/schema.py",  # passes on the statements of migrations
     "core/db/sqlite/base.py",  # passes statements on to Django's cursor
     "core/db/statements.py",  # `fetch` runs the constants that it receives

@@ -1,6 +1,7 @@
 from typing import Any, ClassVar
 
 from django.db import transaction
+from django.db.models import Prefetch
 from django.utils.functional import cached_property
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import status
@@ -11,7 +12,7 @@ from core.db import contention
 from workspaces.access import Scopes, resolve_workspace
 from workspaces.api import ApiView, ApiViewSet, created_response
 from workspaces.ids import get_by_id
-from workspaces.models import NoWorkspaceChosen, Task, TaskQuerySet, Workspace
+from workspaces.models import NoWorkspaceChosen, Task, TaskContributor, TaskQuerySet, Workspace
 from workspaces.serializers import (
     AnyPrincipalSerializer,
     MemberListSerializer,
@@ -144,7 +145,8 @@ class TaskViewSet(InWorkspaceViewSet):
 
     def get_queryset(self) -> TaskQuerySet:
         tasks: TaskQuerySet = self.workspace.tasks.visible_to(self.principal.user)
-        return tasks.prefetch_related("contributors")
+        contributors = TaskContributor.objects.filter(workspace=self.workspace)
+        return tasks.prefetch_related(Prefetch("contributors", contributors))
 
     def get_object(self, *, lock: bool = False) -> Task:
         task_id = self.kwargs["task_id"]

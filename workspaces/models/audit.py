@@ -186,7 +186,7 @@ class AuditEvent(models.Model):
     )
     subject = models.CharField(max_length=40, blank=True)
     action = models.CharField(max_length=50)
-    actor = models.ForeignKey("workspaces.User", on_delete=models.SET_NULL, null=True, related_name="+")
+    actor = models.ForeignKey("workspaces.User", on_delete=models.SET_NULL, null=True, related_name="+", db_index=False)
     via = models.CharField(max_length=7, choices=Via.choices)
     client_ip = models.GenericIPAddressField("client IP", null=True)
     details = models.JSONField(default=dict)
@@ -199,6 +199,7 @@ class AuditEvent(models.Model):
         indexes = [
             models.Index(fields=["workspace", "-id"], name="audit_event_newest_first"),
             models.Index(fields=["action", "-id"], name="audit_event_by_action"),
+            models.Index(fields=["actor", "-id"], name="audit_event_by_actor"),
             models.Index(fields=["via", "-id"], name="audit_event_by_via"),
             models.Index(fields=["subject", "-id"], name="audit_event_by_subject"),
         ]

@@ -87,7 +87,18 @@ class Task(models.Model):
 
     class Meta:
         ordering = ["-id"]  # newest first
-        indexes = [models.Index(fields=["workspace", "-id"], name="task_newest_first")]
+        indexes = [
+            # For `task_page`: all tasks of the team, and those with one status, scope and kind.
+            models.Index(fields=["workspace", "visibility", "-id"], name="task_of_team"),
+            models.Index(
+                fields=["workspace", "visibility", "status", "scope", "kind", "-id"], name="task_of_team_by_state"
+            ),
+            models.Index(
+                fields=["workspace", "user", "visibility", "status", "scope", "kind", "-id"],
+                name="task_of_owner_by_state",
+            ),
+            models.Index(fields=["workspace", "-id"], name="task_newest_first"),  # only for the release before
+        ]
 
     def __str__(self) -> str:
         return self.title
@@ -107,28 +118,33 @@ class Task(models.Model):
         Locks and reloads the row, because `completed_at` depends on the status that is stored now. Raise
         `DoesNotExist` if the task has been deleted.
         """
-        self.refresh_from_db(from_queryset=Task.objects.select_for_update(no_key=True))
+        tasks = Task.objects.filter(workspace=self.workspace_id)
+        self.refresh_from_db(from_queryset=tasks.select_for_update(no_key=True))
         for name, value in changes.items():
             setattr(self, name, value)
         self.save(update_fields=[*changes, "completed_at", "updated_at"])
         if contributors is not None:
-            self.contributors.all().delete()
+            self.contributors.filter(workspace=self.workspace_id).delete()
             self.add_contributors(contributors)
 
     def add_contributors(self, contributors: Sequence[tuple[str, str]]) -> None:
         """Add contributors: pairs of user id and type."""
         TaskContributor.objects.bulk_create(
-            TaskContributor(task=self, user_id=user_id, type=type_) for user_id, type_ in contributors
+            TaskContributor(workspace_id=self.workspace_id, task=self, user_id=user_id, type=type_)
+            for user_id, type_ in contributors
         )
 
 
 class TaskContributor(models.Model):
+    # Never null: a trigger sets it for rows of the release before. The next release adds NOT NULL and drops the trigger.
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+", null=True, db_index=False)
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="contributors", db_index=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="contributions")
     type = models.CharField(max_length=8, choices=TaskContributionType.choices)
 
     class Meta:
         ordering = ["id"]
+        indexes = [models.Index(fields=["workspace", "task"], name="task_contributor_of_task")]
         constraints = [models.UniqueConstraint(fields=["task", "user", "type"], name="task_contributor_unique")]
 
     def __str__(self) -> str:

@@ -241,7 +241,7 @@ class Membership(models.Model):
     """A person's role in a workspace. `change_role` and `leave` keep at least one owner, also under concurrency."""
 
     id = IdField("m")
-    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="memberships")
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="memberships", db_index=False)
     # PROTECT: a person must leave first, so that deleting one can't remove a workspace's last owner.
     user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)

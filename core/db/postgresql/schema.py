@@ -15,10 +15,14 @@ IS_INVALID = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT 
 
 
 class SchemaEditor(schema.DatabaseSchemaEditor):
-    """Django's schema editor, for indexes that are created or dropped `CONCURRENTLY`.
+    """Django's schema editor, with two differences.
 
-    Such a statement waits for all earlier transactions, which delays nobody else. A lock timeout would only stop it, so
-    it has none. A creation that failed leaves an invalid index with the same name: the next one drops it first.
+    A statement that creates or drops an index `CONCURRENTLY` has no lock timeout: it waits for all earlier
+    transactions, which delays nobody else. A creation that failed leaves an invalid index with the same name: the next
+    one drops it first.
+
+    Indexed text columns get no second index for `LIKE`. Ids, digests and foreign keys are never searched by prefix, and
+    Django has no option for this. Where such an index is needed, a migration creates it.
     """
 
     def execute(self, sql: Any, params: Any = ()) -> None:
@@ -45,3 +49,6 @@ class SchemaEditor(schema.DatabaseSchemaEditor):
         with self.connection.cursor() as cursor:
             cursor.execute(IS_INVALID, [name])
             return cursor.fetchone() is not None
+
+    def _create_like_index_sql(self, model: Any, field: Any) -> None:
+        return None
