@@ -84,6 +84,13 @@ APIKEYS_PROOF_SECONDS = env_int("APIKEYS_PROOF_SECONDS", 3600, minimum=1, maximu
 # Failed authentications per client IP and minute that are answered with 401; further ones get 429.
 APIKEYS_FAILURES_PER_MINUTE = env_int("APIKEYS_FAILURES_PER_MINUTE", 120, minimum=1, maximum=100_000)
 
+# ---- audit events ----
+
+AUDIT_RETENTION_DAYS = env_int("AUDIT_RETENTION_DAYS", 0, minimum=0, maximum=36_500)  # 0: forever
+AUDIT_ARCHIVE_DIR = Path(env_str("AUDIT_ARCHIVE_DIR", "") or VAR_DIR / "audit")  # older events are moved there
+if not AUDIT_ARCHIVE_DIR.is_absolute():
+    raise ImproperlyConfigured("AUDIT_ARCHIVE_DIR must be an absolute path.")
+
 # ---- Django ----
 
 INSTALLED_APPS = [

@@ -28,7 +28,7 @@ _NEWEST = """
     SELECT {columns} FROM workspaces_task
     WHERE workspace_id = %(workspace)s AND {conditions}
     ORDER BY id DESC LIMIT %(max_tasks)s
-"""  # noqa: S608, constants
+"""
 
 # A filtered page: the newest of the newest tasks of each combination of a status, a scope and a kind. Each combination
 # is one range of an index whose last column is the id, so this reads `max_tasks` index entries for each at most. To
@@ -38,6 +38,7 @@ _FILTERED = """
     SELECT task.* FROM (SELECT * FROM found ORDER BY id DESC LIMIT %(max_tasks)s) AS newest
     CROSS JOIN workspaces_task AS task WHERE task.workspace_id = newest.workspace_id AND task.id = newest.id
 """
+_GROUP = "SELECT * FROM ({}) AS tasks"
 _NEWEST_IDS = _NEWEST.format(columns="workspace_id, id", conditions="{conditions}")
 _NEWEST_OF_ONE = _NEWEST_IDS.format(
     conditions="{conditions} AND status = each_status.value AND scope = each_scope.value AND kind = each_kind.value"
@@ -91,7 +92,7 @@ def task_page(
         groups = [team.format(conditions=_TEAM + (" AND user_id = %(user)s" if user else "") + older)]
         if person_id and user in ("", person_id):
             groups.append(newest_of_each.format(conditions=_OWN_PRIVATE + older))
-        page = _FILTERED.format(groups=" UNION ALL ".join(f"SELECT * FROM ({group}) AS tasks" for group in groups))
+        page = _FILTERED.format(groups=" UNION ALL ".join(map(_GROUP.format, groups)))
         params |= {
             "person": person_id,
             "user": user,

@@ -1,7 +1,7 @@
 from typing import Any, ClassVar
 
 from django.db import transaction
-from django.db.models import Prefetch
+from django.db.models import Prefetch, prefetch_related_objects
 from django.utils.functional import cached_property
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import status
@@ -145,8 +145,15 @@ class TaskViewSet(InWorkspaceViewSet):
 
     def get_queryset(self) -> TaskQuerySet:
         tasks: TaskQuerySet = self.workspace.tasks.visible_to(self.principal.user)
-        contributors = TaskContributor.objects.filter(workspace=self.workspace)
-        return tasks.prefetch_related(Prefetch("contributors", contributors))
+        return tasks.prefetch_related(self.contributors)
+
+    @property
+    def contributors(self) -> "Prefetch[Any, Any, Any]":
+        return Prefetch("contributors", TaskContributor.objects.filter(workspace=self.workspace))
+
+    def as_json(self, task: Task) -> Any:
+        prefetch_related_objects([task], self.contributors)
+        return TaskSerializer(task).data
 
     def get_object(self, *, lock: bool = False) -> Task:
         task_id = self.kwargs["task_id"]
@@ -165,10 +172,10 @@ class TaskViewSet(InWorkspaceViewSet):
         serializer = NewTaskSerializer(data=self.body, context={"workspace": self.workspace})
         serializer.is_valid(raise_exception=True)
         task = serializer.save()
-        return created_response(TaskSerializer(task).data, "fetch-task", task.workspace_id, task.pk)
+        return created_response(self.as_json(task), "fetch-task", task.workspace_id, task.pk)
 
     def retrieve(self, request: Request, workspace_id: str, task_id: str) -> Response:
-        return Response(TaskSerializer(self.get_object()).data)
+        return Response(self.as_json(self.get_object()))
 
     @transaction.atomic
     def partial_update(self, request: Request, workspace_id: str, task_id: str) -> Response:
@@ -176,7 +183,7 @@ class TaskViewSet(InWorkspaceViewSet):
         task = self.get_object(lock=True)
         serializer = TaskChangesSerializer(task, data=self.body, context={"workspace": self.workspace})
         serializer.is_valid(raise_exception=True)
-        return Response(TaskSerializer(serializer.save()).data)
+        return Response(self.as_json(serializer.save()))
 
     @transaction.atomic
     def destroy(self, request: Request, workspace_id: str, task_id: str) -> Response:

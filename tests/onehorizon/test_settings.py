@@ -285,6 +285,8 @@ INVALID = {
     "APIKEYS_PROOFS_MAX": ["0", "1000001"],
     "APIKEYS_PROOF_SECONDS": ["forever", "86401"],
     "APIKEYS_FAILURES_PER_MINUTE": ["0", "100001"],
+    "AUDIT_RETENTION_DAYS": ["-1", "forever", "", "36501"],
+    "AUDIT_ARCHIVE_DIR": ["archive", "./archive", " /srv/archive"],
 }
 
 

@@ -175,7 +175,7 @@ class AuditEventManager(_BaseManager["AuditEvent"]):
 
 
 class AuditEvent(models.Model):
-    """One change, recorded in its transaction. Events are never changed or deleted.
+    """One change, recorded in its transaction. Events are never changed, and deleted only by `archive_events`.
 
     The subject is an id instead of a foreign key, so that it can refer to any model, and to a deleted row.
     """

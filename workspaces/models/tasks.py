@@ -136,7 +136,7 @@ class Task(models.Model):
 
 
 class TaskContributor(models.Model):
-    # Never null: a trigger sets it for rows of the release before. The next release adds NOT NULL and drops the trigger.
+    # Not null: a trigger sets it if the release before inserts a row. The next release drops it.
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+", null=True, db_index=False)
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="contributors", db_index=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="contributions")
