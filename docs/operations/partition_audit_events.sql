@@ -1,9 +1,9 @@
--- Turns the table of audit events into one that is partitioned by month. Run it once, with psql, on PostgreSQL.
--- The existing table becomes the first partition, for all events until the end of this month. No row is copied.
--- Requests that write events wait for the last transaction, which takes milliseconds.
+-- Turns the table of audit events into one that is partitioned by month. The existing table becomes the first partition,
+-- for all events until the end of this month. No row is copied. After a failure, such as a lock timeout, run all of it
+-- again. See "Audit events" in docs/operations.md.
 
 -- The smallest id of an event that is created at `moment`.
-CREATE FUNCTION audit_event_bound(moment timestamptz) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION audit_event_bound(moment timestamptz) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT 'evt_' || string_agg(substr('0123456789abcdefghjkmnpqrstvwxyz', (milliseconds >> bits & 31)::int + 1, 1), ''
                                 ORDER BY bits DESC)
     FROM (SELECT floor(extract(epoch FROM moment) * 1000)::bigint AS milliseconds) AS time,
@@ -11,7 +11,7 @@ CREATE FUNCTION audit_event_bound(moment timestamptz) RETURNS text LANGUAGE sql 
 $$;
 
 -- Creates the partition for the month (UTC) that starts at `month`.
-CREATE PROCEDURE create_audit_event_partition(month timestamp) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE PROCEDURE create_audit_event_partition(month timestamp) LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format(
         'CREATE TABLE %I PARTITION OF workspaces_auditevent FOR VALUES FROM (%L) TO (%L)',
@@ -21,9 +21,11 @@ BEGIN
 END
 $$;
 
--- Checks the existing rows without a lock that stops requests, so that the last transaction doesn't read them.
+-- Reads the existing rows now, without a lock that stops requests, so that the last statement need not read them.
 DO $$
 BEGIN
+    PERFORM set_config('lock_timeout', '1s', true);
+    ALTER TABLE workspaces_auditevent DROP CONSTRAINT IF EXISTS audit_event_until;
     EXECUTE format(
         'ALTER TABLE workspaces_auditevent ADD CONSTRAINT audit_event_until CHECK (id < %L) NOT VALID',
         audit_event_bound((date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')
@@ -40,7 +42,7 @@ DECLARE
     name text;
     statement text;
 BEGIN
-    PERFORM set_config('lock_timeout', '2s', true);
+    PERFORM set_config('lock_timeout', '1s', true);
     LOCK TABLE workspaces_auditevent;
     SELECT array_agg(pg_get_indexdef(indexrelid)) INTO indexes
         FROM pg_index WHERE indrelid = 'workspaces_auditevent'::regclass AND NOT indisprimary;
