@@ -56,7 +56,12 @@ QUERIES = {
 
 @pytest.fixture
 def _many_tasks(workspace: Workspace, owner: User, member: User) -> None:
-    parameters = {"tasks": TASKS, "workspace": workspace.pk, "owner": owner.pk, "member": member.pk}
+    parameters: dict[str, int | str] = {
+        "tasks": TASKS,
+        "workspace": workspace.pk,
+        "owner": owner.pk,
+        "member": member.pk,
+    }
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":  # the planner's choice must not depend on when autovacuum ran
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
