@@ -1,4 +1,4 @@
-"""Housekeeping: delete what has expired, so that no table grows without bound.
+"""Housekeeping: delete or archive what has expired, so that no table grows without bound.
 
 A part is a function that yields the number of rows after each short step, such as a transaction. It can be interrupted
 after any step, repeated, and run twice at the same time. Append new parts to `PARTS`.
@@ -14,6 +14,7 @@ from apikeys.models import ApiKey, ApiKeyQuerySet
 from core.db.batches import delete_in_batches, in_batches
 from oauth import expiry
 from workspaces import quota
+from workspaces.audit_archive import archive_events
 
 MAX_PAUSE = 1.0  # seconds
 
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[[], Iterable[int]]] = {
     "sessions": sessions,
     "idempotency_keys": idempotency_keys,
     "quotas": quota.delete_idle,
+    "audit_events": archive_events,
 }
 
 

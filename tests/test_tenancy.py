@@ -34,6 +34,7 @@ GLOBAL = {
     "oauth2_provider_idtoken": "acts for a person",
     "oauth2_provider_refreshtoken": "acts for a person",
     "django_session": "acts for a person",
+    "onehorizon_housekeepingrun": "one row for the installation",
     "django_admin_log": "not used",
     "auth_group": "permissions of operators",
     "auth_group_permissions": "permissions of operators",

@@ -31,7 +31,6 @@ DAY = 24 * 3600
 # Tables that housekeeping leaves alone, and why they don't grow without bound, or must not lose rows.
 KEPT = {
     "apikeys_apikey": "keys are never deleted",
-    "workspaces_auditevent": "events are never deleted",
     "workspaces_task": "the customer's data",
     "workspaces_taskcontributor": "the customer's data",
     "workspaces_membership": "the customer's data",
@@ -58,6 +57,7 @@ CLEANED = {
     "oauth_devicegrant",
     "django_session",
     "workspaces_quota",
+    "workspaces_auditevent",
 }
 
 

@@ -89,7 +89,7 @@ def test_an_archived_month_can_be_dropped(
     time_machine.move_to(datetime.now(UTC) + timedelta(days=100), tick=False)
     make_key(workspace)
 
-    call_command("archive_audit_events")
+    call_command("housekeeping")
     query("SET CONSTRAINTS ALL IMMEDIATE")
     assert partitions() == {"workspaces_auditevent_other": 1}
     query("DROP TABLE workspaces_auditevent_first")

@@ -12,7 +12,7 @@ logger = logging.getLogger("onehorizon.housekeeping")
 
 
 class Command(BaseCommand):
-    help = "Deletes expired OAuth tokens, codes and sessions, old idempotency keys and idle quotas. Run it daily."
+    help = "Deletes expired tokens, codes, sessions and the like, and archives old audit events. Run it daily."
 
     def handle(self, **options: Any) -> None:
         HousekeepingRun.objects.exists()  # raises if the database can't be used, before any part
