@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from onehorizon.environment import env, env_str, improperly_configured, make_directory, server_option
+from onehorizon.environment import env_str, improperly_configured, make_directory, server_option
 
 MAX_CONNECTIONS = 16  # to PostgreSQL, per process
 
@@ -37,24 +38,47 @@ URL_PARAMETERS = {
     "load_balance_hosts": "disable|random",
 }
 FILES = {"passfile", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir"}
-HOSTS = re.compile(r"(/.*|[0-9a-z_.:%-]+(,[0-9a-z_.:%-]+)*)?")
+HOST = r"(/[^,]*|[0-9a-z_.:%-]+)"
+HOSTS = re.compile(rf"({HOST}(,{HOST})*)?")
+# A URL that names several servers, and one of these servers.
+SEVERAL_SERVERS = re.compile(r"((?:postgres|postgresql|pgsql)://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)(.*)", re.DOTALL)
+SERVER = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[0-9A-Za-z_.%-]+)(?::([0-9]+))?")
+BAD_SERVER = "DATABASE_URL must name a host in ASCII and a port from 1 to 65535."
 
 
 def database_settings(default: Path, *, debug: bool) -> dict[str, Any]:
     """Return the settings of the database at DATABASE_URL, or of the SQLite file `default`."""
     if "DATABASE_URL" not in os.environ:
         return _sqlite_settings(str(default), debug=debug)
-    url = env_str("DATABASE_URL", "")
+    url, servers = _separate_servers(env_str("DATABASE_URL", ""))
     with improperly_configured("DATABASE_URL"):
-        database = dict(env.dj_db_url("DATABASE_URL"))
+        database: dict[str, Any] = {**dj_database_url.parse(url), **servers}
     if url != url.strip() or re.search(r"[\x00-\x1f\x7f]", unquote(url)):
         raise ImproperlyConfigured("DATABASE_URL must not contain surrounding spaces or control characters.")
     match database["ENGINE"]:
         case "django.db.backends.sqlite3":
             return _sqlite_settings(_sqlite_file(url, database["NAME"]), debug=debug)
         case "django.db.backends.postgresql":
-            return database | _postgresql_settings(_url_parameters(url, database))
+            return database | _postgresql_settings(_url_parameters(url, database), database["HOST"])
     raise ImproperlyConfigured("DATABASE_URL must be a sqlite:// or a postgres:// URL.")
+
+
+def _separate_servers(url: str) -> tuple[str, dict[str, str]]:
+    """Return a URL that names several servers without them, and their hosts and ports as libpq expects them.
+
+    Python's parser accepts one port only. `postgres://me@a:5432,b:5433/x` is `postgres://me@/x`, with the hosts `a,b`
+    and the ports `5432,5433`. Any other URL is returned as it is.
+    """
+    several = SEVERAL_SERVERS.fullmatch(url)
+    if several is None:
+        return url, {}
+    servers = [SERVER.fullmatch(server) for server in several[2].split(",")]
+    ports = [int(server[2] or 5432) if server else 0 for server in servers]
+    if not all(0 < port <= 65535 for port in ports):
+        raise ImproperlyConfigured(BAD_SERVER)
+    hosts = ",".join(unquote(server[1]).strip("[]") for server in servers if server)
+    has_ports = any(server and server[2] for server in servers)
+    return several[1] + several[3], {"HOST": hosts, "PORT": ",".join(map(str, ports)) if has_ports else ""}
 
 
 def _sqlite_file(url: str, name: str) -> str:
@@ -86,7 +110,8 @@ def _url_parameters(url: str, database: dict[str, Any]) -> dict[str, str]:
     for name, value in parameters.items():
         if not _is_accepted(name, value):
             raise ImproperlyConfigured(f"DATABASE_URL has a value for {name} that PostgreSQL's client does not accept.")
-    _check_server(parts.port, database["HOST"], parameters)
+    ports = "0" if parts.port == 0 else str(database["PORT"])  # the parser of the URL drops port 0
+    _check_servers(database["HOST"], ports, parameters)
     _check_combinations(parameters)
     return parameters
 
@@ -110,12 +135,20 @@ def _is_ip(text: str) -> bool:
     return True
 
 
-def _check_server(port: int | None, host: str, parameters: dict[str, str]) -> None:
-    """Check the host and the port, which are before the path or among the parameters."""
-    if port == 0 or not HOSTS.fullmatch(host):
-        raise ImproperlyConfigured("DATABASE_URL must name a host in ASCII and a port from 1 to 65535.")
-    if (host and "host" in parameters) or (port and "port" in parameters):
+def _check_servers(hosts: str, ports: str, parameters: dict[str, str]) -> None:
+    """Check the hosts and ports, which are before the path or among the parameters."""
+    if ports == "0" or not HOSTS.fullmatch(hosts.lower()):
+        raise ImproperlyConfigured(BAD_SERVER)
+    if (hosts and "host" in parameters) or (ports and "port" in parameters):
         raise ImproperlyConfigured("DATABASE_URL must name the host and the port once.")
+    count = (hosts or parameters.get("host", "")).count(",")
+    addresses, ports = parameters.get("hostaddr", ""), ports or parameters.get("port", "")
+    if "hostaddr" in parameters:
+        if (hosts or "host" in parameters) and addresses.count(",") != count:
+            raise ImproperlyConfigured("DATABASE_URL must have as many values of hostaddr as hosts.")
+        count = addresses.count(",")
+    if ports.count(",") not in (0, count):
+        raise ImproperlyConfigured("DATABASE_URL must have one port, or as many ports as hosts.")
 
 
 def _check_combinations(parameters: dict[str, str]) -> None:
@@ -154,11 +187,12 @@ def _sqlite_settings(name: str, *, debug: bool) -> dict[str, Any]:
     }
 
 
-def _postgresql_settings(parameters: dict[str, str]) -> dict[str, Any]:
+def _postgresql_settings(parameters: dict[str, str], hosts: str) -> dict[str, Any]:
     options = {name: value for name, value in parameters.items() if name not in ("pgbouncer", "currentSchema")}
     if schema := parameters.get("currentSchema"):
         options["options"] = f"-c search_path={schema}"
     pooled = parameters.get("pgbouncer") == "true"
+    several = any("," in names for names in (hosts, parameters.get("host", ""), parameters.get("hostaddr", "")))
     return {
         "ENGINE": "core.db.postgresql",
         "DISABLE_SERVER_SIDE_CURSORS": pooled,
@@ -169,7 +203,8 @@ def _postgresql_settings(parameters: dict[str, str]) -> dict[str, Any]:
             "pgbouncer": pooled,
             # After a failure the pool retries for `reconnect_timeout` seconds, and again at the next request.
             "pool": {"min_size": 1, "max_size": MAX_CONNECTIONS, "timeout": 3, "reconnect_timeout": 2},
-            "connect_timeout": 3,
+            # For each host. With several, a connection to the second takes less than the pool's timeout.
+            "connect_timeout": 2 if several else 3,
             "target_session_attrs": "read-write",  # after a failover, not the standby that was the primary
             # Drop the connection to an unresponsive host after about 10 s.
             "keepalives_idle": 4,

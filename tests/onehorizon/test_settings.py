@@ -189,6 +189,7 @@ INVALID = {
         ),
         *(
             "sqlite:/tmp/x.sqlite3",
+            "sqlite://a,b/x.sqlite3",
             "sqlite://tmp/x.sqlite3",
             "sqlite:////tmp",
             "sqlite:////tmp/new/",
@@ -249,6 +250,12 @@ INVALID = {
             ]
         ),
         "postgres://me@db:5432/x?port=5433",
+        # several servers
+        *("postgres://me@a:1,b:port/x", "postgres://me@a:1,b:0/x", "postgres://me@a:1,b:65536/x", "postgres://a,,b/x"),
+        *("postgres://me@a,b:1:2/x", "postgres://me@a,[::1/x", "postgres://me@a,b\u00fc/x", "postgres://me@a,b c/x"),
+        *("postgres://me@a:1,b:2/x?port=3", "postgres://me@a:1,b:2/x?host=c", "postgres://me@a:1,b:2/"),
+        *("postgres://me@a,b/x?port=1,2,3", "postgres:///x?host=a,b&port=1,2,3", "postgres://me@a/x?port=1,2"),
+        *("postgres://me@a,b/x?hostaddr=10.0.0.7", "postgres:///x?hostaddr=10.0.0.7,10.0.0.8&port=1,2,3"),
     ],
     "CACHE_URL": [
         *(" ", "nonsense", "redis", "redis://", "redis:///0", "redis:///run/redis.sock", "redis:host", "REDIS//host"),
@@ -383,6 +390,8 @@ def test_a_database_url_may_have_connection_parameters(monkeypatch: pytest.Monke
         ("DATABASE_URL", "postgres://me:hunter22/@db/x"),
         ("DATABASE_URL", "postgres://me:[hunter22@db/x"),
         ("DATABASE_URL", "postgres://me:hunter22\u2100@db/x"),
+        ("DATABASE_URL", "postgres://me:hunter22@a:1,b:port/x"),
+        ("DATABASE_URL", "postgres://me:hunter22,b/c@db/x"),
         ("CACHE_URL", "hunter22"),
         ("CACHE_URL", "redis://:hunter22@host:port/0"),
         ("CACHE_URL", "redis://:hunter22/@host/0"),
@@ -427,6 +436,7 @@ VALID = {
         *("postgres://me@db/x", "postgresql://me:a%2Fb%40c%23d%3F@db:5433/x", "pgsql:///x", "postgres://a,b/x"),
         *("postgres://me@[::1]:5432/x", "postgres://me@%2Frun%2Fpostgresql/x", "postgres:///x?host=/run&port=5433"),
         *("postgres:///x?host=a,b&port=5432,5433&hostaddr=10.0.0.7,::1", "postgres://me@db/x?sslmode=verify-full"),
+        *("postgres://me:b@a:5432,b:5433/x", "postgres://a,[::1]:5433/x?pgbouncer=true", "postgres://a,b/x?port=5433"),
         "postgres://me@db/x?require_auth=!password,scram-sha-256&ssl_min_protocol_version=TLSv1.3",
         *("postgres://me@db/x?sslrootcert=system", "postgres://me@db/x?sslmode=require&sslnegotiation=direct"),
         "postgres://me@db/x?sslmode=verify-full&sslrootcert=system&channel_binding=require&application_name=a%20b",
@@ -446,6 +456,27 @@ VALID = {
 @pytest.mark.parametrize("name", VALID)
 def test_a_valid_value_is_accepted(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     assert {value: sentence_about(monkeypatch, name, value) for value in VALID[name]} == dict.fromkeys(VALID[name], "")
+
+
+@pytest.mark.parametrize(
+    ("servers", "hosts", "ports"),
+    [
+        ("me:a%2Cb@db", "db", ""),
+        ("me@db1,db2", "db1,db2", ""),
+        ("me@db1:5433,db2:5434", "db1,db2", "5433,5434"),
+        ("me@db1,db2:5433", "db1,db2", "5432,5433"),
+        ("me@[::1]:5433,%2Frun%2Fpostgresql,10.0.0.7", "::1,/run/postgresql,10.0.0.7", "5433,5432,5432"),
+        ("me:a,b@db1.example,db2.example:6432", "db1.example,db2.example", "5432,6432"),
+        ("db1:1,db2:2", "db1,db2", "1,2"),
+    ],
+)
+def test_a_database_url_may_name_several_servers(
+    monkeypatch: pytest.MonkeyPatch, servers: str, hosts: str, ports: str
+) -> None:
+    database = read_settings(monkeypatch, DATABASE_URL=f"postgres://{servers}/x?pgbouncer=true")["DATABASES"]["default"]
+
+    assert (database["HOST"], database["PORT"], database["NAME"]) == (hosts, ports, "x")
+    assert database["PASSWORD"] == {"me:a%2Cb@db": "a,b", "me:a,b@db1.example,db2.example:6432": "a,b"}.get(servers, "")
 
 
 def test_options_of_a_database_url_are_passed_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
