@@ -38,7 +38,7 @@ _MESSAGES = {
     "too many connections": "too_many_connections",
     "no more connections allowed": "too_many_connections",
     "query_wait_timeout": POOL_EXHAUSTED,
-    "session is read-only": "read_only",
+    "is read-only": "read_only",
 }
 CAUSES = {
     *(UNAVAILABLE, POOL_EXHAUSTED, BLOCKED, OTHER),

@@ -2,6 +2,8 @@
 
 Behind a transaction pooler (`pgbouncer` in OPTIONS) nothing is prepared on the server: clients share the server's
 connections there and use the same names for prepared statements, so one client could run another's statement.
+
+If DATABASE_URL lists several hosts, a connection leads to the first one that accepts writes.
 """
 
 import logging
@@ -9,7 +11,7 @@ import os
 import select
 import threading
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
@@ -28,6 +30,7 @@ T = TypeVar("T")
 logger = logging.getLogger("onehorizon.database")
 
 BACKEND_QUERY = "SELECT pg_backend_pid(), quote_ident(current_user)"
+READ_ONLY_QUERY = "SELECT current_setting('transaction_read_only')::boolean"
 LIMITS_QUERY = "SELECT name, setting::bigint FROM pg_settings WHERE name = ANY(%s)"
 
 UNDECLARED_POOLER = (
@@ -44,15 +47,17 @@ class Connection(psycopg.Connection[Any]):
     """
 
     client_timeout: float | None = None  # seconds for a statement; None: no limit
-    stale_before = 0.0  # connections created before this time (`monotonic()`) are not used any more
+    # By host and port: connections created before this time (`monotonic()`) are not used any more.
+    stale_before: dict[tuple[str, int], float] = {}
     problem = ""  # why the last attempt to connect failed; blank after a success
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.created_at = monotonic()
+        self.server = self.info.host, self.info.port
 
     @classmethod
-    def connect(cls, *arguments: Any, **options: Any) -> "Connection":
+    def connect(cls, *arguments: Any, **options: Any) -> Self:
         try:
             connection = super().connect(*arguments, **options)
         except psycopg.OperationalError as error:
@@ -81,9 +86,60 @@ class Connection(psycopg.Connection[Any]):
             raise psycopg.OperationalError(*error.args) from error
 
     def _invalidate(self) -> None:
-        """Close this connection, and mark all others of this process as stale: they lead to the same server."""
-        Connection.stale_before = monotonic()
+        """Close this connection, and mark all others of this process to the same server as stale."""
+        Connection.stale_before[self.server] = monotonic()
         self.close()
+
+    @property
+    def is_stale(self) -> bool:
+        return self.created_at < Connection.stale_before.get(self.server, 0.0)
+
+
+class PoolerConnection(Connection):
+    """A connection through a pooler, to the first of its hosts whose server accepts writes.
+
+    libpq can't choose the host here. PgBouncer accepts clients while its server is down, and repeats to them what the
+    server reported at its first connection: with `target_session_attrs`, a promoted standby would stay unused.
+    """
+
+    CHECK_TIMEOUT = 2.0  # seconds
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **params: Any) -> Self:
+        """Connect to the first host that accepts writes. Raise `OperationalError` if there is none."""
+        errors = []
+        for server in each_server(params):
+            try:
+                connection = super().connect(conninfo, **server)
+                connection.require_writable()
+            except psycopg.OperationalError as error:
+                errors.append(error)
+            else:
+                return connection
+        Connection.problem = "; ".join(map(str, errors))
+        raise psycopg.OperationalError(Connection.problem) from errors[-1]
+
+    def require_writable(self) -> None:
+        """Close this connection and raise `OperationalError` if the server does not respond or is read-only."""
+        self.client_timeout = self.CHECK_TIMEOUT
+        try:
+            [(is_read_only,)] = psycopg.Cursor(self).execute(READ_ONLY_QUERY, prepare=False).fetchall()
+            if is_read_only:
+                raise psycopg.OperationalError(f"the server behind {self.info.host}:{self.info.port} is read-only")
+        except BaseException:
+            self.close()
+            raise
+        del self.client_timeout  # the class has the limit of other statements
+
+
+def each_server(params: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the parameters of a connection to each of the hosts, which commas separate as in libpq."""
+    lists = {name: str(params[name]).split(",") for name in ("host", "hostaddr", "port") if params.get(name)}
+    count = max(map(len, lists.values()), default=1)
+    return [
+        params | {name: values[index % len(values)] for name, values in lists.items()}  # one port is for all hosts
+        for index in range(count)
+    ]
 
 
 class Pool(ConnectionPool[Connection]):
@@ -124,7 +180,7 @@ def is_dead(connection: Connection) -> bool:
     A server sends data on an idle connection when it closes it. Rarely it sends something else, such
     as a changed parameter. A live connection is then replaced, which is harmless.
     """
-    if connection.closed or connection.created_at < Connection.stale_before:
+    if connection.closed or connection.is_stale:
         return True
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
@@ -160,7 +216,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """
         params: dict[str, Any] = super().get_connection_params()
         if params.pop("pgbouncer"):
-            return params | {"options": "", "prepare_threshold": None}
+            return params | {"options": "", "prepare_threshold": None, "target_session_attrs": "any"}
         if self.limits:
             options = params.get("options") or os.environ.get("PGOPTIONS", "")
             params["options"] = " ".join([options, *(f"-c {name}={value}" for name, value in self.limits.items())])
@@ -173,7 +229,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         `configure` checks each connection.
         """
         try:
-            with Connection.connect(**self.get_connection_params() | {"autocommit": True}) as connection:
+            with self.connection_class.connect(**self.get_connection_params() | {"autocommit": True}) as connection:
                 self._check(connection)
         except psycopg.OperationalError as error:
             if "unsupported startup parameter" in str(error):  # PgBouncer's message
@@ -223,6 +279,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().close_if_unusable_or_obsolete()
 
     @property
+    def connection_class(self) -> type[Connection]:
+        return PoolerConnection if self.settings_dict["OPTIONS"]["pgbouncer"] else Connection
+
+    @property
     def pool(self) -> Pool | None:
         """The process's pool. Django's property can't create a `Pool`, and rejects a CONN_MAX_AGE other than 0."""
         options = self.settings_dict["OPTIONS"].get("pool")
@@ -232,7 +292,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self.alias not in pools:
             pool = Pool(
                 kwargs=self.get_connection_params() | {"autocommit": True},
-                connection_class=Connection,
+                connection_class=self.connection_class,
                 open=False,
                 configure=self.configure,
                 **options,
