@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test lint coverage check format install lock upgrade fixture audit tools bench fuzz sdk
+.PHONY: run test lint coverage check format install lock upgrade fixture audit tools bench fuzz sdk cluster faults
 .DEFAULT_GOAL := run
 
 run: .venv/.installed
@@ -33,6 +33,15 @@ bench: .venv/.installed-bench
 # The tests in tests/system/fuzz with many more cases, different ones each time; FUZZ_SEED=… repeats a run.
 fuzz: .venv/.installed-dev .venv/.installed-fuzz
 	@FUZZ=long $(BIN)/pytest tests/system/fuzz -o python_files='test_*.py guided.py' $(ARGS)
+
+# Two web hosts behind nginx, and PostgreSQL with a hot standby, in processes on this machine. Takes a minute.
+cluster: .venv/.installed-dev
+	@$(BIN)/pytest tests/system/cluster -rP $(ARGS)
+
+# Breaks such an installation on purpose, and prints the fault table of docs/operations.md. Takes some minutes.
+faults: export DEBUG ?= on
+faults: .venv/.installed-dev
+	@DJANGO_SETTINGS_MODULE=onehorizon.settings $(BIN)/python -m tests.system.cluster.faults
 
 # The report of the --cov runs before it, on both databases: some of the code is for one of them alone.
 coverage: .venv/.installed-dev

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,13 @@ class Cluster:
         assert result.returncode == 0, output.read_text()
 
     def create(self) -> None:
+        self.own_directory()
+        self.run("initdb", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync")
+
+    def own_directory(self) -> None:
+        """Give the directory to the user that the server runs as."""
         if os.geteuid() == 0:
             shutil.chown(self.directory, "postgres")
-        self.run("initdb", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync")
 
     def start(self) -> None:
         # Without fsync: only processes are killed, never the machine, so the operating system keeps what they wrote.
@@ -106,6 +110,13 @@ class Cluster:
         """Return the ids of the server's processes."""
         postmaster = int((self.directory / "data/postmaster.pid").read_text().split()[0])
         return [postmaster, *children(postmaster)]
+
+    def kill(self) -> None:
+        """Kill all processes, as if the machine stopped."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        (self.directory / "data/postmaster.pid").unlink()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
