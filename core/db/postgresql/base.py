@@ -103,6 +103,7 @@ class PoolerConnection(Connection):
     """
 
     CHECK_TIMEOUT = 2.0  # seconds
+    is_checked = False
 
     @classmethod
     def connect(cls, conninfo: str = "", **params: Any) -> Self:
@@ -130,6 +131,14 @@ class PoolerConnection(Connection):
             self.close()
             raise
         del self.client_timeout  # the class has the limit of other statements
+        self.is_checked = True
+
+    def _invalidate(self) -> None:
+        """Before the check has succeeded, close only this connection: the pooler may just be busy."""
+        if self.is_checked:
+            super()._invalidate()
+        else:
+            self.close()
 
 
 def each_server(params: dict[str, Any]) -> list[dict[str, Any]]:
