@@ -6,7 +6,7 @@ from rest_framework.throttling import BaseThrottle
 from core.ratelimits import FailureLimit, RateLimited
 from workspaces.access import Principal
 
-failures = FailureLimit()
+failures = FailureLimit("bearer")
 
 
 class QuotaThrottle(BaseThrottle):

@@ -4,11 +4,9 @@ import logging
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
-from cachetools import TTLCache
 from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
@@ -37,52 +35,58 @@ class RateLimited(Throttled):
 
 
 class FailureLimit:
-    """A sliding-window limit on failed authentications per client IP, in this process.
+    """A sliding-window limit on failed authentications per client IP, shared by all processes with one `CACHE_URL`.
 
-    Allows `APIKEYS_FAILURES_PER_MINUTE` failures per minute, and an IPv6 client's networks as many as `networks_of`
-    says. Remembers at most `MAX_NETWORKS` networks and drops the least recently used first.
+    Allows `APIKEYS_FAILURES_PER_MINUTE` failures in any minute, and an IPv6 client's networks as many as `networks_of`
+    says. Failures at the same moment may exceed the limit, by at most as many as there are threads. Counts in slots of
+    `SLOT` seconds, by the wall clock, so a failure counts for up to `SLOT` seconds longer than a minute.
     """
 
     SECONDS = 60
-    MAX_NETWORKS = 10_000
+    SLOT = 5
 
-    def __init__(self) -> None:
-        self._failures: TTLCache[str, deque[float]] = TTLCache(self.MAX_NETWORKS, self.SECONDS)
-        self._lock = threading.Lock()
+    def __init__(self, name: str) -> None:
+        """`name` separates the counts of several limits."""
+        self.name = name
 
     def count(self, client_ip: str | None) -> None:
         """Count one failure. Raise `RateLimited`, without counting it, if the limit is already reached.
 
         Call this after an authentication has failed, so that the limit never affects a valid credential.
         """
-        with self._lock:
-            now = time.monotonic()
-            for network, times in self._check(client_ip, now).items():
-                times.append(now)
-                self._failures[network] = times
+        self.check(client_ip)
+        slot = int(time.time()) // self.SLOT
+        for network, _ in networks_of(client_ip):
+            key = self._key(network, slot)
+            try:
+                caches["failures"].incr(key)
+            except ValueError:  # the slot's first failure
+                # A slot is incremented only while it lasts, so never when it is about to expire.
+                if not caches["failures"].add(key, 1, self.SECONDS + 2 * self.SLOT):
+                    caches["failures"].incr(key)
 
     def check(self, client_ip: str | None) -> None:
         """Raise `RateLimited` if the limit is reached. Call this before an authentication that takes Argon2."""
-        with self._lock:
-            self._check(client_ip, time.monotonic())
+        now = time.time()
+        current = int(now) // self.SLOT
+        # With the next one, for hosts whose clocks are a little ahead.
+        slots = range(current - self.SECONDS // self.SLOT, current + 2)
+        networks = networks_of(client_ip)
+        counts = caches["failures"].get_many([self._key(network, slot) for network, _ in networks for slot in slots])
+        wait = 0.0
+        for network, multiple in networks:
+            by_slot = [counts.get(self._key(network, slot), 0) for slot in slots]
+            excess = sum(by_slot) - multiple * settings.APIKEYS_FAILURES_PER_MINUTE
+            for slot, number in zip(slots, by_slot, strict=True):  # the oldest first
+                if excess < 0:
+                    break
+                excess -= number
+                wait = max(wait, (slot + 1) * self.SLOT + self.SECONDS - now)
+        if wait:
+            raise RateLimited("too many failed authentications", math.ceil(wait))
 
-    def _check(self, client_ip: str | None, now: float) -> dict[str, deque[float]]:
-        """Return the times of the last minute's failures by network, oldest first, in seconds of the monotonic clock.
-
-        Raise `RateLimited` if a limit is reached.
-        """
-        failures = {}
-        for network, multiple in networks_of(client_ip):
-            failures[network] = times = self._failures.get(network) or deque()
-            while times and times[0] <= now - self.SECONDS:
-                times.popleft()
-            if len(times) >= multiple * settings.APIKEYS_FAILURES_PER_MINUTE:
-                raise RateLimited("too many failed authentications", math.ceil(times[0] + self.SECONDS - now))
-        return failures
-
-    def clear(self) -> None:
-        with self._lock:
-            self._failures.clear()
+    def _key(self, network: str, slot: int) -> str:
+        return f"failures:{self.name}:{network}:{slot}"
 
 
 def limit_form(request: HttpRequest, group: str, key: str, rate: str) -> None:
@@ -115,24 +119,68 @@ class LimitedFormMixin:
 
 
 class SharedOrOwnCache(LocMemCache):
-    """The cache of django-ratelimit: the shared cache, or this process's memory while the shared one is unavailable.
+    """The cache of rate limits: the shared cache, or this process's memory while the shared one is unavailable.
 
-    Forms keep working then, and keep a limit, but each process counts for itself.
+    Limits are kept then too, but each process counts for itself. After a failure or a slow response, one thread at a
+    time tries the shared cache again, every `PAUSE` seconds, so that a cache that hangs does not delay every request.
     """
 
+    PAUSE = 10  # seconds
+    SLOW = 0.1  # seconds
+
+    _retry_at: ClassVar[float | None] = None  # of the monotonic clock; None while the shared cache is available
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
     def add(self, key: str, *args: Any, **options: Any) -> bool:
-        return _with_fallback(caches["default"].add, super().add, key, *args, **options)
+        return self._with_fallback(caches["default"].add, super().add, key, *args, **options)
 
-    def incr(self, key: str, *args: Any, **options: Any) -> int:
-        """Raise `ValueError` if the key does not exist, as every cache does."""
-        return _with_fallback(caches["default"].incr, super().incr, key, *args, **options)
+    def get_many(self, keys: Iterable[str], version: int | None = None) -> dict[str, Any]:
+        return self._with_fallback(caches["default"].get_many, super().get_many, list(keys), version=version)
 
+    def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
+        """Raise `ValueError` if the shared cache does not have the key. This process's memory starts at 0 then."""
 
-def _with_fallback(shared: Callable[..., Result], local: Callable[..., Result], *args: Any, **options: Any) -> Result:
-    try:
-        return shared(*args, **options)
-    except ValueError:
-        raise
-    except Exception as error:  # each cache client has its own exception classes
-        logger.warning("shared cache unavailable, this process counts for itself: %s", error)
-        return local(*args, **options)
+        def incr_own(*args: Any, **options: Any) -> int:
+            super(SharedOrOwnCache, self).add(key, 0, version=version)  # the shared cache may have had it until now
+            return super(SharedOrOwnCache, self).incr(*args, **options)
+
+        return self._with_fallback(caches["default"].incr, incr_own, key, delta, version=version)
+
+    def _with_fallback(
+        self, shared: Callable[..., Result], own: Callable[..., Result], *args: Any, **options: Any
+    ) -> Result:
+        if not self._may_use_shared():
+            return own(*args, **options)
+        started = time.monotonic()
+        try:
+            result = shared(*args, **options)
+        except ValueError:  # no such key
+            self._record(started)
+            raise
+        except Exception as error:  # each cache client has its own exception classes
+            self._record(started, error)
+            return own(*args, **options)
+        self._record(started)
+        return result
+
+    @classmethod
+    def _may_use_shared(cls) -> bool:
+        with cls._lock:
+            if cls._retry_at is None:
+                return True
+            if time.monotonic() < cls._retry_at:
+                return False
+            cls._retry_at = time.monotonic() + cls.PAUSE  # until this thread knows more
+            return True
+
+    @classmethod
+    def _record(cls, started: float, error: Exception | None = None) -> None:
+        now = time.monotonic()
+        problem = error or (f"a response took {now - started:.1f} s" if now - started > cls.SLOW else None)
+        with cls._lock:
+            was_available = cls._retry_at is None
+            cls._retry_at = now + cls.PAUSE if problem else None
+        if problem:
+            logger.warning("shared cache unavailable, this process counts for itself: %s", problem)
+        elif not was_available:
+            logger.info("shared cache available again")

@@ -21,7 +21,7 @@ from oauth.models import DEVICE_CODE_LIFETIME, Application, DeviceGrant, default
 from oauth.requests import basic_credentials
 from oauth.server import DeviceAuthorizationValidator
 
-client_failures = FailureLimit()  # of OAuth clients; bearer tokens have their own limit
+client_failures = FailureLimit("client")  # bearer tokens have their own limit
 
 
 class EndpointMixin:

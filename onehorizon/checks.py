@@ -29,12 +29,12 @@ PER_PROCESS_CACHES = {
 
 @register(PRODUCTION, deploy=True)
 def shared_cache(**_: Any) -> list[CheckMessage]:
-    """Warn if the cache, which counts attempts to sign in and other forms, is not shared between processes."""
+    """Warn if the cache, which counts forms and failed authentications, is not shared between processes."""
     if settings.DEBUG or settings.CACHES["default"]["BACKEND"] not in PER_PROCESS_CACHES:
         return []
     return [
         Warning(
-            "CACHE_URL is not a shared cache: each process counts attempts to sign in for itself.",
+            "CACHE_URL is not a shared cache: each process counts sign-ins and failed authentications for itself.",
             hint="If you run several processes, set CACHE_URL to a cache that they share.",
             id="onehorizon.W001",
         )

@@ -215,9 +215,14 @@ DATABASES = {"default": database_settings(VAR_DIR / "onehorizon.sqlite3", debug=
 # With Django's default of 300 entries, a client could evict the counts of rate limits from the cache.
 CACHE_SIZE = {"MAX_ENTRIES": 100_000}
 CACHES = {"default": env_cache("CACHE_URL", CACHE_SIZE)}
-if "LOCATION" in CACHES["default"]:
-    CACHES["forms"] = {"BACKEND": "core.ratelimits.SharedOrOwnCache", "LOCATION": "forms", "OPTIONS": CACHE_SIZE}
-    RATELIMIT_USE_CACHE = "forms"
+LIMITS_BACKEND = (
+    "core.ratelimits.SharedOrOwnCache"
+    if "LOCATION" in CACHES["default"]
+    else "django.core.cache.backends.locmem.LocMemCache"
+)
+# Separate, so that failed authentications can't evict the counts of forms.
+CACHES |= {name: {"BACKEND": LIMITS_BACKEND, "LOCATION": name, "OPTIONS": CACHE_SIZE} for name in ("forms", "failures")}
+RATELIMIT_USE_CACHE = "forms"
 
 if not DEBUG:
     SECURE_SSL_REDIRECT = True

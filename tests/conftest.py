@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.core.cache import cache
+from django.core.cache import caches
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -17,8 +17,6 @@ from time_machine import TimeMachineFixture
 
 from apikeys import hashing
 from apikeys.models import ApiKey
-from apikeys.throttling import failures
-from oauth.endpoints import client_failures
 from tests import sweep
 from tests.helpers import Api, make_key, make_staff, make_user, make_workspace, sign_in
 from workspaces import ids
@@ -91,9 +89,8 @@ def _fresh_process() -> None:
     """
     ids._last = 0
     hashing.proofs.clear()
-    failures.clear()
-    client_failures.clear()
-    cache.clear()
+    for cache in caches.all():
+        cache.clear()
 
 
 @pytest.fixture

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.test import RequestFactory
+from time_machine import TimeMachineFixture
 
 from apikeys.models import ApiKey
 from core.client_ip import client_ip
 from core.logs import LineFormatter
-from core.ratelimits import FailureLimit
-from tests.helpers import BY_TEST, Api, remaining
+from tests.helpers import BY_TEST, Api
 
 pytestmark = pytest.mark.django_db
 
@@ -203,15 +203,14 @@ def fail(peer: str, times: int = 1, forwarded: str = "") -> list[int]:
     return [api.get("/me", REMOTE_ADDR=peer).status_code for _ in range(times)]
 
 
-@pytest.mark.usefixtures("_three_failures")
+@pytest.mark.usefixtures("_three_failures", "_frozen_clock")
 def test_too_many_failures_of_a_client_ip_are_429() -> None:
-    began = time.monotonic()
     assert fail(CLIENT, 3) == [401] * 3
 
     limited = Api("one_wrong").get("/me", REMOTE_ADDR=CLIENT)
 
     seconds = int(limited["Retry-After"])
-    assert seconds in remaining(60, began)
+    assert 60 <= seconds <= 65
     assert limited.status_code == 429
     assert limited.json() == {
         "code": 429,
@@ -288,13 +287,22 @@ def test_one_64_network_can_not_exhaust_the_limit_of_its_48_network() -> None:
     assert fail("2001:db8:1:3::1", 3) == [401] * 3
 
 
-def test_failures_older_than_a_minute_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = FailureLimit()
-    monkeypatch.setattr(FailureLimit, "SECONDS", 0)
-    for _ in range(200):
-        limit.count("2001:db8::1")
+@pytest.mark.usefixtures("_three_failures")
+def test_a_failure_counts_for_a_minute_and_retry_after_is_exact(time_machine: TimeMachineFixture) -> None:
+    """A failure counts until the end of its slot of five seconds, and a minute longer."""
+    start = datetime(2030, 5, 1, 12, 0, 3, tzinfo=UTC)
 
-    assert [len(times) for times in limit._failures.values()] == [1, 1]
+    def fail_at(seconds: int, times: int = 1) -> list[int]:
+        time_machine.move_to(start + timedelta(seconds=seconds), tick=False)
+        return fail(CLIENT, times)
+
+    assert [fail_at(seconds) for seconds in (0, 20, 40)] == [[401]] * 3
+    assert fail_at(41, 30) == [429] * 30
+    assert Api("one_wrong").get("/me", REMOTE_ADDR=CLIENT)["Retry-After"] == "21"
+
+    assert fail_at(61) == [429]
+    assert fail_at(62, 2) == [401, 429]
+    assert fail_at(127, 4) == [401, 401, 401, 429]
 
 
 @pytest.mark.usefixtures("_three_failures")

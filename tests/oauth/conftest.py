@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 from authlib.integrations.requests_client import OAuth2Session
-from django.core.cache import cache
+from django.core.cache import caches
 
 from oauth.models import Application
 from tests.processes import TIMEOUT
@@ -61,7 +61,7 @@ def error_in(location: str) -> str:
 
 @pytest.fixture
 def site(live_server: Any, django_db_serialized_rollback: None, monkeypatch: pytest.MonkeyPatch, settings: Any) -> str:
-    cache.clear()  # resets the counts of sign-in attempts
+    caches["forms"].clear()  # resets the counts of sign-in attempts
     set_base_url(settings, live_server.url)
     monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # plain HTTP on loopback
     return str(live_server.url)
