@@ -82,7 +82,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
     link_filters: ClassVar = {"workspace": Workspace, "created_by": User}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
-        return super().get_queryset(request).defer("hash", "fingerprint")
+        return super().get_queryset(request).defer("hash", "fingerprint", "shared_proof")
 
     @admin.display(description="workspace")
     def in_workspace(self, api_key: ApiKey) -> SafeString:

@@ -1,4 +1,4 @@
-"""Hash and verify secrets: fingerprint, Argon2id hash, and a cache of verified secrets, which saves Argon2 runs.
+"""Hash and verify secrets: fingerprint, Argon2id hash, and proofs of verified secrets, which save Argon2 runs.
 
 See "Secrets at rest" in docs/architecture.md.
 """
@@ -13,6 +13,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from cachetools import TTLCache
 from django.conf import settings
+from django.utils.crypto import salted_hmac
 
 from core.metrics import count_proof, time_argon2
 
@@ -42,13 +43,18 @@ def is_outdated(stored_hash: str) -> bool:
     return _hasher().check_needs_rehash(stored_hash)
 
 
-def verify(secret: str, stored_hash: str) -> bool:
+def verify(secret: str, stored_hash: str, stored_proof: bytes | memoryview | None = None) -> bool:
     """Return whether `stored_hash` is the hash of `secret`. Runs Argon2id if there is no proof, and adds the proof.
 
-    Call it only after the fingerprint matched, because Argon2id is slow.
+    `stored_proof` is the shared proof in the key's row, or None. Call this only after the fingerprint matched, because
+    Argon2id is slow.
     """
     if proofs.has(secret, stored_hash):
         count_proof("hit")
+        return True
+    if stored_proof is not None and _is_shared_proof(stored_proof, secret, stored_hash):
+        count_proof("shared")
+        proofs.add(secret, stored_hash)
         return True
     with _argon2_runs:
         # A concurrent request may have added the proof while this one waited.
@@ -63,6 +69,27 @@ def verify(secret: str, stored_hash: str) -> bool:
             return False
         proofs.add(secret, stored_hash)  # before the semaphore is released, so that the next request finds it
     return True
+
+
+def shared_proof(secret: str, stored_hash: str) -> bytes:
+    """Return the proof, to be stored with the key, that `secret` was verified against `stored_hash`.
+
+    It spares the other processes the Argon2 run. It is an HMAC-SHA-256 with a key that is derived from `SECRET_KEY`, so
+    a copy of the database is not enough to create or check one.
+    """
+    return _shared_proof(secret, stored_hash, settings.SECRET_KEY)
+
+
+def _is_shared_proof(proof: bytes | memoryview, secret: str, stored_hash: str) -> bool:
+    """Return whether `proof` is valid, also if it was created with an earlier `SECRET_KEY` that is still a fallback."""
+    secret_keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    expected = [_shared_proof(secret, stored_hash, secret_key) for secret_key in secret_keys]
+    return any(hmac.compare_digest(bytes(proof), candidate) for candidate in expected)
+
+
+def _shared_proof(secret: str, stored_hash: str, secret_key: str) -> bytes:
+    text = f"{secret} {stored_hash}"  # a secret contains no space
+    return salted_hmac("apikeys.hashing.shared_proof", text, secret_key, algorithm="sha256").digest()
 
 
 def _hasher() -> PasswordHasher:

@@ -154,11 +154,13 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
         if idempotency_key is not None:  # before the hash, which takes long, and again under the lock
             _require_no_duplicate(workspace, idempotency_key, request_digest)
         key_id, secret = keys.generate()
+        stored_hash = hashing.hash_secret(secret)
         api_key = self.model(
             workspace=workspace,
             key_id=key_id,
-            hash=hashing.hash_secret(secret),
+            hash=stored_hash,
             fingerprint=hashing.fingerprint(secret),
+            shared_proof=hashing.shared_proof(secret, stored_hash),
             description=description,
             created_by=by.user,
             idempotency_key=idempotency_key,
@@ -257,6 +259,7 @@ class ApiKey(models.Model):
     key_id = models.CharField(max_length=keys.KEY_ID_LENGTH, unique=True, editable=False)
     hash = models.CharField(max_length=200, editable=False)
     fingerprint = models.BinaryField(max_length=hashing.FINGERPRINT_BYTES, editable=False)
+    shared_proof = models.BinaryField(null=True, editable=False)  # spares processes that start the Argon2 run
     description = LineField(max_length=DESCRIPTION_MAX_LENGTH, validators=DESCRIPTION_VALIDATORS)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
@@ -310,20 +313,42 @@ class ApiKey(models.Model):
 
     @sensitive_variables()
     def matches(self, secret: str) -> bool:
-        """Return whether `secret` is this key's secret. Rehashes it if the Argon2 settings have changed."""
-        if not self.has_fingerprint_of(secret) or not hashing.verify(secret, self.hash):
+        """Return whether `secret` is this key's secret.
+
+        Rehashes it if the Argon2 settings have changed, and saves a shared proof if the key has none that is current.
+        """
+        if not self.has_fingerprint_of(secret):
+            return False
+        was_verified = hashing.proofs.has(secret, self.hash)
+        if not hashing.verify(secret, self.hash, self.shared_proof):
             return False
         if hashing.is_outdated(self.hash):
             self._rehash(secret)
+        elif not was_verified:
+            self._share_proof(secret)
         return True
 
     @sensitive_variables()
     def _rehash(self, secret: str) -> None:
         old_hash, new_hash = self.hash, hashing.hash_secret(secret)
-        outdated = ApiKey.objects.filter(pk=self.pk, hash=old_hash)
-        if _best_effort("rehash", self, lambda: outdated.update(hash=new_hash)):
-            self.hash = new_hash
+        new_proof = hashing.shared_proof(secret, new_hash)
+        outdated = ApiKey.objects.filter(workspace=self.workspace_id, pk=self.pk, hash=old_hash)
+        if _best_effort("rehash", self, lambda: outdated.update(hash=new_hash, shared_proof=new_proof)):
+            self.hash, self.shared_proof = new_hash, new_proof
             hashing.proofs.add(secret, new_hash)
+
+    @sensitive_variables()
+    def _share_proof(self, secret: str) -> None:
+        """Save a proof that other processes accept, unless the row has it. Best effort: a failure is only logged."""
+        proof = hashing.shared_proof(secret, self.hash)
+        if self.shared_proof is not None and bytes(self.shared_proof) == proof:
+            return
+        keys_of_workspace = ApiKey.objects.filter(workspace=self.workspace_id)
+        # Skip a locked row: another process is saving the same, or the key is being changed.
+        current = keys_of_workspace.filter(pk=self.pk, hash=self.hash).select_for_update(skip_locked=True)
+        unlocked = keys_of_workspace.filter(pk__in=current.values("pk"))
+        if _best_effort("shared proof", self, lambda: unlocked.update(shared_proof=proof)):
+            self.shared_proof = proof
 
     def record_use(self, client_ip: str | None) -> None:
         """Save the time and the client IP of this use, at most once a minute. Best effort: a failure is only logged."""

@@ -54,7 +54,7 @@ _authentications = Counter(
     "onehorizon_authentications", "Authentications by bearer token.", ["kind", "outcome", "reason"]
 )
 _rejections = Counter("onehorizon_quota_rejections", "Requests rejected because a quota was exceeded.", ["tier"])
-_proofs = Counter("onehorizon_proofs", "Correct secrets, by whether the proof cache had an entry.", ["outcome"])
+_proofs = Counter("onehorizon_proofs", "Correct secrets, by where a proof was found.", ["outcome"])
 _argon2 = Histogram(
     "onehorizon_argon2_seconds",
     "Duration of an Argon2 run, without the wait for the semaphore.",
@@ -116,7 +116,10 @@ def count_quota_rejection(tier: str) -> None:
 
 
 def count_proof(outcome: str) -> None:
-    """Count a lookup in the proof cache. `outcome`: `hit`, `miss`."""
+    """Count a search for a proof.
+
+    `outcome`: `hit` in this process's memory, `shared` in the key's row, `miss`: Argon2 runs.
+    """
     if _ENABLED:
         _proofs.labels(outcome).inc()
 

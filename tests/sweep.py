@@ -43,8 +43,13 @@ SHOWN = {
 }
 # Secrets that may appear in one response only.
 ONCE = {"API key", "token", "authorization code", "device code"}
-# Columns that store hashes.
-HASHES = {"apikeys_apikey.hash", "workspaces_user.password", "oauth_application.client_secret"}
+# Columns that store hashes and proofs.
+HASHES = {
+    "apikeys_apikey.hash",
+    "apikeys_apikey.shared_proof",
+    "workspaces_user.password",
+    "oauth_application.client_secret",
+}
 ARGON2 = re.compile(r"\$argon2[a-z]*\$v=\d+\$m=\d+,t=\d+,p=\d+\$[\w+/]+\$[\w+/]{20,}")
 
 
@@ -218,6 +223,7 @@ class Plugin:
         config.addinivalue_line("markers", "plants_secrets: the test leaks a secret on purpose")
         after_call(keys, "generate", lambda key: sweep.record("API key", key.secret))
         after_call(hashing, "hash_secret", lambda encoded, _: record_digest(encoded))
+        after_call(hashing, "shared_proof", lambda proof, *_: sweep.record("shared proof", proof.hex()))
         after_call(Argon2PasswordHasher, "encode", lambda encoded, *_: record_digest(encoded))
         after_call(AbstractBaseUser, "set_password", lambda _, user, raw: sweep.record("password", raw))
         after_call(SessionBase, "_get_new_session_key", lambda session_key, _: sweep.record("session key", session_key))

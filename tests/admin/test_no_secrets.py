@@ -22,7 +22,7 @@ def test_models_lists_every_model_of_the_admin() -> None:
 @pytest.fixture
 def secrets(workspace: Workspace, api_key: ApiKey, secret: str, owner: User) -> dict[str, str]:
     """The values that no page may contain, by name."""
-    fingerprint = bytes(api_key.fingerprint)
+    fingerprint, proof = bytes(api_key.fingerprint), bytes(api_key.shared_proof or b"")
     return {
         "secret": secret,
         "middle of the secret": secret[17:40],
@@ -31,6 +31,8 @@ def secrets(workspace: Workspace, api_key: ApiKey, secret: str, owner: User) -> 
         "salt": api_key.hash.split("$")[-2],
         "fingerprint": fingerprint.hex(),
         "fingerprint as bytes": repr(fingerprint)[2:-1],
+        "shared proof": proof.hex(),
+        "shared proof as bytes": repr(proof)[2:-1],
         "password": owner.password,
         "digest of the password": owner.password.rpartition("$")[2],
     }
@@ -89,7 +91,7 @@ def test_no_page_contains_a_secret_or_a_hash(
         assert secret not in page.request["QUERY_STRING"] or page.redirect_chain
 
 
-@pytest.mark.parametrize("field", ["hash", "fingerprint", "idempotency_key"])
+@pytest.mark.parametrize("field", ["hash", "fingerprint", "shared_proof", "idempotency_key"])
 def test_a_list_cannot_be_filtered_by_a_hidden_field(admin_client: Client, api_key: ApiKey, field: str) -> None:
     """Otherwise `?hash__startswith=` would reveal a hash character by character."""
     response = admin_client.get(changelist_url(ApiKey), {f"{field}__startswith": "a"})

@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.utils import timezone
 
-from apikeys import keys
+from apikeys import hashing, keys
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Api, commits, make_key, make_user, make_workspace
 from tests.processes import in_threads
@@ -46,7 +46,9 @@ def test_a_new_key_is_active_and_works(workspace: Workspace, by_admin: Actor, ad
 
 
 @pytest.mark.django_db
-def test_only_an_argon2id_hash_and_eight_bytes_of_the_secret_are_stored(workspace: Workspace, settings: Any) -> None:
+def test_only_an_argon2id_hash_a_keyed_digest_and_eight_bytes_of_the_secret_are_stored(
+    workspace: Workspace, settings: Any
+) -> None:
     settings.APIKEYS_ARGON2_TIME_COST, settings.APIKEYS_ARGON2_MEMORY_COST = 3, 128
     settings.APIKEYS_ARGON2_PARALLELISM = 2
 
@@ -60,7 +62,8 @@ def test_only_an_argon2id_hash_and_eight_bytes_of_the_secret_are_stored(workspac
         cursor.execute("SELECT * FROM apikeys_apikey")
         stored = {column[0]: value for column, value in zip(cursor.description, cursor.fetchone(), strict=True)}
     assert bytes(stored["fingerprint"]) == digest.digest()[:8]
-    row = repr({name: bytes(value) if name == "fingerprint" else value for name, value in stored.items()})
+    assert bytes(stored["shared_proof"]) == hashing.shared_proof(secret, api_key.hash)
+    row = repr({name: bytes(value) if isinstance(value, memoryview) else value for name, value in stored.items()})
     for part in (secret, secret[len("one_") + 12 + 1 :], secret[-6:], secret[20:36], digest.hexdigest()):
         assert part not in row
 

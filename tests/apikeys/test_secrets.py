@@ -1,11 +1,9 @@
-"""Argon2 runs once per key and process, never for a warm key, and at most once per processor at a time."""
+"""Argon2 runs once per key without a shared proof, and at most once per processor at a time."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,47 +14,13 @@ from apikeys import hashing, keys
 from apikeys.hashing import Proofs
 from apikeys.models import ApiKey
 from core.logs import LineFormatter
+from tests.apikeys.conftest import Argon2Runs
 from tests.helpers import Api, make_token
-from tests.processes import TIMEOUT, in_threads, wait_until
+from tests.processes import in_threads, wait_until
 from workspaces.access import CredentialRejected
 from workspaces.models import User, Workspace
 
 PROCESSORS = os.cpu_count() or 1
-
-
-class Argon2Runs:
-    """Counts the runs of Argon2 and how many of them are concurrent."""
-
-    def __init__(self) -> None:
-        self.count = self.max_concurrent = self._running = 0
-        self.required_concurrency = 0  # each run waits until this many run at the same time
-        self.extra_seconds = 0.0  # added to each run
-        self._changed = threading.Condition()
-
-    def watch(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*arguments: Any) -> Any:
-            with self._changed:
-                self.count += 1
-                self._running += 1
-                self.max_concurrent = max(self.max_concurrent, self._running)
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self.max_concurrent >= self.required_concurrency, TIMEOUT)
-            try:
-                time.sleep(self.extra_seconds)
-                return run(*arguments)
-            finally:
-                with self._changed:
-                    self._running -= 1
-
-        return watched
-
-
-@pytest.fixture
-def argon2_runs(monkeypatch: pytest.MonkeyPatch) -> Argon2Runs:
-    runs = Argon2Runs()
-    monkeypatch.setattr(PasswordHasher, "hash", runs.watch(PasswordHasher.hash))
-    monkeypatch.setattr(PasswordHasher, "verify", runs.watch(PasswordHasher.verify))
-    return runs
 
 
 def assert_rejected(secret: str, reason: str) -> None:
@@ -70,6 +34,7 @@ def assert_rejected(secret: str, reason: str) -> None:
 
 @pytest.mark.django_db
 def test_a_warm_request_does_not_run_argon2(api: Api, argon2_runs: Argon2Runs) -> None:
+    ApiKey.objects.update(shared_proof=None)
     assert api.get("/me").status_code == 200
     assert argon2_runs.count == 1
 
@@ -193,7 +158,7 @@ def test_a_hash_is_upgraded_to_the_settings_parameters_when_its_key_is_used(
     assert [api.get("/me").status_code for _ in range(5)] == [200] * 5
 
     assert extract_parameters(stored_hash()).time_cost == 2
-    assert argon2_runs.count == 2  # one to verify, one to hash
+    assert argon2_runs.count == 1  # to hash: the shared proof spares the run to verify
     assert PasswordHasher().verify(stored_hash(), secret)
 
 
@@ -201,12 +166,13 @@ def test_a_hash_is_upgraded_to_the_settings_parameters_when_its_key_is_used(
 def test_a_cold_process_verifies_an_old_hash_and_upgrades_it(
     api_key: ApiKey, secret: str, settings: Any, argon2_runs: Argon2Runs
 ) -> None:
+    ApiKey.objects.update(shared_proof=None)
     settings.APIKEYS_ARGON2_MEMORY_COST = 128
 
     assert [ApiKey.objects.authenticate(secret) for _ in range(3)] == [api_key] * 3
 
     assert extract_parameters(stored_hash()).memory_cost == 128
-    assert argon2_runs.count == 2
+    assert argon2_runs.count == 2  # one to verify, one to hash
 
 
 @pytest.mark.django_db

@@ -161,13 +161,15 @@ def test_a_hash_is_in_its_column_only(traffic: RecordedTraffic) -> None:
     hashes = ApiKey.objects.values_list("hash", flat=True)
     digests = [stored.rsplit("$", 1)[1] for stored in hashes]
     fingerprints = [bytes(value).hex() for value in ApiKey.objects.values_list("fingerprint", flat=True)]
+    proofs = [bytes(value).hex() for value in ApiKey.objects.values_list("shared_proof", flat=True) if value]
     stored = tables()
     in_its_column = stored.pop("apikeys_apikey")
     representations = [repr(row) + str(row) for row in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
     elsewhere = [*stored.values(), traffic.responses.decode(), traffic.log, *representations]
 
     assert all(digest in in_its_column for digest in digests)
-    assert [part for part in (*digests, *fingerprints) for text in elsewhere if part in text] == []
+    assert len(proofs) == len(digests)
+    assert [part for part in (*digests, *fingerprints, *proofs) for text in elsewhere if part in text] == []
     assert not any("$argon2id$v=" in text for text in (traffic.responses.decode(), traffic.log, *representations))
 
 

@@ -55,6 +55,33 @@ def test_one_of_fifty_threads_in_five_processes_creates_the_twentieth_key(worksp
 
 
 @commits
+def test_processes_share_proofs_so_only_the_first_ones_run_argon2(transactional_db: None) -> None:
+    workspace = make_workspace(make_user("owner"))
+    secrets = [make_key(workspace, f"Service {number}")[1] for number in range(4)]
+    ApiKey.objects.update(shared_proof=None)
+    *used, unused = secrets
+    assert all(map(ApiKey.objects.authenticate, used))
+
+    outputs = in_processes(
+        3,
+        f"""
+        from argon2 import PasswordHasher
+        from apikeys.models import ApiKey
+        runs, verify = [], PasswordHasher.verify
+        PasswordHasher.verify = lambda *arguments: runs.append(1) or verify(*arguments)
+        assert all(map(ApiKey.objects.authenticate, {used}))
+        before = len(runs)
+        assert ApiKey.objects.authenticate({unused!r})
+        print(before, len(runs))
+        """,
+    )
+
+    before, after = zip(*(map(int, output.split()) for output in outputs), strict=True)
+    assert before == (0, 0, 0)
+    assert 1 <= sum(after) <= 3, "concurrent first requests may each run Argon2"
+
+
+@commits
 def test_one_of_three_processes_revokes_the_key(committed_key: tuple[ApiKey, str]) -> None:
     api_key, _ = committed_key
 
