@@ -141,16 +141,22 @@ def test_probes_are_not_exposed(path: str, deployed: Deployed) -> None:
     assert send(deployed.connect(), path, {}).status == 404
 
 
-def test_the_log_of_nginx_has_no_key_and_no_query_string(deployed: Deployed, secret: str) -> None:
-    send(deployed.connect(), f"/api/v1/me?a={secret}", {})
-    send(deployed.connect(), f"/api/v1/{secret}?a={secret}", {"X-Request-Id": "a-request-with-a-key"})
+def test_the_logs_of_nginx_have_no_key_and_no_query_string(deployed: Deployed, secret: str) -> None:
+    part = secret.rpartition("_")[2]
+    referer = {"Referer": f"https://{HOST}/?a={secret}"}
+    send(deployed.connect(), f"/api/v1/me?a={secret}", referer)
+    send(deployed.connect(), f"/api/v1/me?a={secret}", referer, "POST", b"x" * TOO_LARGE)
+    paths = [secret, part, secret.replace("_", "%255f")]
+    ids = [f"a-request-with-a-key-{number}" for number in range(len(paths))]
+    for path, request_id in zip(paths, ids, strict=True):
+        send(deployed.connect(), f"/api/v1/{path}?a={secret}", {"X-Request-Id": request_id})
 
     def lines() -> list[dict[str, Any]]:
         return [json.loads(line) for line in deployed.nginx.access_log.splitlines()]
 
-    logged = wait_until(lambda: [line for line in lines() if line["requestId"] == "a-request-with-a-key"])
-    assert logged[0]["path"] == "(contains a key)"
-    assert secret not in deployed.nginx.access_log
+    logged = wait_until(lambda: [line for line in lines() if line["requestId"] == ids[-1]] and lines())
+    assert [line["path"] for line in logged if line["requestId"] in ids] == ["(contains a key)"] * 3
+    assert part not in deployed.nginx.access_log + (deployed.nginx.directory / "error.log").read_text()
 
 
 # ---- errors of nginx ----
@@ -267,8 +273,22 @@ def test_static_files_come_from_nginx_with_the_headers_of_the_application(
             assert (path, served.status, comparable(served)) == (path, expected.status, comparable(expected))
             assert served.body == expected.body
             assert (served.headers["Server"], bool(served.headers["ETag"])) == ("nginx", bool(expected.headers["ETag"]))
-    redirect = send(deployed.connect(tls=False), paths[0], {})
-    assert (redirect.status, redirect.headers["Location"]) == (301, f"https://{HOST}{paths[0]}")
+
+
+def test_over_plain_http_static_files_redirect_known_hosts_only(deployed: Deployed) -> None:
+    path = "/static/css/app.css"
+    redirect = send(deployed.connect(tls=False), path, {})
+    unknown = send(deployed.connect(tls=False), path, {"Host": "other.example"})
+
+    assert (redirect.status, redirect.headers["Location"]) == (301, f"https://{HOST}{path}")
+    assert (unknown.status, unknown.headers["Location"]) == (400, None)
+    assert {response.headers["Cache-Control"] for response in (redirect, unknown)} == {"no-store"}
+
+
+def test_no_range_of_a_static_file_makes_a_response_that_a_cache_could_keep(deployed: Deployed) -> None:
+    response = send(deployed.connect(), "/static/css/app.css", {"Range": "bytes=9999999-"})
+
+    assert (response.status, "text/css" in response.headers["Content-Type"]) == (200, True)
 
 
 # ---- a reload ----
