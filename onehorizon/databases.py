@@ -40,8 +40,10 @@ URL_PARAMETERS = {
 FILES = {"passfile", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir"}
 HOST = r"(/[^,]*|[0-9a-z_.:%-]+)"
 HOSTS = re.compile(rf"({HOST}(,{HOST})*)?")
-# A URL that names several servers, and one of these servers.
-SEVERAL_SERVERS = re.compile(r"((?:postgres|postgresql|pgsql)://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)(.*)", re.DOTALL)
+# A URL that names several servers, and one of these servers. A comma before the last @ belongs to the password.
+SEVERAL_SERVERS = re.compile(
+    r"((?:postgres|postgresql|pgsql)://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)((?:[/?#].*)?)", re.DOTALL
+)
 SERVER = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[0-9A-Za-z_.%-]+)(?::([0-9]+))?")
 BAD_SERVER = "DATABASE_URL must name a host in ASCII and a port from 1 to 65535."
 

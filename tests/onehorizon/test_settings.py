@@ -459,24 +459,27 @@ def test_a_valid_value_is_accepted(monkeypatch: pytest.MonkeyPatch, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("servers", "hosts", "ports"),
+    ("servers", "password", "hosts", "ports"),
     [
-        ("me:a%2Cb@db", "db", ""),
-        ("me@db1,db2", "db1,db2", ""),
-        ("me@db1:5433,db2:5434", "db1,db2", "5433,5434"),
-        ("me@db1,db2:5433", "db1,db2", "5432,5433"),
-        ("me@[::1]:5433,%2Frun%2Fpostgresql,10.0.0.7", "::1,/run/postgresql,10.0.0.7", "5433,5432,5432"),
-        ("me:a,b@db1.example,db2.example:6432", "db1.example,db2.example", "5432,6432"),
-        ("db1:1,db2:2", "db1,db2", "1,2"),
+        ("me:a%2Cb@db", "a,b", "db", ""),
+        ("me:a,b@db", "a,b", "db", ""),
+        ("me:a@b,c@db", "a@b,c", "db", ""),
+        ("me@db1,db2", "", "db1,db2", ""),
+        ("me@db1:5433,db2:5434", "", "db1,db2", "5433,5434"),
+        ("me@db1,db2:5433", "", "db1,db2", "5432,5433"),
+        ("me@[::1]:5433,%2Frun%2Fpostgresql,10.0.0.7", "", "::1,/run/postgresql,10.0.0.7", "5433,5432,5432"),
+        ("me:a,b@db1.example,db2.example:6432", "a,b", "db1.example,db2.example", "5432,6432"),
+        ("me:a@b,c@db1,db2", "a@b,c", "db1,db2", ""),
+        ("db1:1,db2:2", "", "db1,db2", "1,2"),
     ],
 )
 def test_a_database_url_may_name_several_servers(
-    monkeypatch: pytest.MonkeyPatch, servers: str, hosts: str, ports: str
+    monkeypatch: pytest.MonkeyPatch, servers: str, password: str, hosts: str, ports: str
 ) -> None:
     database = read_settings(monkeypatch, DATABASE_URL=f"postgres://{servers}/x?pgbouncer=true")["DATABASES"]["default"]
 
     assert (database["HOST"], database["PORT"], database["NAME"]) == (hosts, ports, "x")
-    assert database["PASSWORD"] == {"me:a%2Cb@db": "a,b", "me:a,b@db1.example,db2.example:6432": "a,b"}.get(servers, "")
+    assert database["PASSWORD"] == password
 
 
 def test_options_of_a_database_url_are_passed_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
