@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from core.admin import ReadOnlyMixin, change_url, changelist_url, link
 from core.logs import redact
-from workspaces.audit_export import export_events
+from workspaces.audit_export import download, export_events
 from workspaces.ids import IdField, is_id
 from workspaces.models import Action, Actor, AuditEvent, User, Via, Workspace
 from workspaces.models.audit import AuditEventQuerySet
@@ -125,5 +125,5 @@ class AuditEventAdmin(ReadOnlyMixin, OperatorsAdmin[AuditEvent]):
         name = f"audit-events-{timezone.now():%Y-%m-%dT%H%M%SZ}.jsonl"
         disposition = f'attachment; filename="{name}"'
         return StreamingHttpResponse(
-            lines, content_type="application/jsonl", headers={"Content-Disposition": disposition}
+            download(lines), content_type="application/jsonl", headers={"Content-Disposition": disposition}
         )

@@ -1,6 +1,7 @@
 """Exports of audit events as JSON Lines: one JSON object per line. docs/operations.md describes its fields."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 
 from django.db import transaction
@@ -11,7 +12,10 @@ from workspaces.models import Action, Actor, AuditEvent, Via
 from workspaces.models.audit import AuditEventQuerySet
 from workspaces.serializers import PersonSerializer
 
+logger = logging.getLogger("onehorizon.audit")
+
 BATCH = 1000  # events per query
+INCOMPLETE = "The export is incomplete, because an event could not be read. Export the events again."
 
 
 class AuditEventSerializer(serializers.Serializer[AuditEvent]):
@@ -48,3 +52,15 @@ def _lines(events: AuditEventQuerySet) -> Iterator[str]:
         for event in batch:
             yield json.dumps(serializer.to_representation(event)) + "\n"
         batch = list(events.filter(pk__gt=batch[-1].pk)[:BATCH])
+
+
+def download(lines: Iterator[str]) -> Iterator[str]:
+    """Yield the lines of an export. If one can't be read, log the error and yield another as the last line.
+
+    After an exception the server would end the response as if it were complete.
+    """
+    try:
+        yield from lines
+    except Exception:
+        logger.exception("an export of audit events is incomplete")
+        yield json.dumps({"error": INCOMPLETE}) + "\n"

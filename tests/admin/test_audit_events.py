@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -125,6 +125,26 @@ def test_the_export_reads_events_in_batches(
     assert [event["auditEventId"] for event in exported] == [event.pk for event in days]
     batches = [item["sql"] for item in queries if "LIMIT 2" in item["sql"] and "auditevent" in item["sql"]]
     assert len(batches) == 3  # the last one is empty
+
+
+def test_the_last_line_says_that_an_export_is_incomplete(
+    admin_client: Client, days: list[AuditEvent], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_query(execute: Any, sql: str, *arguments: Any) -> Any:
+        return execute(sql.replace("auditevent", "no_such_table"), *arguments)
+
+    monkeypatch.setattr(audit_export, "BATCH", 2)
+    response: Any = admin_client.post(EXPORT)
+    lines = iter(response)
+    first = next(lines)
+
+    with transaction.atomic(), connection.execute_wrapper(break_query):
+        second, last = lines
+        transaction.set_rollback(True)
+
+    assert [json.loads(line)["auditEventId"] for line in (first, second)] == [event.pk for event in days[:2]]
+    assert "incomplete" in json.loads(last)["error"]
+    assert "an export of audit events is incomplete" in caplog.text
 
 
 def test_an_export_of_no_events_is_empty(admin_client: Client, days: list[AuditEvent]) -> None:
