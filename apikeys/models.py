@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -332,22 +332,17 @@ class ApiKey(models.Model):
     def _rehash(self, secret: str) -> None:
         old_hash, new_hash = self.hash, hashing.hash_secret(secret)
         new_proof = hashing.shared_proof(secret, new_hash)
-        outdated = ApiKey.objects.filter(workspace=self.workspace_id, pk=self.pk, hash=old_hash)
-        if _best_effort("rehash", self, lambda: outdated.update(hash=new_hash, shared_proof=new_proof)):
+        if self._save_if("rehash", Q(hash=old_hash), hash=new_hash, shared_proof=new_proof):
             self.hash, self.shared_proof = new_hash, new_proof
             hashing.proofs.add(secret, new_hash)
 
     @sensitive_variables()
     def _share_proof(self, secret: str) -> None:
-        """Save a proof that other processes accept, unless the row has it. Best effort: a failure is only logged."""
+        """Save a proof that other processes accept, unless the row has it."""
         proof = hashing.shared_proof(secret, self.hash)
         if self.shared_proof is not None and bytes(self.shared_proof) == proof:
             return
-        keys_of_workspace = ApiKey.objects.filter(workspace=self.workspace_id)
-        # Skip a locked row: another process is saving the same, or the key is being changed.
-        current = keys_of_workspace.filter(pk=self.pk, hash=self.hash).select_for_update(skip_locked=True)
-        unlocked = keys_of_workspace.filter(pk__in=current.values("pk"))
-        if _best_effort("shared proof", self, lambda: unlocked.update(shared_proof=proof)):
+        if self._save_if("shared proof", Q(hash=self.hash), shared_proof=proof):
             self.shared_proof = proof
 
     def record_use(self, client_ip: str | None) -> None:
@@ -356,12 +351,24 @@ class ApiKey(models.Model):
         cutoff = now - LAST_USED_RESOLUTION
         if self.last_used_at is not None and self.last_used_at > cutoff:
             return
+        is_outdated = Q(last_used_at=None) | Q(last_used_at__lte=cutoff)
+        self._save_if("last use", is_outdated, last_used_at=now, last_used_from=client_ip)
+
+    @sensitive_variables()
+    def _save_if(self, what: str, condition: Q, **values: Any) -> bool:
+        """Save these fields if the row meets the condition, and return whether it was saved.
+
+        Never waits for a locked row: another request is saving the same, or the key is being changed. Never fails the
+        request: a database error is logged. The transaction rolls back only this change.
+        """
         keys_of_workspace = ApiKey.objects.filter(workspace=self.workspace_id)
-        outdated = keys_of_workspace.filter(Q(last_used_at=None) | Q(last_used_at__lte=cutoff), pk=self.pk)
-        # Skip a locked row: another request is saving the same, or the key is being changed. SQLite has no row locks
-        # and waits for the write lock.
-        unlocked = keys_of_workspace.filter(pk__in=outdated.select_for_update(skip_locked=True).values("pk"))
-        _best_effort("last use", self, lambda: unlocked.update(last_used_at=now, last_used_from=client_ip))
+        unlocked = keys_of_workspace.filter(condition, pk=self.pk).select_for_update(skip_locked=True)
+        try:
+            with transaction.atomic():  # to begin can fail too: on SQLite it waits for the write lock
+                return bool(keys_of_workspace.filter(pk__in=unlocked.values("pk")).update(**values))
+        except DatabaseError:
+            logger.warning("could not save the %s of key %s", what, self.key_id, exc_info=True)
+            return False
 
     # ---- changes ----
 
@@ -414,16 +421,3 @@ def _require_no_duplicate(workspace: Workspace, idempotency_key: str, request_di
     if duplicate.request_digest != request_digest:
         raise IdempotencyKeyReused
     raise KeyAlreadyCreated(duplicate)
-
-
-def _best_effort(what: str, api_key: ApiKey, write: Callable[[], int]) -> int:
-    """Return the result of `write`, which must not fail the request: after a database error, log it and return 0.
-
-    The transaction rolls back only this write. To begin it can fail too: on SQLite it waits for the write lock.
-    """
-    try:
-        with transaction.atomic():
-            return write()
-    except DatabaseError:
-        logger.warning("could not save the %s of key %s", what, api_key.key_id, exc_info=True)
-        return 0
