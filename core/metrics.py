@@ -6,6 +6,7 @@ Labels must be bounded, and contain no person, key or client IP. See docs/archit
 import errno
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -163,6 +164,11 @@ def with_liveness(metrics_app: Any) -> Any:
     return respond
 
 
+def _log_failure(request: Any, client_address: Any) -> None:
+    """Log that a scrape failed, such as by a disconnection. The listener would print a traceback of many lines."""
+    logger.warning("a request for metrics failed: %r", sys.exception())
+
+
 def serve(*collectors: Callable[[], Collector]) -> None:
     """Serve the metrics of this process on the first free port from METRICS_ADDRESS on, if that is set.
 
@@ -183,6 +189,7 @@ def serve(*collectors: Callable[[], Collector]) -> None:
             logger.warning("no metrics: %s:%s could not be bound (%s)", host, port, error.strerror)
             return
         listener.set_app(with_liveness(listener.get_app()))
+        listener.handle_error = _log_failure  # type: ignore[method-assign]
         logger.info("metrics at http://%s:%s/metrics", host, listener.server_port)
         return
     logger.warning("no metrics: all %s ports from %s:%s on are in use", PORTS, host, first)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
+import struct
 import time
 import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -73,6 +75,14 @@ def send_with_start(url: str, *starts: str) -> None:
             pass
 
 
+def disconnect(url: str) -> None:
+    """Send a part of a request and reset the connection."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port), TIMEOUT) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(b"GET /metrics HTTP/1.1\r\n")
+
+
 @commits
 def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace, tmp_path: Path) -> None:
     stretch_windows()
@@ -95,9 +105,14 @@ def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace,
         fetch(tasks, f"{secret[:-1]}{'a' if secret[-1] != 'a' else 'b'}")
         fetch(f"{tasks}/1", "one_nonsense")
         fetch(tasks, "x" * 30)
-        samples = scrape(metrics_urls(log, 2))
+        urls = metrics_urls(log, 2)
+        samples = scrape(urls)
         of_granian = wait_until(lambda: exported_by_granian(port))
+        disconnect(urls[0])
+        wait_until(lambda: "ConnectionResetError" in log.read_text(), log.read_text)
 
+    assert "WARNING onehorizon.metrics: a request for metrics failed: ConnectionResetError" in log.read_text()
+    assert "Traceback" not in log.read_text()
     assert statuses == {200: 40, 429: 3}
     route = "api/v1/workspaces/<str:workspace_id>/tasks"
     counted = {
