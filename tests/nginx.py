@@ -75,6 +75,7 @@ def nginx(directory: Path, server: int, static: Path, replaced: dict[str, str] |
     main = directory / "nginx.conf"
     main.write_text(MAIN.format(directory=directory, user="user root;" if os.geteuid() == 0 else ""))
     sweep.watch(directory / "access.log")
+    sweep.watch(directory / "error.log")
     log = directory / "log"
     with process([path, "-e", str(directory / "error.log"), "-c", str(main)], log) as child:
         wait_until_listening(running.port, child, log)
