@@ -106,5 +106,7 @@ class UserAdmin(QuotaAdmin[User], auth_admin.UserAdmin[User]):
                 "API keys keep working."
             )
             return self.confirm(request, user, title=title, message=message, verb="End sessions and tokens")
-        user.end_access(by=Actor.of(request, Via.ADMIN))
+        with transaction.atomic():
+            self.lock(request, user)
+            user.end_access(by=Actor.of(request, Via.ADMIN))
         return self.redirect_to(request, user, f"All sessions and tokens of {user} are ended.")

@@ -147,7 +147,11 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     @transaction.atomic
     def end_access(self, *, by: Actor) -> None:
-        """End all sessions, and revoke all OAuth tokens and codes. Workspaces' API keys are not affected."""
+        """End all sessions, and revoke all OAuth tokens and codes. Workspaces' API keys are not affected.
+
+        For operators. Raise `NotAllowed`.
+        """
+        by.require_operator()
         self._end_access()
         AuditEvent.objects.record(Action.USER_ACCESS_ENDED, by, subject=self.pk)
 
