@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test lint coverage check format install lock upgrade fixture audit tools bench fuzz sdk cluster faults
+.PHONY: run test lint coverage check format install lock upgrade fixture audit tools bench capacity fuzz sdk cluster faults
 .DEFAULT_GOAL := run
 
 run: .venv/.installed
@@ -29,6 +29,10 @@ lint: .venv/.installed-dev
 # Benchmarks against other packages. Starts its own PostgreSQL and Redis, and takes ten minutes: make bench > table.md
 bench: .venv/.installed-bench
 	@$(BIN)/python -m bench $(ARGS)
+
+# Measures the capacity of a worker, a host and a primary: see docs/scale.md. It starts its own PostgreSQL and Redis.
+capacity: .venv/.installed-dev
+	@$(BIN)/python -m bench.capacity $(ARGS)
 
 # The tests in tests/system/fuzz with many more cases, different ones each time; FUZZ_SEED=… repeats a run.
 fuzz: .venv/.installed-dev .venv/.installed-fuzz

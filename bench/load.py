@@ -13,10 +13,18 @@ _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 def get(path: str, authorization: str = "") -> bytes:
     """Return the bytes of a GET request as a production proxy sends it."""
-    headers = {"Host": HOST, "X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https", "Accept": "*/*"}
-    if authorization:
-        headers["Authorization"] = authorization
-    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return _request("GET", path, {"Authorization": authorization} if authorization else {})
+
+
+def post(path: str, authorization: str, body: bytes) -> bytes:
+    """Return the bytes of a POST request with a JSON body, as a production proxy sends it."""
+    headers = {"Authorization": authorization, "Content-Type": "application/json", "Content-Length": str(len(body))}
+    return _request("POST", path, headers) + body
+
+
+def _request(method: str, path: str, headers: dict[str, str]) -> bytes:
+    proxied = {"Host": HOST, "X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https", "Accept": "*/*"}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in (proxied | headers).items())]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

@@ -67,6 +67,17 @@ class Stage:
             raise RuntimeError(result.stderr[-5000:])
         return json.loads(result.stdout) if result.stdout.strip() else None
 
+    def start(self, *arguments: str, database: str) -> subprocess.Popen[str]:
+        """Start a Python command whose standard input and output are pipes."""
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=self._environment(database, {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
     def serve(
         self, application: str, *, database: str, workers: int = 1, threads: int = 1, **environment: str
     ) -> Server:
@@ -148,3 +159,9 @@ def processor_seconds(pid: int) -> float:
 def resident_mib(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def private_mib(pid: int) -> float:
+    """Return the memory of a process that no other process shares."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_")) / 1024
