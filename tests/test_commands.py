@@ -243,6 +243,19 @@ def test_set_tier_fails_with_one_sentence(acme: Workspace) -> None:
     assert error_message("set_tier", "nowhere", "standard").startswith("There is no workspace")
 
 
+# ---- export_audit_events ----
+
+
+def test_an_export_of_no_days_is_rejected(acme: Workspace) -> None:
+    """Its empty output would look as if there were no events."""
+    before = AuditEvent.objects.count()
+
+    message = error_message("export_audit_events", "--from=2026-11-30", "--to=2026-11-01")
+
+    assert message == "--from must not be later than --to."
+    assert AuditEvent.objects.count() == before
+
+
 # ---- seed_demo ----
 
 

@@ -1,6 +1,6 @@
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from workspaces.audit_export import export_events
 from workspaces.management.arguments import get_day, get_workspace
@@ -28,6 +28,8 @@ class Command(OperatorCommand):
     def handle(self, **options: Any) -> None:
         by = self.actor(options)
         first, last, actions = options["first"], options["last"], options["actions"]
+        if first and last and first > last:
+            raise CommandError("--from must not be later than --to.")
         events = AuditEvent.objects.on_days(first, last)
         filters = {}
         if options["workspace"] is not None:
