@@ -22,6 +22,7 @@ from tests.system.deploy.conftest import command_line, settings
 
 DEPLOY, UNITS = ROOT / "deploy", ROOT / "deploy/systemd"
 DOCUMENT = ROOT / "docs/deploy.md"
+ALERTS = ROOT / "docs/operations/alerts.yaml"
 one_database = pytest.mark.one_database("uses no database")
 
 
@@ -129,6 +130,45 @@ def test_the_document_names_every_file_and_no_other() -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
     missing = {path for path in files if not any(path == name or path.startswith(f"{name}/") for name in named)}
     assert missing == set()
+
+
+@one_database
+def test_prometheus_scrapes_the_ports_of_the_environment(tmp_path: Path) -> None:
+    """Twice as many as there are workers: during a reload, the old ones still have theirs."""
+    promtool = program("promtool", install="apt-get install prometheus")
+    (text,) = re.findall(r"```yaml\n(rule_files:.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (tmp_path / "prometheus.yml").write_text(text.replace("/etc/prometheus/onehorizon.yaml", str(ALERTS)))
+    checked = subprocess.run(
+        [promtool, "check", "config", "prometheus.yml"], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+    jobs = yaml.safe_load(text)["scrape_configs"]
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
+    variables = dotenv_values(DEPLOY / "environment.example")
+    host, first = str(variables["METRICS_ADDRESS"]).split(":")
+    options = command_line(UNITS / "onehorizon-web.service")
+    workers = int(options[options.index("--workers") + 1])
+    assert targets == {
+        "onehorizon": [f"{host}:{int(first) + number}" for number in range(2 * workers)],
+        "granian": [f"{host}:{variables['GRANIAN_METRICS_PORT']}"],
+    }
+    assert variables["GRANIAN_METRICS_ENABLED"] == "true"
+
+
+@one_database
+def test_the_handbook_says_what_to_do_for_each_alert() -> None:
+    section = (
+        (ROOT / "docs/operations.md").read_text().partition("### What to do for each alert")[2].partition("\n## ")[0]
+    )
+    documented = [
+        (name, severity)
+        for names, severity in re.findall(r"^\| (`OneHorizon.*?) \| (\w+) \|", section, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    ]
+    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
+
+    assert sorted(documented) == sorted((rule["alert"], rule["labels"]["severity"]) for rule in group["rules"])
 
 
 # ---- backups ----
