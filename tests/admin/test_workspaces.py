@@ -296,7 +296,8 @@ def test_a_throttled_workspace_is_marked_and_its_quota_can_be_cleared(
 
     assert "The quota of Acme is cleared." in page
     assert "<strong>40 of 40</strong>" in page
-    assert latest_event("workspace.quota_cleared").workspace == workspace
+    event = latest_event("workspace.quota_cleared")
+    assert (event.workspace, event.sentence) == (workspace, "Quota cleared")
     assert api.get("/me").status_code == 200
 
 

@@ -233,6 +233,10 @@ class AuditEvent(models.Model):
                 return f"Allowed {application}: {scope}"
             case Action.USER_ACCESS_ENDED, _:
                 return "Sessions and tokens ended"
+            case Action.WORKSPACE_QUOTA_CLEARED | Action.USER_QUOTA_CLEARED, _:
+                return "Quota cleared"
+            case Action.USER_PASSWORD_CHANGED | Action.USER_PASSWORD_SET, _:
+                return "New password"
             case Action.AUDIT_EVENTS_EXPORTED, {"filters": filters}:
                 return "; ".join(f"{name}: {value}" for name, value in sorted(filters.items())) or "All events"
             case _, {"changes": changes}:
