@@ -82,6 +82,7 @@ class MembershipInline(PlainFieldsMixin, admin.TabularInline[Membership, Workspa
     fields = ("user", "role", "created_at")
     readonly_fields = ("created_at",)
     autocomplete_fields = ("user",)
+    verbose_name = "member"
     verbose_name_plural = "members"
     extra = 0
 
