@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.processes import ROOT, free_port, process, program, replace_all, wait_until_listening
+from bench.cluster import children
+from tests.processes import ROOT, free_port, process, program, replace_all, wait_until, wait_until_listening
 from tests.sweep import sweep
 
 SITE, UPSTREAM = ROOT / "deploy/nginx/onehorizon.conf", ROOT / "deploy/nginx/onehorizon-upstream.conf"
 HOST = "onehorizon.example"
+ONE_HOST = "    server 127.0.0.1:8000 max_fails=0;\n" * 2  # in UPSTREAM, which says what several hosts need instead
 INSTALL = "apt-get install nginx openssl"
 # As Debian's nginx.conf, it includes conf.d. Only root can read pytest's directories if root runs the tests.
 MAIN = """
@@ -39,6 +42,7 @@ class Nginx:
     port: int  # of http
     tls_port: int
     directory: Path
+    process: subprocess.Popen[bytes] = field(init=False)
 
     @property
     def tls(self) -> ssl.SSLContext:
@@ -49,10 +53,24 @@ class Nginx:
     def access_log(self) -> str:
         return (self.directory / "access.log").read_text()
 
+    def write_upstream(self, ports: list[int], down: int | None = None) -> None:
+        """Write the file with the web hosts. The host with the port `down` gets no new requests."""
+        replaced = {"127.0.0.1:8000": f"127.0.0.1:{ports[0]}"}
+        if len(ports) > 1:
+            lines = [f"    server 127.0.0.1:{port}{' down' * (port == down)};\n" for port in ports]
+            replaced = {ONE_HOST: "".join(lines)}
+        (self.directory / "conf.d" / UPSTREAM.name).write_text(replace_all(UPSTREAM.read_text(), replaced))
+
+    def reload(self) -> None:
+        """Load the configuration. Return when no process with the one before accepts connections."""
+        before = set(children(self.process.pid))
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not before & set(children(self.process.pid)))
+
 
 @contextmanager
-def nginx(directory: Path, server: int, static: Path, replaced: dict[str, str] | None = None) -> Iterator[Nginx]:
-    """Run nginx in front of the web processes on the port `server`, with the files of deploy/nginx/.
+def nginx(directory: Path, ports: list[int], static: Path, replaced: dict[str, str] | None = None) -> Iterator[Nginx]:
+    """Run nginx in front of the web hosts with these ports, with the files of deploy/nginx/.
 
     Only their ports, their paths and the texts in `replaced` are replaced.
     """
@@ -70,8 +88,8 @@ def nginx(directory: Path, server: int, static: Path, replaced: dict[str, str] |
     }
     create_certificate(directory)
     (directory / "conf.d").mkdir()
-    for file, texts in ((SITE, site), (UPSTREAM, {"127.0.0.1:8000": f"127.0.0.1:{server}"})):
-        (directory / "conf.d" / file.name).write_text(replace_all(file.read_text(), texts))
+    (directory / "conf.d" / SITE.name).write_text(replace_all(SITE.read_text(), site))
+    running.write_upstream(ports)
     main = directory / "nginx.conf"
     main.write_text(MAIN.format(directory=directory, user="user root;" if os.geteuid() == 0 else ""))
     sweep.watch(directory / "access.log")
@@ -79,19 +97,14 @@ def nginx(directory: Path, server: int, static: Path, replaced: dict[str, str] |
     log = directory / "log"
     with process([path, "-e", str(directory / "error.log"), "-c", str(main)], log) as child:
         wait_until_listening(running.port, child, log)
+        running.process = child
         yield running
 
 
 def create_certificate(directory: Path) -> None:
     """Create a certificate for `HOST` and this machine, with the file names of certbot."""
     command = [program("openssl", install=INSTALL), "req", "-x509", "-nodes", "-newkey", "ec"]
-    command += [
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-subj",
-        f"/CN={HOST}",
-        "-addext",
-        f"subjectAltName=DNS:{HOST},IP:127.0.0.1",
-    ]
+    command += ["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", f"/CN={HOST}"]
+    command += ["-addext", f"subjectAltName=DNS:{HOST},IP:127.0.0.1"]
     command += ["-keyout", str(directory / "privkey.pem"), "-out", str(directory / "fullchain.pem")]
     subprocess.run(command, check=True, capture_output=True)

@@ -15,7 +15,6 @@ from typing import Any
 from tests.processes import TIMEOUT
 
 ME = "/api/v1/me"
-UNVERIFIED = ssl._create_unverified_context()  # noqa: S323, the proxy's certificate is made for the test
 
 
 @dataclass
@@ -36,12 +35,12 @@ class Response:
 @dataclass
 class Client:
     port: int
-    tls: bool = False
+    tls: ssl.SSLContext | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
     def connect(self) -> http.client.HTTPConnection:
         if self.tls:
-            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=TIMEOUT, context=UNVERIFIED)
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=TIMEOUT, context=self.tls)
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
 
     def get(self, path: str, token: str | None = None) -> Response:

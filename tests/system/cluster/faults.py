@@ -45,7 +45,7 @@ class Outcome:
         seen = f"all {total} responses succeeded"
         if failures:
             counts = " and ".join(
-                f"{count} were {status or 'broken connections'}" for status, count in failures.items()
+                f"{count} {'was' if count == 1 else 'were'} {status or 'cut off'}" for status, count in failures.items()
             )
             seen = f"of {total} responses {counts}"
         lost = {"keys": self.lost_keys, "revocations": self.lost_revocations}
@@ -104,7 +104,7 @@ def reload_host(installed: Installation) -> None:
 
 
 def reload_proxy(installed: Installation) -> None:
-    installed.proxy.reload()
+    installed.proxy.nginx.reload()
 
 
 def restart_pooler(installed: Installation) -> None:
@@ -210,7 +210,6 @@ def main() -> None:
     show("|---|---|---|---|")
     for faults in (FAULTS, *({name: cause} for name, cause in FAILOVERS.items())):
         with tempfile.TemporaryDirectory() as directory, installation(Path(directory)) as installed:
-            Path(directory).chmod(0o755)  # nginx's workers read the static files as another user
             for name, cause in faults.items():
                 show(measure(installed, cause).row(name))
 

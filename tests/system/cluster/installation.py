@@ -17,15 +17,18 @@ from pathlib import Path
 
 import psycopg
 
-from bench.cluster import Cluster, as_postgres, find_programs, postgresql
+from bench.cluster import Cluster, find_programs, postgresql
+from tests.nginx import nginx
+from tests.pgbouncer import pgbouncer_command
 from tests.processes import ROOT, free_port, manage, program
 from tests.system.cluster.client import Traffic
-from tests.system.cluster.hosts import Host, Proxy, nginx
-from tests.system.cluster.services import Service, substitute
+from tests.system.cluster.hosts import Host, Proxy
+from tests.system.cluster.services import Service
 from tests.system.cluster.standby import Standby, standby_of
+from tests.system.conftest import static_files_in
 
 ROLE, PASSWORD, DATABASE = "onehorizon", "onehorizon-password", "onehorizon"
-PRODUCTION = {
+SITE = {
     "DEBUG": "off",
     "SECRET_KEY": secrets.token_urlsafe(50),
     "ALLOWED_HOSTS": "127.0.0.1",
@@ -104,7 +107,7 @@ class Installation:
     def processes(self) -> list[int]:
         """Return the ids of the processes that a failover must not restart."""
         poolers = [pooler.process.pid for pooler in self.poolers]
-        return [*poolers, self.proxy.process.pid, *(pid for host in self.hosts for pid in host.workers())]
+        return [*poolers, self.proxy.nginx.process.pid, *(pid for host in self.hosts for pid in host.workers())]
 
 
 def database_url(*ports: int, parameters: str = "?pgbouncer=true") -> str:
@@ -116,18 +119,8 @@ def pgbouncer(server: Cluster) -> Service:
     """Return a PgBouncer with the configuration of `deploy/`, in front of a server."""
     port, directory = free_port(), server.directory / "pgbouncer"
     directory.mkdir()
-    (directory / "userlist.txt").write_text(f'"{ROLE}" "{PASSWORD}"\n')
-    replacements = {
-        r"port=5432": f"port={server.port}",
-        r"^listen_port = .*": f"listen_port = {port}",
-        r"^unix_socket_dir = .*": "unix_socket_dir =",
-        r"/etc/pgbouncer/": f"{directory}/",
-        r"^(logfile|pidfile) = .*\n": "",
-    }
-    configuration = directory / "pgbouncer.ini"
-    configuration.write_text(substitute("deploy/pgbouncer/pgbouncer.ini", replacements))
-    path = program("pgbouncer", install="apt-get install pgbouncer")
-    return Service([*as_postgres(), path, str(configuration)], port, directory / "pgbouncer.log")
+    command = pgbouncer_command(directory, port, server.port, {ROLE: PASSWORD})
+    return Service(command, port, directory / "pgbouncer.log")
 
 
 def seed(primary: Cluster) -> Seeded:
@@ -154,10 +147,10 @@ def redis_server(directory: Path) -> Service:
 
 def collect_static(directory: Path) -> dict[str, str]:
     """Collect the static files. Return the environment of servers that serve them."""
-    variables = {"DJANGO_SETTINGS_MODULE": "tests.system.collected_settings", "COLLECTED": str(directory)}
-    result = manage("collectstatic", "--no-input", "--verbosity=0", DATABASE_URL=None, **variables, **PRODUCTION)
+    variables = static_files_in(directory) | SITE
+    result = manage("collectstatic", "--no-input", "--verbosity=0", DATABASE_URL=None, **variables)
     assert result.returncode == 0, result.stderr
-    return variables | PRODUCTION
+    return variables
 
 
 def web_environment(database_url: str, cache_url: str) -> dict[str, str]:
@@ -172,7 +165,8 @@ def installation(directory: Path) -> Iterator[Installation]:
     programs = find_programs()
     assert programs
     with ExitStack() as stack, ThreadPoolExecutor() as threads:
-        collected = threads.submit(collect_static, directory / "static")
+        static = directory / "static"
+        collected = threads.submit(collect_static, static)
         primary = stack.enter_context(postgresql(programs, free_port(), max_connections="60"))
         seeded = seed(primary)
         standby = stack.enter_context(standby_of(primary, free_port()))
@@ -190,5 +184,5 @@ def installation(directory: Path) -> Iterator[Installation]:
         for host in hosts:
             host.wait_until_ready()
         (directory / "nginx").mkdir()
-        proxy = stack.enter_context(nginx(hosts, directory / "nginx"))
-        yield Installation(primary, standby, poolers, hosts, proxy, seeded, redis)
+        running = stack.enter_context(nginx(directory / "nginx", [host.port for host in hosts], static))
+        yield Installation(primary, standby, poolers, hosts, Proxy(running, hosts), seeded, redis)

@@ -1,14 +1,13 @@
-"""Services that an installation consists of, and the files of `deploy/`."""
+"""Services that an installation consists of."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.processes import ROOT, process, wait_until_listening
+from tests.processes import process, wait_until_listening
 
 
 @dataclass
@@ -27,12 +26,3 @@ class Service:
 
     def stop(self) -> None:
         self._stack.close()
-
-
-def substitute(path: str, replacements: dict[str, str]) -> str:
-    """Return a file of `deploy/` with each of these patterns replaced. Each must occur in it."""
-    text = (ROOT / path).read_text()
-    for pattern, replacement in replacements.items():
-        text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
-        assert count, f"{pattern} is not in {path}"
-    return text

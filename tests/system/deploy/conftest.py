@@ -75,7 +75,7 @@ def deployed(
     sweep.watch(log)
     with process(command, log, **PRODUCTION | collected | variables, SLOW_START=str(slow_start)) as child:
         wait_until_responding(f"http://127.0.0.1:{port}/healthz", child, log)
-        with nginx(directory, port, Path(collected["COLLECTED"]), PATIENCE) as proxy:
+        with nginx(directory, [port], Path(collected["COLLECTED"]), PATIENCE) as proxy:
             yield Deployed(port, proxy, child, slow_start, log)
 
 

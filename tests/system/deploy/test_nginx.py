@@ -219,7 +219,7 @@ def test_a_request_within_the_limits_reaches_the_application(deployed: Deployed,
 
 def test_without_web_processes_each_client_gets_a_502_in_its_format(tmp_path: Path) -> None:
     message = "The service is temporarily unavailable, retry shortly."
-    with nginx(tmp_path, free_port(), tmp_path) as proxy:
+    with nginx(tmp_path, [free_port()], tmp_path) as proxy:
 
         def get(path: str, method: str = "GET") -> Any:
             return send(HTTPConnection("127.0.0.1", proxy.port, timeout=TIMEOUT), path, {}, method)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -22,18 +21,9 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from bench.cluster import Cluster, as_postgres
-from tests.processes import (
-    ROOT,
-    TIMEOUT,
-    environment,
-    free_port,
-    manage,
-    process,
-    program,
-    replace_all,
-    wait_until,
-)
+from bench.cluster import Cluster
+from tests.pgbouncer import pgbouncer_command
+from tests.processes import ROOT, TIMEOUT, environment, free_port, manage, process, wait_until_listening
 from tests.system.faults.conftest import REQUESTS_FOR_EVERY_WORKER, TASKS, Response, Site, granian, serving
 
 CONNECTIONS = 3  # to PostgreSQL, for the 8 threads of 4 workers
@@ -92,32 +82,17 @@ def seeded(cluster: Cluster) -> Seeded:
 
 @contextmanager
 def pgbouncer(postgresql_port: int, port: int, directory: Path, *settings: str) -> Iterator[str]:
-    """Run PgBouncer, as deploy/ configures it, and yield the URL of the database `pooled` through it."""
-    path = program("pgbouncer", install="apt-get install pgbouncer")
-    users, configuration = directory / "users", directory / "pgbouncer.ini"
-    users.write_text('"app" ""\n"unlimited" ""\n')
+    """Run PgBouncer without passwords, and yield the URL of the database `pooled` through it."""
     replaced = {
-        "onehorizon = host=127.0.0.1 port=5432": f"* = host=127.0.0.1 port={postgresql_port}",
-        "listen_port = 6432": f"listen_port = {port}",
-        "unix_socket_dir = /var/run/postgresql": "unix_socket_dir =",
+        "onehorizon = host": "* = host",
         "auth_type = scram-sha-256": "auth_type = trust",
-        "/etc/pgbouncer/userlist.txt": str(users),
-        "logfile = /var/log/postgresql/pgbouncer.log\n": "",
-        "pidfile = /var/run/postgresql/pgbouncer.pid\n": "",
-        "default_pool_size = 20": f"default_pool_size = {CONNECTIONS}",
+        "default_pool_size = 20": "\n".join([f"default_pool_size = {CONNECTIONS}", *settings]),
     }
-    deployed = replace_all((ROOT / "deploy/pgbouncer/pgbouncer.ini").read_text(), replaced)
-    configuration.write_text("\n".join([deployed, *settings]))
+    command = pgbouncer_command(directory, port, postgresql_port, {"app": "", "unlimited": ""}, replaced)
     log = directory / "pgbouncer.log"
-    with process([*as_postgres(), path, str(configuration)], log) as started:
-        wait_until(lambda: is_listening(port) or started.poll() is not None)
-        assert started.poll() is None, log.read_text()
+    with process(command, log) as started:
+        wait_until_listening(port, started, log)
         yield f"postgres://app@127.0.0.1:{port}/pooled"
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="session")
