@@ -13,7 +13,8 @@ from oauth2_provider.settings import oauth2_settings
 
 from oauth.models import DeviceGrant, Grant, TokenFamily
 
-# Codes are kept for this time after their expiry: the second use of a code revokes the tokens that it issued.
+# Codes and device grants are kept for this time after their expiry. The second use of a code revokes the tokens that it
+# issued.
 EXPIRED_GRANT_RETENTION = timedelta(days=1)
 
 

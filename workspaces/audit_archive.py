@@ -1,7 +1,6 @@
 """The archive of audit events: gzip files of JSON Lines, in the format of exports."""
 
 import gzip
-import json
 import os
 import tempfile
 from collections.abc import Generator, Sequence
@@ -11,8 +10,7 @@ from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
 
-from workspaces.audit_export import AuditEventSerializer
-from workspaces.ids import first_id
+from workspaces.audit_export import as_lines
 from workspaces.models import AuditEvent
 
 EVENTS_PER_FILE = 10_000
@@ -28,8 +26,7 @@ def archive_events() -> Generator[int, None, None]:
     if not settings.AUDIT_RETENTION_DAYS:
         return
     cutoff = timezone.now() - timedelta(days=settings.AUDIT_RETENTION_DAYS)
-    # The condition on the ids, which sort by creation, lets the database use the primary key.
-    old = AuditEvent.objects.filter(created_at__lt=cutoff, pk__lt=first_id("evt", cutoff, timedelta(days=1)))
+    old = AuditEvent.objects.created_before(cutoff)
     while events := list(old.select_related("actor").order_by("pk")[:EVENTS_PER_FILE]):
         write_file(settings.AUDIT_ARCHIVE_DIR, events)
         for start in range(0, len(events), BATCH):
@@ -45,13 +42,12 @@ def write_file(directory: Path, events: Sequence[AuditEvent]) -> None:
     Its name has the first and the last id. After an interruption, the same events may replace a file with this name.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    serializer = AuditEventSerializer()
     descriptor, name = tempfile.mkstemp(dir=directory, prefix=".audit-events-")  # only its owner can read it
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             with gzip.open(file, "wt", encoding="ascii") as lines:
-                lines.writelines(json.dumps(serializer.to_representation(event)) + "\n" for event in events)
+                lines.writelines(as_lines(events))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(directory / f"audit-events-{events[0].pk}-{events[-1].pk}.jsonl.gz")

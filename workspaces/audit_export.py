@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from django.db import transaction
 from rest_framework import serializers
@@ -30,6 +30,13 @@ class AuditEventSerializer(serializers.Serializer[AuditEvent]):
     details = serializers.JSONField()
 
 
+def as_lines(events: Iterable[AuditEvent]) -> Iterator[str]:
+    """Yield each event as one line of JSON. Only ASCII, which is valid in any encoding of a terminal."""
+    serializer = AuditEventSerializer()
+    for event in events:
+        yield json.dumps(serializer.to_representation(event)) + "\n"
+
+
 @transaction.atomic
 def export_events(events: AuditEventQuerySet, filters: Mapping[str, str], *, by: Actor) -> Iterator[str]:
     """Record that these events are exported, and return them as lines of JSON, oldest first.
@@ -42,15 +49,10 @@ def export_events(events: AuditEventQuerySet, filters: Mapping[str, str], *, by:
 
 
 def _lines(events: AuditEventQuerySet) -> Iterator[str]:
-    """Yield a line for each event. Read them in batches: the memory is constant, and no query or transaction is long.
-
-    Only ASCII, so that the lines are valid in any encoding of the terminal.
-    """
-    serializer = AuditEventSerializer()
+    """Yield a line for each event. Read them in batches: the memory is constant, and no query or transaction long."""
     batch = list(events[:BATCH])
     while batch:
-        for event in batch:
-            yield json.dumps(serializer.to_representation(event)) + "\n"
+        yield from as_lines(batch)
         batch = list(events.filter(pk__gt=batch[-1].pk)[:BATCH])
 
 

@@ -30,7 +30,7 @@ class Blocked(OperationalError):
 
 
 class _Request:
-    """The locks of the request in one thread."""
+    """The locks of one request."""
 
     resource: str | None = None  # what it has locked last, or is waiting for
     is_trying = False  # whether it tries to lock a blocked resource
@@ -85,8 +85,8 @@ def count_blocked() -> int:
     """Return how many resources are blocked."""
     if _blocks:
         with _mutex:
-            for resource, block in list(_blocks.items()):
-                if block.trying is None and block.until < monotonic():
+            for resource, blocked in list(_blocks.items()):
+                if blocked.trying is None and blocked.until < monotonic():
                     del _blocks[resource]
     return len(_blocks)
 
@@ -115,13 +115,13 @@ def block(resource: str) -> None:
 
 def _start_trying(current: _Request, resource: str) -> None:
     with _mutex:
-        if (block := _blocks.get(resource)) is None:
+        if (blocked := _blocks.get(resource)) is None:
             return
-        others = {block.trying for block in _blocks.values()} - {None, current}
-        if current.has_failed or block.trying in others or len(others) >= MAX_TRYING:
+        others = {other.trying for other in _blocks.values()} - {None, current}
+        if current.has_failed or blocked.trying in others or len(others) >= MAX_TRYING:
             current.has_failed = True
             raise Blocked(f"{resource} has been locked for too long")
-        block.trying = current
+        blocked.trying = current
         current.is_trying = True
 
 
@@ -130,6 +130,6 @@ def _stop_trying(current: _Request) -> None:
     with _mutex:
         if not current.has_failed:
             _blocks.clear()
-        for block in _blocks.values():
-            if block.trying is current:
-                block.trying = None
+        for blocked in _blocks.values():
+            if blocked.trying is current:
+                blocked.trying = None

@@ -18,7 +18,7 @@ from workspaces.ids import IdField, first_id
 if TYPE_CHECKING:
     from workspaces.models.users import User
 
-CLOCK_ERROR = timedelta(days=1)
+CLOCK_ERROR = timedelta(days=1)  # how wrong the clock may have been when an id was created
 
 
 class Via(models.TextChoices):
@@ -121,19 +121,21 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         """Return the events about the subject with this id, newest first, with their actors."""
         return self.filter(subject=subject).select_related("actor")
 
-    def on_days(self, first: date | None, last: date | None) -> AuditEventQuerySet:
-        """Return the events from the first to the last day, in UTC, both included. None means no limit.
+    # The conditions on the ids, which sort by creation, let the database use its indexes.
 
-        The condition on the ids, which sort by creation, lets the database use its indexes. It leaves room for ids that
-        were created while the clock was wrong by up to `CLOCK_ERROR`.
-        """
+    def created_since(self, moment: datetime) -> AuditEventQuerySet:
+        return self.filter(created_at__gte=moment, pk__gte=first_id("evt", moment, -CLOCK_ERROR))
+
+    def created_before(self, moment: datetime) -> AuditEventQuerySet:
+        return self.filter(created_at__lt=moment, pk__lt=first_id("evt", moment, CLOCK_ERROR))
+
+    def on_days(self, first: date | None, last: date | None) -> AuditEventQuerySet:
+        """Return the events from the first to the last day, in UTC, both included. None means no limit."""
         events = self
         if first is not None:
-            start = datetime.combine(first, time.min, UTC)
-            events = events.filter(created_at__gte=start, pk__gte=first_id("evt", start, -CLOCK_ERROR))
-        if last is not None:
-            end = datetime.combine(last, time.max, UTC)
-            events = events.filter(created_at__lte=end, pk__lt=first_id("evt", end, CLOCK_ERROR))
+            events = events.created_since(datetime.combine(first, time.min, UTC))
+        if last is not None and last < date.max:
+            events = events.created_before(datetime.combine(last + timedelta(days=1), time.min, UTC))
         return events
 
 

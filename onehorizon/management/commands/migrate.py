@@ -16,7 +16,7 @@ ADVISORY_LOCK = 0x6D696772617465  # one `migrate` at a time; "migrate" in ASCII
 
 SET_LOCK_TIMEOUT = "SELECT pg_backend_pid(), set_config('lock_timeout', %s, false)"
 RESET_LOCK_TIMEOUT = "RESET lock_timeout"
-# To wait for this lock in a statement would block a concurrent creation of an index, which waits for all statements.
+# A statement that waited for this lock would delay CREATE INDEX CONCURRENTLY, which waits for all statements.
 TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_lock(%s)"
 ADVISORY_UNLOCK = "SELECT pg_advisory_unlock(%s)"
 
