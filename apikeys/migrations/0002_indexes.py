@@ -20,8 +20,8 @@ def replace_like_indexes(apps, schema_editor):
     connection = schema_editor.connection
     if connection.vendor != "postgresql":
         return
-    drop_index(schema_editor, PREFIX_INDEX)
-    schema_editor.execute(f"CREATE INDEX CONCURRENTLY {PREFIX_INDEX} ON apikeys_apikey (key_id varchar_pattern_ops)")
+    create_index = f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {PREFIX_INDEX} ON apikeys_apikey"
+    schema_editor.execute(f"{create_index} (key_id varchar_pattern_ops)")
     with connection.cursor() as cursor:
         for table in connection.introspection.django_table_names(only_existing=True):
             cursor.execute(LIKE_INDEXES, [table])

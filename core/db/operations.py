@@ -1,7 +1,8 @@
 """Operations of migrations that create and drop indexes without blocking requests.
 
-A migration with one of them needs `atomic = False`, and can be run again after an interruption. On SQLite, which has
-one writer anyway, they are ordinary operations.
+A migration with one of them needs `atomic = False`, and can be run again after an interruption: on PostgreSQL it
+creates only the indexes that are missing or incomplete. On SQLite, which has one writer anyway, they are ordinary
+operations.
 """
 
 from typing import Any
@@ -17,13 +18,13 @@ def drop_index(schema_editor: Any, name: str) -> None:
 
 
 class AddIndexConcurrently(operations.AddIndexConcurrently):
-    """Create an index."""
+    """Create an index. Use this instead of Django's operation, which fails on SQLite."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        drop_index(schema_editor, self.index.name)  # of an attempt that was interrupted
         if schema_editor.connection.vendor == "postgresql":
             super().database_forwards(app_label, schema_editor, from_state, to_state)
         else:
+            drop_index(schema_editor, self.index.name)  # of an attempt that was interrupted
             AddIndex.database_forwards(self, app_label, schema_editor, from_state, to_state)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:

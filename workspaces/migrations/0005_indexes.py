@@ -16,8 +16,7 @@ PREFIX_INDEXES = {
 def create_prefix_indexes(apps, schema_editor):
     if schema_editor.connection.vendor == "postgresql":
         for name, columns in PREFIX_INDEXES.items():
-            drop_index(schema_editor, name)
-            schema_editor.execute(f"CREATE INDEX CONCURRENTLY {name} ON {columns}")
+            schema_editor.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {columns}")
 
 
 def drop_prefix_indexes(apps, schema_editor):

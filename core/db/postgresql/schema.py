@@ -19,11 +19,15 @@ class SchemaEditor(schema.DatabaseSchemaEditor):
 
     A statement that creates or drops an index `CONCURRENTLY` has no lock timeout: it waits for all earlier
     transactions, which delays nobody else. A creation that failed leaves an invalid index with the same name: the next
-    one drops it first.
+    one drops it first, and does nothing if there is a valid one.
 
     Indexed text columns get no second index for `LIKE`. Ids, digests and foreign keys are never searched by prefix, and
     Django has no option for this. Where such an index is needed, a migration creates it.
     """
+
+    sql_create_index_concurrently = schema.DatabaseSchemaEditor.sql_create_index_concurrently.replace(
+        " CONCURRENTLY ", " CONCURRENTLY IF NOT EXISTS "
+    )
 
     def execute(self, sql: Any, params: Any = ()) -> None:
         statement = str(sql)
