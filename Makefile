@@ -49,7 +49,6 @@ faults: .venv/.installed-dev
 
 # The report of the --cov runs before it, on both databases: some of the code is for one of them alone.
 coverage: .venv/.installed-dev
-	$(BIN)/coverage report
 	$(BIN)/coverage report --include='apikeys/*' --precision=2 --fail-under=99
 
 check: lint test
