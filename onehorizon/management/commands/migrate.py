@@ -14,7 +14,8 @@ LOCK_TIMEOUT = 500  # milliseconds; requests wait as long as that behind a migra
 LONGEST_PAUSE = 10  # seconds between two attempts
 ADVISORY_LOCK = 0x6D696772617465  # one `migrate` at a time; "migrate" in ASCII
 
-SET_LOCK_TIMEOUT = "SELECT pg_backend_pid(), set_config('lock_timeout', %s, false)"
+BACKEND_PID = "SELECT pg_backend_pid()"
+SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, false)"
 RESET_LOCK_TIMEOUT = "RESET lock_timeout"
 # A statement that waited for this lock would delay CREATE INDEX CONCURRENTLY, which waits for all statements.
 TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_lock(%s)"
@@ -29,10 +30,11 @@ POOLED = "Run migrate without the connection pooler: name PostgreSQL itself in D
 def limited_lock_waits(database: Any, report: Callable[[str], None]) -> Iterator[LockWatcher]:
     """Set a lock timeout for the session, and report what it waits for."""
     with database.cursor() as cursor:
-        cursor.execute(SET_LOCK_TIMEOUT, [str(LOCK_TIMEOUT)])
-        [pid, _] = cursor.fetchone()
+        cursor.execute(BACKEND_PID)
+        [pid] = cursor.fetchone()
         if pid != database.connection.info.backend_pid:  # a pooler reports an invented process id
             raise CommandError(POOLED)
+        cursor.execute(SET_LOCK_TIMEOUT, [str(LOCK_TIMEOUT)])  # not before: it would stay in the pooler's session
         watcher = LockWatcher(pid, report)
         try:
             with watcher.running(database.get_connection_params()):

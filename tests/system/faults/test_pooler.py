@@ -219,6 +219,8 @@ def test_migrate_refuses_a_pooler(parameters: str, pooler: str) -> None:
         "CommandError: Run migrate without the connection pooler: name PostgreSQL itself in DATABASE_URL. "
         "See docs/operations.md.\n"
     )
+    with psycopg.connect(pooler, autocommit=True) as client:
+        assert client.execute("SHOW lock_timeout").fetchone() == ("1s",), "the session is as it was"
 
 
 def test_a_long_statement_times_out(seeded: Seeded, pooled: Site) -> None:
