@@ -18,7 +18,6 @@ from apikeys.models import ApiKey
 from apikeys.principals import ApiKeyPrincipal
 from apikeys.throttling import failures
 from core.client_ip import client_ip
-from core.db import contention
 from core.logs import bind
 from core.metrics import count_authentication
 from workspaces.access import CredentialRejected, Principal
@@ -131,5 +130,4 @@ class ApiKeyAuthentication(BearerAuthentication):
     def get_principal(self, token: str) -> ApiKeyPrincipal:
         if principal := admission.authenticate(token):
             return principal
-        contention.about_to_lock(contention.TABLES)
         return ApiKeyPrincipal(ApiKey.objects.authenticate(token))

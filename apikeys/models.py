@@ -15,6 +15,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from apikeys import hashing, keys
 from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS, REASON_VALIDATORS, clean_expiry
+from core.db import contention
 from core.db.statements import fetch
 from workspaces.access import CredentialRejected
 from workspaces.fields import LineField
@@ -212,6 +213,7 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
         if key_id is None:
             claimed = keys.claimed_key_id(secret)
             raise CredentialRejected("malformed", **({"key": claimed} if claimed else {}))
+        contention.about_to_lock(contention.TABLES)
         if hashing.proofs.hash_of(secret) is None:
             self._require_fingerprint(key_id, secret)
         api_key = self.select_related("workspace__tier").filter(key_id=key_id).first()

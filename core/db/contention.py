@@ -64,12 +64,16 @@ def request() -> Iterator[None]:
 def about_to_lock(resource: str) -> None:
     """Declare that the next statements may wait for a lock of `resource`. Raise `Blocked` if they should not be run.
 
-    On SQLite there is only one resource: its write lock.
+    On SQLite there is only one resource: its write lock, for which reads don't wait.
+
+    Call it only if one of the statements will be run in any case: a request that succeeds unblocks the resource.
     """
     current: _Request | None = getattr(_thread, "request", None)
     if current is None:
         return
     if connections[DEFAULT_DB_ALIAS].vendor == "sqlite":
+        if resource == TABLES:
+            return
         resource = DATABASE
     current.resource = resource
     if resource in _blocks:
@@ -96,12 +100,14 @@ def is_lock_timeout(error: OperationalError) -> bool:
     return isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
 
 
-def report_timeout() -> None:
-    """Block the resource that this thread's request was about to lock. The database backends call it."""
+def report_timeout(resource: str | None = None) -> None:
+    """Block a resource, by default the one that this thread's request was about to lock. The backends call it."""
     current: _Request | None = getattr(_thread, "request", None)
-    if current is not None and current.resource is not None:
-        current.has_failed = True
-        block(current.resource)
+    if current is None:
+        return
+    current.has_failed = True
+    if resource := resource or current.resource:
+        block(resource)
 
 
 def block(resource: str) -> None:

@@ -127,12 +127,29 @@ def test_a_stuck_writer_of_sqlite_leaves_a_thread_to_reads(secret: str, site: st
     holder.execute("BEGIN IMMEDIATE")
     with repeating(request) as statuses:
         wait_until(lambda: len(statuses) > 2 * CLIENTS)
+        malformed = [read(site, f"{secret}x")() for _ in range(5)]
         probe = fetch(f"{site}/healthz")[0]
         holder.execute("ROLLBACK")
         wait_until(lambda: 200 in statuses)
     holder.close()
 
-    assert probe == 200
+    assert (probe, malformed) == (200, [401] * 5), "what only reads is not affected"
     assert set(statuses) == {200, 503}
     assert log.read_text().count("cause=blocked") > rejected, "most requests fail without waiting"
+    assert request() == 200
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="part of the test of SQLite")
+def test_a_malformed_key_is_rejected_while_the_table_of_keys_is_locked(secret: str, site: str) -> None:
+    """It is rejected without the database, so it neither waits nor counts as a success that ends the block."""
+    request, malformed = read(site, secret), read(site, f"{secret}x")
+
+    with psycopg.connect(database_url()) as holder:
+        holder.execute("LOCK TABLE apikeys_apikey")
+        with repeating(request) as statuses:
+            wait_until(lambda: len(statuses) > CLIENTS)
+            rejected = [malformed() for _ in range(5)]
+
+    assert set(statuses) == {503}
+    assert rejected == [401] * 5
     assert request() == 200

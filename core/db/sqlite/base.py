@@ -20,7 +20,7 @@ class Cursor(base.SQLiteCursorWrapper):
             return super().execute(query, params)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                contention.report_timeout()
+                contention.report_timeout(contention.DATABASE)
             raise
 
 
