@@ -77,3 +77,12 @@ def test_no_index_is_the_beginning_of_another() -> None:
     }
 
     assert redundant == set()
+
+
+def test_statistics_of_tasks_are_updated_after_few_changes() -> None:
+    """Without a new workspace in the statistics, PostgreSQL reads all its tasks for a filtered page."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reloptions FROM pg_class WHERE oid = 'workspaces_task'::regclass")
+        (options,) = cursor.fetchone()
+
+    assert set(options) == {"autovacuum_analyze_scale_factor=0", "autovacuum_analyze_threshold=1000"}
