@@ -120,7 +120,7 @@ def test_a_member_is_added_with_the_autocomplete(page: Page, acme: Workspace, co
 
     page.get_by_role("link", name="Workspaces", exact=True).last.click()
     page.get_by_role("link", name="Acme").first.click()
-    page.get_by_role("button", name="Add another Membership").click()
+    page.get_by_role("button", name="Add another member").click()
     page.locator(".select2-selection").last.click()
     page.keyboard.type("newc")
     page.get_by_role("option", name="newcomer@example.com").click()
