@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from apikeys.models import ApiKey
+from core.db import contention
 from tests.helpers import BY_TEST, Api, commits, make_key
 from tests.processes import TIMEOUT, database_url, wait_until_blocked
 from workspaces import quota
@@ -189,3 +190,23 @@ def test_connections_outlive_a_migration_that_changes_a_column(workspace: Worksp
         finally:
             migration.execute("ALTER TABLE workspaces_workspace ALTER COLUMN name TYPE varchar(100)")
             migration.execute("ALTER TABLE workspaces_task ALTER COLUMN title TYPE varchar(200)")
+
+
+@on_postgresql
+@commits
+def test_while_a_quota_is_stuck_the_reference_path_tries_it_again(warm: Api, workspace: Workspace) -> None:
+    def status() -> int:
+        with contention.request():  # as the server's handler does
+            return int(warm.get("/me").status_code)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '50ms'")
+    try:
+        with psycopg.connect(database_url()) as holder:
+            holder.execute("SELECT 1 FROM workspaces_quota WHERE subject = %s FOR UPDATE", [workspace.pk])
+            assert (status(), contention.count_blocked()) == (503, 1)
+            assert (status(), contention.count_blocked()) == (503, 1)
+        assert (status(), contention.count_blocked()) == (200, 0)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET lock_timeout")

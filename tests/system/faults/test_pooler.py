@@ -219,7 +219,7 @@ def test_migrate_refuses_a_pooler(parameters: str, pooler: str) -> None:
         "CommandError: Run migrate without the connection pooler: name PostgreSQL itself in DATABASE_URL. "
         "See docs/operations.md.\n"
     )
-    with psycopg.connect(pooler, autocommit=True) as client:
+    with psycopg.connect(pooler, autocommit=True, options="") as client:  # without PGOPTIONS
         assert client.execute("SHOW lock_timeout").fetchone() == ("1s",), "the session is as it was"
 
 
