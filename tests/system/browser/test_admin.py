@@ -17,7 +17,7 @@ from workspaces.models import Actor, Tier, User, Via, Workspace
 
 MAX_PAGES = 3  # loaded to find and revoke a leaked key
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.one_database("how Chromium uses pages whose requests other tests send")]
 
 
 @pytest.fixture

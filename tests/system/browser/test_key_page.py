@@ -8,7 +8,7 @@ from tests.helpers import Visit, commits, make_key
 from tests.processes import fetch
 from workspaces.models import AuditEvent, User, Workspace
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.one_database("how Chromium uses pages whose requests other tests send")]
 
 
 @pytest.mark.parametrize("javascript", [True, False])

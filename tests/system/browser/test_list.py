@@ -15,7 +15,7 @@ from tests.processes import fetch
 from workspaces import quota
 from workspaces.models import Actor, User, Via, Workspace
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.one_database("how Chromium uses pages whose requests other tests send")]
 
 
 def test_the_empty_list_links_to_the_form_for_the_first_key(visit: Visit, owner: User, keys_url: str) -> None:

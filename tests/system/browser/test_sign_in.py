@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.helpers import Visit, commits, make_user, make_workspace, with_new_window
 from workspaces.models import User, Workspace
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.one_database("how Chromium uses pages whose requests other tests send")]
 
 
 def sign_in(page: Page, email: str, password: str) -> None:
