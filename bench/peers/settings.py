@@ -30,4 +30,5 @@ TIME_ZONE = "UTC"
 DATABASES: dict[str, Any] = {"default": env.dj_db_url("DATABASE_URL")}
 DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 4}}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": env.str("BENCH_REDIS")}}
+SERVER_THREADS = 2  # of the benchmark; our models read it
 REST_FRAMEWORK = {"DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]}
