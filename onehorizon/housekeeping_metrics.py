@@ -49,5 +49,7 @@ class HousekeepingCollector(Collector):
             self._run = HousekeepingRun.objects.first()
         except Error as error:
             logger.warning("the last housekeeping run could not be read: %s", error)
+        except Exception:  # the thread must not end: the metric would keep its value until the process ends
+            logger.exception("the last housekeeping run could not be read")
         finally:
             connection.close()  # returns it to the pool

@@ -16,10 +16,12 @@ from time_machine import TimeMachineFixture
 
 from apikeys.models import ApiKey
 from core.db import batches
+from onehorizon import housekeeping_metrics
 from onehorizon.housekeeping import PARTS
+from onehorizon.housekeeping_metrics import HousekeepingCollector
 from onehorizon.models import HousekeepingRun
 from tests.helpers import Api, advance_quota_clock, commits, make_token, sign_in
-from tests.processes import database_url, in_threads
+from tests.processes import database_url, in_threads, wait_until
 from workspaces import quota
 from workspaces.models import Tier, User, Workspace
 
@@ -139,6 +141,24 @@ def test_a_successful_run_is_recorded(owner: User, capsys: pytest.CaptureFixture
     assert run.rows == dict.fromkeys(PARTS, 0)
     lines = capsys.readouterr().out.splitlines()
     assert lines[: len(PARTS)] == [f"{name}: {1 if name == 'sessions' else 0} rows" for name in PARTS]
+
+
+@commits
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL stores no invalid time")
+def test_the_metrics_survive_a_run_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If its thread ended, the metric would keep its value. pytest fails a test whose thread has an exception."""
+    monkeypatch.setattr(housekeeping_metrics, "READ_INTERVAL", 1e6)
+    HousekeepingRun.objects.record(seconds=1.0, rows={})
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE onehorizon_housekeepingrun SET finished_at = '2026-11-31 00:00:00'")
+
+    HousekeepingCollector()
+
+    wait_until(lambda: "the last housekeeping run could not be read" in caplog.text)
+    assert "ValueError" in caplog.text
+    HousekeepingRun.objects.all().delete()
 
 
 @commits
