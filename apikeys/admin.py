@@ -177,8 +177,8 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         return self.page(request, "revoked.html", title="Revocation results", outcomes=outcomes)
 
     def revoke_all_view(self, request: HttpRequest, workspace_id: str) -> HttpResponse:
-        """Revoke all active keys of a workspace."""
-        if not self.has_revoke_permission(request):
+        """Revoke all active keys of a workspace, for staff who may see its page, from which they come."""
+        if not (self.has_revoke_permission(request) and request.user.has_perm("workspaces.view_workspace")):
             raise PermissionDenied
         workspace = get_object_or_404(Workspace, pk=workspace_id)
         form = ReasonForm(request.POST if request.method == "POST" else None)

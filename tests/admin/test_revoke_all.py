@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection
 from django.test import Client
@@ -74,6 +75,16 @@ def test_staff_without_the_permission_cannot_revoke_all_keys(
     plain_staff: User, api_key: ApiKey, workspace: Workspace
 ) -> None:
     assert sign_in(plain_staff).post(url_of(workspace), {"reason": "Leaked"}).status_code == 403
+    assert workspace.api_keys.active().exists()
+
+
+def test_staff_who_may_not_see_workspaces_cannot_revoke_all_keys(
+    plain_staff: User, api_key: ApiKey, workspace: Workspace
+) -> None:
+    plain_staff.user_permissions.add(Permission.objects.get(codename="revoke_apikey"))
+    client = sign_in(plain_staff)
+
+    assert [client.get(url_of(workspace)).status_code, client.post(url_of(workspace)).status_code] == [403, 403]
     assert workspace.api_keys.active().exists()
 
 
