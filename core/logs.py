@@ -119,6 +119,14 @@ class RequestFieldsFilter(logging.Filter):
         return True
 
 
+class WithoutTracebackFilter(logging.Filter):
+    """A filter for loggers whose exceptions are explained by their message."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.exc_info = None
+        return True
+
+
 # ---- formatters ----
 
 # The attributes of every log record. All others come from `extra`.

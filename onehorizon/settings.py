@@ -276,6 +276,7 @@ LOGGING = {
     "filters": {
         "request_fields": {"()": "core.logs.RequestFieldsFilter"},
         "exceptions": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: record.exc_info is not None},
+        "without_traceback": {"()": "core.logs.WithoutTracebackFilter"},
     },
     "handlers": {
         "stderr": {
@@ -291,5 +292,7 @@ LOGGING = {
         "_granian": {"handlers": ["stderr"], "propagate": False},  # its level is granian's --log-level
         # RequestLogMiddleware logs every status already.
         "django.request": {"level": "ERROR", "filters": ["exceptions"]},
+        # Anybody can send any Host.
+        "django.security.DisallowedHost": {"filters": ["without_traceback"]},
     },
 }

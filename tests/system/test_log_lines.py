@@ -50,11 +50,13 @@ class Site:
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
-    def get(self, path: str, *, token: str = "", user: User | None = None) -> Answer:
+    def get(self, path: str, *, token: str = "", user: User | None = None, host: str = "") -> Answer:
         request_id = secrets.token_hex(8)
         request = urllib.request.Request(self.url + path)
         request.add_header("X-Request-Id", request_id)
         request.add_header("X-Forwarded-Proto", "https")
+        if host:
+            request.add_header("Host", host)
         if token:
             request.add_header("Authorization", f"Bearer {token}")
         if user is not None:
@@ -156,6 +158,12 @@ def test_every_line_of_a_server_is_json_with_the_request_and_its_principal(site:
         logged, line = site.get(path, user=owner).lines
         assert logged["name"] == name
         assert (logged["user"], logged["route"]) == (line["user"], line["route"]) == (owner.pk, path[1:])
+
+    # Anybody can send any Host, so it has no traceback.
+    unknown_host, line = site.get("/sign-in/", host="evil.example").lines
+    assert (unknown_host["name"], line["status"]) == ("django.security.DisallowedHost", 400)
+    assert "'evil.example'" in unknown_host["message"]
+    assert "exc_info" not in unknown_host
 
     # A locked row is one warning with its cause, after one that names the row for all requests that wait for it.
     assert site.get("/api/v1/me", token=secret).status == 200
