@@ -256,6 +256,16 @@ def test_an_export_of_no_days_is_rejected(acme: Workspace) -> None:
     assert AuditEvent.objects.count() == before
 
 
+# ---- migrate ----
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "soon", ""])
+def test_migrate_rejects_a_lock_wait_that_is_no_number_of_seconds(value: str) -> None:
+    message = error_message("migrate", f"--lock-wait={value}")
+
+    assert message == f"Error: argument --lock-wait: {value!r} is not a number of seconds"
+
+
 # ---- seed_demo ----
 
 

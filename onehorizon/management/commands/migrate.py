@@ -1,3 +1,5 @@
+import re
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
@@ -24,6 +26,12 @@ ADVISORY_UNLOCK = "SELECT pg_advisory_unlock(%s)"
 REPEATED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 GAVE_UP = "Gave up after waiting {} s {}. Run migrate again: it continues after the last migration that was applied."
 POOLED = "Run migrate without the connection pooler: name PostgreSQL itself in DATABASE_URL. See docs/operations.md."
+
+
+def _seconds(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return int(text)
 
 
 @contextmanager
@@ -54,7 +62,7 @@ class Command(migrate.Command):
         super().add_arguments(parser)
         parser.add_argument(
             "--lock-wait",
-            type=int,
+            type=_seconds,
             default=600,
             metavar="SECONDS",
             help="How long to try again while other transactions hold a lock that a migration needs. Default: 600.",
