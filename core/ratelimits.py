@@ -43,7 +43,7 @@ class FailureLimit:
     """
 
     SECONDS = 60
-    SLOT = 5
+    SLOT = 15
 
     def __init__(self, name: str) -> None:
         """`name` separates the counts of several limits."""
