@@ -31,7 +31,7 @@ ACTIVITIES = {
     ("core/formats.py", "render"): "JSON",
     ("django/urls/resolvers.py", "resolve"): "URL resolver",
     ("django/dispatch/dispatcher.py", "send"): "Django's signals: connection check",
-    ("logging/__init__.py", "info"): "access log",
+    ("logging/__init__.py", "log"): "access log",
 }
 PACKAGES = {"/rest_framework/": "DRF, the rest", "/django/": "Django, the rest"}
 STATEMENTS = "/core/db/statements.py"  # its `fetch` runs the statements
