@@ -177,6 +177,14 @@ def env_listener(name: str) -> tuple[str, int] | None:
     raise ImproperlyConfigured(f"{name} must be an IP address and a port, such as 127.0.0.1:9401.")
 
 
+def env_directory(name: str) -> Path | None:
+    """Return the absolute path of a directory, which may be missing."""
+    value = env_str(name, "")
+    if value and not Path(value).is_absolute():
+        raise ImproperlyConfigured(f"{name} must be an absolute path.")
+    return Path(value) if value else None
+
+
 OWN_CACHES = {  # not shared between processes
     "locmem://": "django.core.cache.backends.locmem.LocMemCache",
     "dummy://": "django.core.cache.backends.dummy.DummyCache",

@@ -13,6 +13,7 @@ from onehorizon.environment import (
     env_base_url,
     env_cache,
     env_debug,
+    env_directory,
     env_hosts,
     env_int,
     env_label,
@@ -69,6 +70,8 @@ TRUSTED_PROXIES = env_networks("TRUSTED_PROXIES")
 
 # The IP address and port for Prometheus metrics. Without it nothing is measured.
 METRICS_ADDRESS = env_listener("METRICS_ADDRESS")
+# The directory that deploy/backup writes to. Without it no metric has the time of the newest backup.
+BACKUP_DIR = env_directory("BACKUP_DIR")
 
 # ---- API keys ----
 
@@ -87,9 +90,7 @@ APIKEYS_FAILURES_PER_MINUTE = env_int("APIKEYS_FAILURES_PER_MINUTE", 120, minimu
 # ---- audit events ----
 
 AUDIT_RETENTION_DAYS = env_int("AUDIT_RETENTION_DAYS", 0, minimum=0, maximum=36_500)  # 0: forever
-AUDIT_ARCHIVE_DIR = Path(env_str("AUDIT_ARCHIVE_DIR", "") or VAR_DIR / "audit")  # older events are moved there
-if not AUDIT_ARCHIVE_DIR.is_absolute():
-    raise ImproperlyConfigured("AUDIT_ARCHIVE_DIR must be an absolute path.")
+AUDIT_ARCHIVE_DIR = env_directory("AUDIT_ARCHIVE_DIR") or VAR_DIR / "audit"  # older events are moved there
 
 # ---- Django ----
 

@@ -35,6 +35,7 @@ except ImproperlyConfigured as error:
 
 from core import metrics  # noqa: E402, reads the settings
 from core.requests import Handler, remove_request_variables  # noqa: E402, needs django.setup()
+from onehorizon.backup_metrics import BackupCollector  # noqa: E402, needs django.setup()
 from onehorizon.housekeeping_metrics import HousekeepingCollector  # noqa: E402, needs django.setup()
 
 application = Handler()
@@ -42,4 +43,4 @@ remove_request_variables(os.environ)  # granian copies the environment after thi
 
 for message in run_checks(tags=[checks.PRODUCTION], include_deployment_checks=True):
     logging.getLogger("onehorizon").warning("%s %s", message.msg, message.hint)
-metrics.serve(HousekeepingCollector)
+metrics.serve(HousekeepingCollector, BackupCollector)

@@ -294,6 +294,7 @@ INVALID = {
     "APIKEYS_FAILURES_PER_MINUTE": ["0", "100001"],
     "AUDIT_RETENTION_DAYS": ["-1", "forever", "", "36501"],
     "AUDIT_ARCHIVE_DIR": ["archive", "./archive", " /srv/archive"],
+    "BACKUP_DIR": ["backups", "./backups", " /srv/backups"],
 }
 
 

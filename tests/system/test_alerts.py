@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -26,6 +27,7 @@ RULES: list[dict[str, Any]] = yaml.safe_load((OPERATIONS / "alerts.yaml").read_t
 UNIT_TESTS: list[dict[str, Any]] = yaml.safe_load((OPERATIONS / "alerts_test.yaml").read_text())["tests"]
 
 LAST_SUCCESS = "onehorizon_housekeeping_success_timestamp_seconds"
+LAST_BACKUP = "onehorizon_backup_timestamp_seconds"
 # The samples of a metric of each type, as Prometheus stores them.
 ENDINGS = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
 
@@ -62,20 +64,38 @@ def expressions() -> dict[str, str]:
     return panels | alerts | series
 
 
+def last_backup(url: str) -> float:
+    """Return the time of the newest backup, as the server exposes it."""
+    return dict(scrape([url]))[LAST_BACKUP, frozenset()]
+
+
 @commits
-def test_panels_alerts_and_unit_tests_use_metrics_of_a_server_that_knows_the_last_housekeeping(
+def test_panels_alerts_and_unit_tests_use_metrics_of_a_server_that_knows_the_last_housekeeping_and_backup(
     owner: User, tmp_path: Path
 ) -> None:
     sign_in(owner)
     Session.objects.update(expire_date=timezone.now())
     call_command("housekeeping")
-    log = tmp_path / "log"
-    with server(log, METRICS_ADDRESS="127.0.0.1:0"):
+    log, backups = tmp_path / "log", tmp_path / "backups"
+    with server(log, METRICS_ADDRESS="127.0.0.1:0", BACKUP_DIR=str(backups)):
         (url,) = metrics_urls(log, 1)
         wait_until(lambda: value(scrape([url]), LAST_SUCCESS))
         samples = scrape([url])
         families = list(text_string_to_metric_families(fetch(url)[2].decode()))
+        missing = last_backup(url)
+        backups.mkdir()
+        empty = last_backup(url)
+        for name, time in [("1.dump", 1000), ("3.dump", 3000), ("2.sqlite3", 2000), ("4.dump.part", 4000)]:
+            (backups / f"onehorizon-{name}").touch()
+            os.utime(backups / f"onehorizon-{name}", (time, time))
+        (backups / "notes").touch()
+        (backups / "onehorizon-0.dump").symlink_to("deleted")  # listed, but not there, as a file deleted meanwhile
+        newest = last_backup(url)
+        backups.rename(tmp_path / "moved")
+        backups.touch()
+        unreadable = last_backup(url)
 
+    assert (missing, empty, newest, unreadable) == (0, 0, 3000, 0)
     finished_at = value(samples, LAST_SUCCESS)
     assert 0 <= timezone.now().timestamp() - finished_at <= TIMEOUT
     assert value(samples, "onehorizon_housekeeping_rows", part="sessions") == 1

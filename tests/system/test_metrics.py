@@ -147,6 +147,7 @@ def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace,
     assert value(samples, "onehorizon_argon2_seconds_count") == misses
     assert value(samples, "onehorizon_queue_seconds_count") == 1, "malformed and future times are ignored"
     assert value(samples, "onehorizon_queue_seconds_sum") >= 2
+    assert not [name for name, _ in samples if "backup" in name], "BACKUP_DIR is not set"
     assert of_granian >= GRANIAN
     assert value(samples, "onehorizon_pool_max") == (32 if connection.vendor == "postgresql" else 0)
 
