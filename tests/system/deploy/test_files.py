@@ -15,6 +15,7 @@ import yaml
 from django.db import connection
 from dotenv import dotenv_values
 
+from onehorizon.backup_metrics import newest_backup
 from tests.onehorizon.test_settings import read_settings
 from tests.processes import ROOT, TIMEOUT, database_url, environment, program
 from tests.system.conftest import PRODUCTION
@@ -83,6 +84,16 @@ def test_the_environment_is_valid_once_it_has_a_secret_key(path: str, monkeypatc
     assert variables["SECRET_KEY"] == ""
     values = {name: value or PRODUCTION["SECRET_KEY"] for name, value in variables.items()}
     assert read_settings(monkeypatch, **values)["DEBUG"] is False
+
+
+@one_database
+def test_the_services_may_write_to_the_directories_of_the_environment() -> None:
+    """With `ProtectSystem=strict`, everything but their state directory is read-only."""
+    (state,) = settings(UNITS / "onehorizon-.service.d/common.conf", "StateDirectory")
+    variables = dotenv_values(DEPLOY / "environment.example")
+
+    for name in ("AUDIT_ARCHIVE_DIR", "BACKUP_DIR"):
+        assert Path(str(variables[name])).parent == Path("/var/lib", state), name
 
 
 @one_database
@@ -174,11 +185,10 @@ def test_the_handbook_says_what_to_do_for_each_alert() -> None:
 # ---- backups ----
 
 
-def backup(directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = command_line(UNITS / "onehorizon-backup.service")
-    assert command == ["/opt/onehorizon/deploy/backup", "/var/lib/onehorizon/backups"]
+def backup(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    assert command_line(UNITS / "onehorizon-backup.service") == ["/opt/onehorizon/deploy/backup"]
     return subprocess.run(
-        [str(DEPLOY / "backup"), str(directory)],
+        [str(DEPLOY / "backup"), *arguments],
         env=environment(**variables),
         capture_output=True,
         text=True,
@@ -195,12 +205,13 @@ def test_a_backup_can_be_restored_and_replaces_old_ones(tmp_path: Path) -> None:
         path.touch()
         os.utime(path, (path.stat().st_mtime - days * 86400,) * 2)
 
-    result = backup(tmp_path)
+    result = backup(BACKUP_DIR=str(tmp_path))
 
     assert result.returncode == 0, result.stderr
     created = Path(result.stdout.strip())
     assert created.stat().st_mode & 0o777 == 0o600
     assert set(tmp_path.iterdir()) == {created, recent, other}
+    assert newest_backup(tmp_path) == created.stat().st_mtime
     assert restored_migrations(created) > 30
 
 
@@ -224,10 +235,11 @@ def restored_migrations(created: Path) -> int:
 
 @one_database
 def test_a_failed_backup_is_an_error_and_leaves_no_dump(tmp_path: Path) -> None:
-    failed = backup(tmp_path, DATABASE_URL="sqlite:////nonexistent/onehorizon.sqlite3")
-    unknown = backup(tmp_path, DATABASE_URL="mysql://127.0.0.1/onehorizon")
+    configured, given = tmp_path / "configured", tmp_path / "given"
+    failed = backup(BACKUP_DIR=str(configured), DATABASE_URL="sqlite:////nonexistent/onehorizon.sqlite3")
+    unknown = backup(str(given), BACKUP_DIR=str(tmp_path / "ignored"), DATABASE_URL="mysql://127.0.0.1/onehorizon")
 
     assert failed.returncode != 0
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr == "backup: DATABASE_URL must be a postgres:// or sqlite:/// URL.\n"
-    assert list(tmp_path.iterdir()) == []
+    assert set(tmp_path.rglob("*")) == {configured, given}
