@@ -103,9 +103,9 @@ def authenticate(secret: str) -> ApiKeyPrincipal | None:
 def _block_quota(key_id: str) -> None:
     """Block the quota of the key's workspace, which the statement waited for. Its name is known only now.
 
-    This query waits only if a whole table is locked, and then blocks `TABLES`.
+    This query waits only if a whole table is locked, and then blocks the tables of API keys.
     """
-    contention.about_to_lock(contention.TABLES)
+    contention.about_to_read("API keys")
     if workspace_id := ApiKey.objects.filter(key_id=key_id).values_list("workspace_id", flat=True).first():
         contention.block(quota.resource(workspace_id))
 

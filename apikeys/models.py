@@ -213,7 +213,7 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
         if key_id is None:
             claimed = keys.claimed_key_id(secret)
             raise CredentialRejected("malformed", **({"key": claimed} if claimed else {}))
-        contention.about_to_lock(contention.TABLES)
+        contention.about_to_read("API keys")
         if hashing.proofs.hash_of(secret) is None:
             self._require_fingerprint(key_id, secret)
         api_key = self.select_related("workspace__tier").filter(key_id=key_id).first()

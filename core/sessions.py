@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
+from core.db import contention
 from core.logs import bind
 
 # Sessions of staff end after this time since the sign-in, and after this time without a page.
@@ -41,6 +42,7 @@ class SessionStore(db.SessionStore):
     """Looks up, stores and deletes rows by the digest of the session key."""
 
     def _get_session_from_db(self) -> Session | None:
+        contention.about_to_read("sessions")
         session = Session.objects.filter(pk=digest(self.session_key or ""), expire_date__gt=timezone.now()).first()
         if session is None:
             self._session_key = None

@@ -27,7 +27,7 @@ class AccessTokenAuthentication(BearerAuthentication):
         """Return the person's principal. A revoked token is unknown: its row is deleted."""
         if not _FORMAT.fullmatch(token):
             raise CredentialRejected("malformed")
-        contention.about_to_lock(contention.TABLES)
+        contention.about_to_read("access tokens")
         access_token: Any = (
             AccessToken.objects.select_related("user", "application")
             .filter(

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from django.db import connection
 
+from core.db import contention
 from core.db.statements import fetch
 from workspaces.models import TaskKind, TaskScope, TaskStatus, TaskVisibility
 from workspaces.serializers import TaskSerializer
@@ -102,6 +103,7 @@ def task_page(
         }
     else:  # most requests
         page = _NEWEST.format(columns="*", conditions=_TEAM + older)
+    contention.about_to_read("tasks")
     tasks = _group_by_task(fetch(_SELECT.format(page=page), params))
     has_next_page = len(tasks) > limit
     return tasks[:limit], tasks[limit - 1]["taskId"] if has_next_page else None

@@ -158,6 +158,7 @@ class TaskViewSet(InWorkspaceViewSet):
     def get_object(self, *, lock: bool = False) -> Task:
         task_id = self.kwargs["task_id"]
         tasks = self.get_queryset()
+        contention.about_to_read("tasks")
         if lock:
             contention.about_to_lock(contention.row(task_id))
             tasks = tasks.select_for_update(no_key=True)

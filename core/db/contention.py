@@ -1,8 +1,8 @@
 """Keep requests that wait for a stuck lock of the database from occupying every thread of this process.
 
-A request calls `about_to_lock` before a statement that may wait for a lock. If that wait reaches its time limit, the
-resource is blocked: few requests at a time try to lock blocked resources, and the others fail immediately with
-`Blocked`, which is a 503, until one succeeds. See "Stuck locks" in docs/architecture.md.
+A request calls `about_to_lock` or `about_to_read` before a statement that may wait for a lock. If that wait reaches
+its time limit, the resource is blocked: few requests at a time try to lock blocked resources, and the others fail
+immediately with `Blocked`, which is a 503, until one succeeds. See "Stuck locks" in docs/architecture.md.
 """
 
 import logging
@@ -17,9 +17,7 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 
 logger = logging.getLogger("onehorizon.database")
 
-# Resources that no single workspace owns.
-TABLES = "the tables of every request"  # PostgreSQL; reads wait only for a lock on a whole table
-DATABASE = "the database"  # SQLite, which has one lock for all writes
+DATABASE = "the database"  # the only resource on SQLite, which has one lock for all writes
 
 MAX_TRYING = max(settings.SERVER_THREADS // 2, 1)  # threads that try to lock blocked resources
 BLOCKED_SECONDS = 10  # after the last timeout, if no request tries the resource again
@@ -64,20 +62,25 @@ def request() -> Iterator[None]:
 def about_to_lock(resource: str) -> None:
     """Declare that the next statements may wait for a lock of `resource`. Raise `Blocked` if they should not be run.
 
-    On SQLite there is only one resource: its write lock, for which reads don't wait.
-
     Call it only if one of the statements will be run in any case: a request that succeeds unblocks the resource.
     """
     current: _Request | None = getattr(_thread, "request", None)
     if current is None:
         return
     if connections[DEFAULT_DB_ALIAS].vendor == "sqlite":
-        if resource == TABLES:
-            return
         resource = DATABASE
     current.resource = resource
     if resource in _blocks:
         _start_trying(current, resource)
+
+
+def about_to_read(what: str) -> None:
+    """Declare that the next statements read the tables of `what`. See `about_to_lock`.
+
+    On PostgreSQL they wait only for a lock on a whole table, and on SQLite for none.
+    """
+    if connections[DEFAULT_DB_ALIAS].vendor != "sqlite":
+        about_to_lock(f"a table of {what}")
 
 
 def row(pk: str) -> str:

@@ -41,8 +41,8 @@ def post(url: str, body: bytes, **headers: str) -> int:
             return error.code
 
 
-def read(site: str, secret: str) -> Callable[[], int]:
-    return lambda: fetch(f"{site}/api/v1/me", secret)[0]
+def read(site: str, secret: str, path: str = "/me") -> Callable[[], int]:
+    return lambda: fetch(f"{site}/api/v1{path}", secret)[0]
 
 
 def create_task(site: str, secret: str) -> Callable[[], int]:
@@ -80,27 +80,34 @@ def repeating(*requests: Callable[[], int]) -> Iterator[list[int]]:
         finished.result()
 
 
-@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no row locks")
-@pytest.mark.parametrize("locked", ["the quota of a workspace", "the quota of a person", "the row of a workspace"])
-def test_a_stuck_row_lock_leaves_threads_to_others(
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has one lock")
+@pytest.mark.parametrize(
+    "locked",
+    [
+        *("the quota of a workspace", "the quota of a person", "the row of a workspace"),
+        *("the table of tasks", "the table of access tokens", "the table of sessions"),
+    ],
+)
+def test_a_stuck_lock_leaves_threads_to_others(
     locked: str, workspace: Workspace, elsewhere: Workspace, owner: User, secret: str, site: str
 ) -> None:
     lift_quota(workspace)
-    statement, subject, requests = {
-        "the quota of a workspace": (QUOTA, workspace.pk, [read(site, secret)]),
-        "the quota of a person": (QUOTA, owner.pk, [read(site, make_token(owner))]),
-        "the row of a workspace": (
-            WORKSPACE,
-            workspace.pk,
-            [*[create_task(site, secret)] * 3, revoke_on_page(site, workspace, owner)],
-        ),
+    with_key, create, revoke = read(site, secret), create_task(site, secret), revoke_on_page(site, workspace, owner)
+    with_token, of_elsewhere = read(site, make_token(owner)), read(site, make_key(elsewhere)[1])
+    tasks = read(site, secret, "/workspaces/current/tasks")
+    statement, params, requests, other = {
+        "the quota of a workspace": (QUOTA, [workspace.pk], [with_key], of_elsewhere),
+        "the quota of a person": (QUOTA, [owner.pk], [with_token], of_elsewhere),
+        "the row of a workspace": (WORKSPACE, [workspace.pk], [*[create] * 3, revoke], of_elsewhere),
+        "the table of tasks": ("LOCK TABLE workspaces_task", [], [tasks, create], with_key),
+        "the table of access tokens": ("LOCK TABLE oauth2_provider_accesstoken", [], [with_token], with_key),
+        "the table of sessions": ("LOCK TABLE django_session", [], [revoke], with_key),
     }[locked]
-    other = read(site, make_key(elsewhere)[1])
     assert {request() for request in (*requests, other)} <= {200, 201}
 
     url = database_url()
     with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as watcher:
-        assert holder.execute(statement, [subject]).fetchall()
+        assert holder.execute(statement, params).rowcount != 0
         with repeating(*requests) as statuses:
             wait_until(lambda: len(statuses) > CLIENTS)  # the first requests have waited for the lock in vain
             others = [other() for _ in range(5)]

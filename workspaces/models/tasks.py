@@ -60,6 +60,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
     @transaction.atomic
     def create_task(self, workspace: Workspace, *, contributors: Sequence[tuple[str, str]] = (), **fields: Any) -> Task:
         """Create a task. `contributors` are pairs of user id and `TaskContributionType`."""
+        contention.about_to_read("tasks")
         contention.about_to_lock(contention.row(workspace.pk))  # by the foreign key: it may not be deleted meanwhile
         task = self.create(workspace=workspace, **fields)
         task.add_contributors(contributors)
