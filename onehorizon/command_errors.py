@@ -1,5 +1,6 @@
 """One sentence about a database that a command can't use, instead of a traceback."""
 
+import re
 import sqlite3
 
 import psycopg
@@ -20,6 +21,12 @@ SQLITE_FAILURES = {
     ),
     *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB),
 }
+# psycopg's line about one of several hosts. The first line of its message is about the last one only.
+HOST_FAILURE = re.compile(
+    r"^- host: (?:'(.*?)'|None), port: (?:'(.*?)'|None), hostaddr: (?:'(.*?)'|None): "
+    r"(?:connection failed: )?(?:connection to server .*? failed: )?(.*)$",
+    re.MULTILINE,
+)
 
 
 def database_problem(error: DatabaseError) -> str | None:
@@ -40,11 +47,15 @@ def _is_failure(error: DatabaseError) -> bool:
 
 
 def _reason(error: DatabaseError) -> str:
-    """Return the first line of the driver's message."""
+    """Return the first line of the driver's message, or what it says about each of several hosts."""
     cause: BaseException = error.__context__ or error
     if isinstance(cause, PoolTimeout):  # the pool does not say why it could not connect
         try:
             psycopg.connect(**connection.get_connection_params()).close()
         except psycopg.Error as failure:
             cause = failure
+    if failures := HOST_FAILURE.findall(str(cause)):
+        return "; ".join(
+            f"{':'.join(filter(None, (host or address, port)))}: {failure}" for host, port, address, failure in failures
+        )
     return str(cause).partition("\n")[0].rstrip(".")

@@ -33,6 +33,17 @@ def test_postgresql_that_does_not_respond() -> None:
     assert (sentence.count("\n"), "hunter22" in sentence) == (1, False)
 
 
+def test_every_host_is_reported_with_its_reason() -> None:
+    """If the primary is down, the standby's reason alone would hide that."""
+    first, second = free_port(), free_port()
+    url = f"postgres://me@localhost:{first},127.0.0.1:{second}/x?hostaddr=127.0.0.1,127.0.0.1"
+
+    assert sentence_of("migrate", DATABASE_URL=url) == (
+        f"onehorizon: The database can't be used: localhost:{first}: Connection refused; "
+        f"127.0.0.1:{second}: Connection refused.\n"
+    )
+
+
 def test_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     file = tmp_path / "onehorizon.sqlite3"
     file.write_text("not a database " * 100)
