@@ -1,8 +1,9 @@
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from django.db import OperationalError
 from django.db.backends.postgresql import schema
 
 CONCURRENTLY = re.compile(r"\bINDEX\s+CONCURRENTLY\s", re.IGNORECASE)
@@ -47,7 +48,8 @@ class SchemaEditor(schema.DatabaseSchemaEditor):
             try:
                 yield
             finally:
-                cursor.execute(RESTORE_LOCK_TIMEOUT, [previous])
+                with suppress(OperationalError):  # if the connection was lost, its settings are gone
+                    cursor.execute(RESTORE_LOCK_TIMEOUT, [previous])
 
     def _is_invalid(self, name: str) -> bool:
         with self.connection.cursor() as cursor:

@@ -1,7 +1,7 @@
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import Any
 
@@ -48,7 +48,8 @@ def limited_lock_waits(database: Any, report: Callable[[str], None]) -> Iterator
             with watcher.running(database.get_connection_params()):
                 yield watcher
         finally:
-            cursor.execute(RESET_LOCK_TIMEOUT)
+            with suppress(OperationalError):  # if the connection was lost, its settings are gone
+                cursor.execute(RESET_LOCK_TIMEOUT)
 
 
 class Command(migrate.Command):
@@ -96,7 +97,8 @@ class Command(migrate.Command):
             try:
                 yield
             finally:
-                cursor.execute(ADVISORY_UNLOCK, [ADVISORY_LOCK])
+                with suppress(OperationalError):  # if the connection was lost, its locks are gone
+                    cursor.execute(ADVISORY_UNLOCK, [ADVISORY_LOCK])
 
     def _attempt(self, options: dict[str, Any]) -> bool:
         """Apply the migrations that are left, and return whether all locks were available."""

@@ -143,6 +143,7 @@ def test_an_index_is_created_concurrently_after_its_creation_failed(tmp_path: Pa
             wait_until(terminated)
             assert migration.wait(TIMEOUT) == 1
         assert index_is_valid() is False
+        assert "onehorizon: The database can't be used: terminating connection" in log.read_text()
 
     result = migrate()
     assert (result.returncode, index_is_valid()) == (0, True), result.stderr
