@@ -22,6 +22,11 @@ RESET_LOCK_TIMEOUT = "RESET lock_timeout"
 # A statement that waited for this lock would delay CREATE INDEX CONCURRENTLY, which waits for all statements.
 TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_lock(%s)"
 ADVISORY_UNLOCK = "SELECT pg_advisory_unlock(%s)"
+ADVISORY_LOCK_HOLDER = """
+    SELECT coalesce(max(pid)::text, 'unknown') FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE locktype = 'advisory' AND granted AND datname = current_database()
+        AND classid::bigint << 32 | objid::bigint = %s
+"""
 
 REPEATED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 GAVE_UP = "Gave up after waiting {} s {}. Run migrate again: it continues after the last migration that was applied."
@@ -66,34 +71,36 @@ class Command(migrate.Command):
             type=_seconds,
             default=600,
             metavar="SECONDS",
-            help="How long to try again while other transactions hold a lock that a migration needs. Default: 600.",
+            help="How long a migration tries again while other transactions hold a lock that it needs. Default: 600.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.requested_verbosity: int = options["verbosity"]
-        database: Any = connections[options["database"]]
-        if database.vendor != "postgresql" or options["plan"] or options["check_unapplied"]:
+        self.lock_wait: int = options["lock_wait"]
+        self.database: Any = connections[options["database"]]
+        self._forget_waits()
+        if self.database.vendor != "postgresql" or options["plan"] or options["check_unapplied"]:
             super().handle(*args, **options)
             return
-        self.lock_wait: int = options["lock_wait"]
-        self.pause = 1
-        self.deadline: float | None = None
         with (
-            limited_lock_waits(database, lambda wait: self._write(f" Waiting {wait}.")) as watcher,
-            self._only_migrate(database),
+            limited_lock_waits(self.database, lambda wait: self._write(f" Waiting {wait}.")) as watcher,
+            self._only_migrate(),
         ):
             while not self._attempt(options):
                 self._pause(watcher.latest)
 
     @contextmanager
-    def _only_migrate(self, database: Any) -> Iterator[None]:
+    def _only_migrate(self) -> Iterator[None]:
         """Wait for other `migrate` commands of this database, and make others wait for this one."""
-        with database.cursor() as cursor:
+        with self.database.cursor() as cursor:
             cursor.execute(TRY_ADVISORY_LOCK, [ADVISORY_LOCK])
             while cursor.fetchone() == (False,):
-                self._write(" Waiting for another migrate to end.")
-                self._pause("for another migrate to end")
+                cursor.execute(ADVISORY_LOCK_HOLDER, [ADVISORY_LOCK])
+                wait = f"for another migrate to end (process {cursor.fetchone()[0]})"
+                self._write(f" Waiting {wait}.")
+                self._pause(wait)
                 cursor.execute(TRY_ADVISORY_LOCK, [ADVISORY_LOCK])
+            self._forget_waits()
             try:
                 yield
             finally:
@@ -111,6 +118,11 @@ class Command(migrate.Command):
             return False
         return True
 
+    def _forget_waits(self) -> None:
+        """Begin the next wait with a short pause, and let it take `--lock-wait` seconds."""
+        self.pause = 1
+        self.deadline: float | None = None
+
     def _pause(self, wait: str) -> None:
         """Sleep before the next attempt, longer each time. Raise `CommandError` if it would be too late."""
         now = monotonic()
@@ -123,10 +135,12 @@ class Command(migrate.Command):
         sleep(self.pause)
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
 
-    def migration_progress_callback(self, *args: Any, **options: Any) -> None:
+    def migration_progress_callback(self, action: str, *args: Any, **options: Any) -> None:
         """Print the progress of each attempt."""
+        if action == "apply_success":
+            self._forget_waits()
         self.verbosity = self.requested_verbosity
-        super().migration_progress_callback(*args, **options)
+        super().migration_progress_callback(action, *args, **options)
 
     def _write(self, text: str) -> None:
         """Continue the line "Applying <migration>...", which Django ends with " OK"."""
