@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import check_password
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connection
 from django.utils import timezone
 
 from apikeys import keys
@@ -17,7 +19,7 @@ from apikeys.models import ApiKey
 from oauth.models import Application, default_scopes
 from oauth.server import DEVICE_CODE
 from onehorizon import demo
-from tests.helpers import BY_TEST, Api, make_key, make_user, make_workspace
+from tests.helpers import BY_TEST, Api, commits, make_key, make_user, make_workspace
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
 pytestmark = pytest.mark.django_db
@@ -368,3 +370,23 @@ def test_createapplication_has_the_default_scopes_and_accepts_a_secret(capsys: A
     application = Application.objects.get(name="Server")
     assert application.scopes == default_scopes()
     assert check_password("s" * 32, application.client_secret)
+
+
+# ---- migrate ----
+
+
+@commits
+def test_a_migration_that_was_interrupted_can_be_repeated() -> None:
+    """Also if the interruption comes after its last change, when Django records that it is applied."""
+
+    def interrupt_record(execute: Any, sql: str, *arguments: Any) -> Any:
+        if sql.startswith(("INSERT", "DELETE")) and '"django_migrations"' in sql:
+            raise KeyboardInterrupt
+        return execute(sql, *arguments)
+
+    for target in ("zero", "0001"):  # this migration creates a table, and its index after all other changes
+        with connection.execute_wrapper(interrupt_record), pytest.raises(KeyboardInterrupt):
+            call_command("migrate", "sessions", target, verbosity=0)
+        call_command("migrate", "sessions", target, verbosity=0)
+
+    assert not Session.objects.exists()

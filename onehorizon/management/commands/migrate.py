@@ -1,14 +1,15 @@
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic, sleep
 from typing import Any
 
 import psycopg
 from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import migrate
-from django.db import OperationalError, connections
+from django.db import OperationalError, connections, transaction
+from django.db.migrations import Migration
 
 from core.db.postgresql.lock_waits import LockWatcher
 
@@ -62,6 +63,8 @@ class Command(migrate.Command):
 
     A statement such as ALTER TABLE waits until every transaction that uses the table ends, and all later requests wait
     behind it. So each lock has a short timeout. Then the migration is rolled back, and repeated after a pause.
+
+    A migration and its record are one transaction on both databases, so that it can be repeated after any interruption.
     """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -80,7 +83,7 @@ class Command(migrate.Command):
         self.database: Any = connections[options["database"]]
         self._forget_waits()
         if self.database.vendor != "postgresql" or options["plan"] or options["check_unapplied"]:
-            super().handle(*args, **options)
+            self._run(options)
             return
         with (
             limited_lock_waits(self.database, lambda wait: self._write(f" Waiting {wait}.")) as watcher,
@@ -110,13 +113,19 @@ class Command(migrate.Command):
     def _attempt(self, options: dict[str, Any]) -> bool:
         """Apply the migrations that are left, and return whether all locks were available."""
         try:
-            super().handle(**options)
+            self._run(options)
         except OperationalError as error:
             if not isinstance(error.__cause__, REPEATED):
                 raise
             options["verbosity"] = 0  # the next attempt doesn't print the plan again
             return False
         return True
+
+    def _run(self, options: dict[str, Any]) -> None:
+        """Run Django's command. `self.migration` is the open transaction of a migration."""
+        self.migration = ExitStack()
+        with self.migration:
+            super().handle(**options)
 
     def _forget_waits(self) -> None:
         """Begin the next wait with a short pause, and let it take `--lock-wait` seconds."""
@@ -135,12 +144,21 @@ class Command(migrate.Command):
         sleep(self.pause)
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
 
-    def migration_progress_callback(self, action: str, *args: Any, **options: Any) -> None:
-        """Print the progress of each attempt."""
-        if action == "apply_success":
+    def migration_progress_callback(self, action: str, migration: Migration | None = None, fake: bool = False) -> None:
+        """Begin or commit the transaction of a migration, and print the progress of each attempt.
+
+        Django itself commits before it records a migration that creates an index or a foreign key. An interruption
+        between the two would leave a migration that can't be applied again.
+        """
+        if migration and migration.atomic and action in ("apply_start", "unapply_start"):
+            # Only outside of a transaction can SQLite disable these checks, which its schema editor requires.
+            self.migration.enter_context(self.database.constraint_checks_disabled())
+            self.migration.enter_context(transaction.atomic(using=self.database.alias))
+        elif action in ("apply_success", "unapply_success"):
+            self.migration.close()
             self._forget_waits()
         self.verbosity = self.requested_verbosity
-        super().migration_progress_callback(action, *args, **options)
+        super().migration_progress_callback(action, migration, fake)
 
     def _write(self, text: str) -> None:
         """Continue the line "Applying <migration>...", which Django ends with " OK"."""
