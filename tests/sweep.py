@@ -44,8 +44,6 @@ SHOWN = {
 }
 # Secrets that may appear in one response only.
 ONCE = {"API key", "token", "authorization code", "device code"}
-# Tables that only migrations write.
-FIXED_TABLES = {"auth_group", "auth_group_permissions", "auth_permission", "django_content_type"}
 # Columns that store hashes and proofs.
 HASHES = {
     "apikeys_apikey.hash",
@@ -133,7 +131,7 @@ class Sweep:
                     self.logs[log] = file.tell()
 
     def rows(self) -> dict[str, str]:
-        """Return the text of every table that tests write, without the columns that store hashes."""
+        """Return the text of every table that has rows, without the columns that store hashes."""
         if connection.in_atomic_block and connection.needs_rollback:
             return {}
         texts = {}
@@ -153,8 +151,7 @@ class Sweep:
 
 @functools.cache
 def tables() -> list[str]:
-    names = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
-    return sorted(names - FIXED_TABLES)
+    return sorted({model._meta.db_table for model in apps.get_models(include_auto_created=True)})
 
 
 def has_rows(names: list[str]) -> str:
