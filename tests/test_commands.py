@@ -268,6 +268,23 @@ def test_migrate_rejects_a_lock_wait_that_is_no_number_of_seconds(value: str) ->
     assert message == f"Error: argument --lock-wait: {value!r} is not a number of seconds"
 
 
+@commits
+def test_a_migration_that_was_interrupted_can_be_repeated() -> None:
+    """Also if the interruption comes after its last change, when Django records that it is applied."""
+
+    def interrupt_record(execute: Any, sql: str, *arguments: Any) -> Any:
+        if sql.startswith(("INSERT", "DELETE")) and '"django_migrations"' in sql:
+            raise KeyboardInterrupt
+        return execute(sql, *arguments)
+
+    for target in ("zero", "0001"):  # this migration creates a table, and its index after all other changes
+        with connection.execute_wrapper(interrupt_record), pytest.raises(KeyboardInterrupt):
+            call_command("migrate", "sessions", target, verbosity=0)
+        call_command("migrate", "sessions", target, verbosity=0)
+
+    assert not Session.objects.exists()
+
+
 # ---- seed_demo ----
 
 
@@ -370,23 +387,3 @@ def test_createapplication_has_the_default_scopes_and_accepts_a_secret(capsys: A
     application = Application.objects.get(name="Server")
     assert application.scopes == default_scopes()
     assert check_password("s" * 32, application.client_secret)
-
-
-# ---- migrate ----
-
-
-@commits
-def test_a_migration_that_was_interrupted_can_be_repeated() -> None:
-    """Also if the interruption comes after its last change, when Django records that it is applied."""
-
-    def interrupt_record(execute: Any, sql: str, *arguments: Any) -> Any:
-        if sql.startswith(("INSERT", "DELETE")) and '"django_migrations"' in sql:
-            raise KeyboardInterrupt
-        return execute(sql, *arguments)
-
-    for target in ("zero", "0001"):  # this migration creates a table, and its index after all other changes
-        with connection.execute_wrapper(interrupt_record), pytest.raises(KeyboardInterrupt):
-            call_command("migrate", "sessions", target, verbosity=0)
-        call_command("migrate", "sessions", target, verbosity=0)
-
-    assert not Session.objects.exists()

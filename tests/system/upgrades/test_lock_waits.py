@@ -107,6 +107,7 @@ def test_requests_succeed_while_migrations_wait(tmp_path: Path) -> None:
             requests_succeed_until(lambda: re.search(waits_for_first, second.read_text()) is not None)
             migration.kill()
             requests_succeed_until(lambda: f"{WAITS_FOR_TASKS}{pid} (reader, " in second.read_text())
+            requests_succeed_until(lambda: second.read_text().partition("(reader, ")[2].count(" Trying again in ") >= 2)
             assert applied() == ["0001_table"]
         requests_succeed_until(lambda: other.poll() is not None)
 
