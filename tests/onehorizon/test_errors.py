@@ -66,9 +66,12 @@ def failing_query(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def idle_transaction(request: HttpRequest) -> HttpResponse:
-    """Wait in a transaction until PostgreSQL ends it."""
+    """Wait in a transaction until PostgreSQL ends it.
+
+    After a shorter time its message could arrive together with the response to SET, and libpq would drop it.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 1")
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 500")
         select.select([connection.connection], [], [])
         cursor.execute("SELECT 1")
     return HttpResponse()
