@@ -1,5 +1,6 @@
 """API keys in the admin. Never shows a hash. Accepts a secret only in a POST body, never in a URL."""
 
+from datetime import datetime
 from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
@@ -13,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from apikeys.forms import FindForm, KeylessInput, ReasonForm, looks_like_secret
-from apikeys.models import ANY_STATUS, ApiKey, ApiKeyQuerySet, ApiKeyStatus, key_id_starts_with
+from apikeys.models import ANY_STATUS, ApiKey, ApiKeyQuerySet, ApiKeyStatus, StoredSecret
 from core.admin import change_url, changelist_url, link
 from workspaces.ids import is_id
 from workspaces.models import Actor, User, Via, Workspace
@@ -82,7 +83,15 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
     link_filters: ClassVar = {"workspace": Workspace, "created_by": User}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
-        return super().get_queryset(request).defer("hash", "fingerprint", "shared_proof")
+        return cast(ApiKeyQuerySet, super().get_queryset(request)).with_secrets()
+
+    @admin.display(description="last used")
+    def last_used_at(self, api_key: ApiKey) -> datetime | None:
+        return api_key.current_secret.last_used_at
+
+    @admin.display(description="last used from")
+    def last_used_from(self, api_key: ApiKey) -> str | None:
+        return api_key.current_secret.last_used_from
 
     @admin.display(description="workspace")
     def in_workspace(self, api_key: ApiKey) -> SafeString:
@@ -132,8 +141,8 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         form = FindForm(request.POST)
         text = form.cleaned_data["text"] if form.is_valid() else ""
         try:
-            return redirect(change_url(ApiKey.objects.look_up(text)))
-        except ApiKey.DoesNotExist:
+            return redirect(change_url(StoredSecret.objects.look_up(text).api_key))
+        except StoredSecret.DoesNotExist:
             return redirect(search_url(text))
 
     def get_search_results(
@@ -145,11 +154,12 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
             return queryset, False
         workspaces = Workspace.objects.filter(Q(slug__startswith=text.lower()) | Q(name__istartswith=text))
         creators = User.objects.filter(Q(email__startswith=text.lower()) | Q(name__istartswith=text))
+        secrets = StoredSecret.objects.starting_with(text)
         matches = (
             Q(description__istartswith=text)
             | Q(workspace__in=list(workspaces.order_by().values_list("pk", flat=True)[:100]))
             | Q(created_by__in=list(creators.order_by().values_list("pk", flat=True)[:100]))
-            | key_id_starts_with(text)
+            | Q(pk__in=list(secrets.order_by().values_list("api_key", flat=True)[:100]))
         )
         return queryset.filter(matches), False
 

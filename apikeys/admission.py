@@ -1,6 +1,6 @@
 """The fast path on PostgreSQL: authenticate a verified key and count its request in one prepared statement.
 
-Must give the same result as `ApiKey.objects.authenticate` and `quota.admit`. See "The fused statement" in
+Must give the same result as `StoredSecret.objects.authenticate` and `quota.admit`. See "The fused statement" in
 docs/architecture.md.
 """
 
@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from apikeys import keys
 from apikeys.hashing import proofs
-from apikeys.models import ApiKey
+from apikeys.models import StoredSecret
 from apikeys.principals import ApiKeyPrincipal
 from core.db import contention
 from core.db.statements import fetch
@@ -24,11 +24,11 @@ from workspaces.models import Tier, Workspace
 
 M = TypeVar("M", bound=Model)
 
-_WORKSPACE: Any = ApiKey._meta.get_field("workspace")
+_WORKSPACE: Any = StoredSecret._meta.get_field("workspace")
 _ON_POSTGRESQL = connections[DEFAULT_DB_ALIAS].vendor == "postgresql"
 
 _COLUMNS: dict[type[Model], list[str]] = {  # in the order of each model's fields, as `from_db` expects them
-    ApiKey: ["id", "workspace_id", "key_id", "description", "last_used_at"],
+    StoredSecret: ["key_id", "workspace_id", "api_key_id", "replaced_at", "ends_at", "last_used_at"],
     Workspace: ["id", "name", "slug", "tier_id", "created_at"],
     Tier: ["name", "requests", "seconds", "burst_requests", "burst_seconds"],
 }
@@ -47,18 +47,22 @@ _LIMITS = (
 _STATEMENT = f"""
     WITH known AS (
         SELECT {_SELECTED}, quota.admissions AS before, {quota.NOW_SQL} AS now
-        FROM apikeys_apikey AS apikey
-        JOIN workspaces_workspace AS workspace ON workspace.id = apikey.workspace_id
+        FROM apikeys_storedsecret AS storedsecret
+        JOIN apikeys_apikey AS apikey ON apikey.id = storedsecret.api_key_id
+        JOIN workspaces_workspace AS workspace ON workspace.id = storedsecret.workspace_id
         JOIN workspaces_tier AS tier ON tier.name = workspace.tier_id
         LEFT JOIN workspaces_quota AS quota ON quota.subject = workspace.id
-        WHERE apikey.key_id = %(key_id)s AND apikey.hash = %(hash)s AND apikey.revoked_at IS NULL
+        WHERE storedsecret.key_id = %(key_id)s AND storedsecret.hash = %(hash)s
+          AND storedsecret.ended_at IS NULL
+          AND (storedsecret.ends_at IS NULL OR storedsecret.ends_at > clock_timestamp())
+          AND apikey.revoked_at IS NULL
           AND (apikey.expires_at IS NULL OR apikey.expires_at > clock_timestamp())
           AND workspace.suspended_at IS NULL
     ), admitted AS (
         UPDATE workspaces_quota AS quota
         SET admissions = {quota.record_sql("greatest(known.tier_requests, known.tier_burst_requests)")}
         FROM known
-        WHERE quota.subject = known.apikey_workspace_id
+        WHERE quota.subject = known.storedsecret_workspace_id
           AND {quota.admissible_sql("known.before", *_LIMITS, now="known.now")}
           AND {quota.NOT_IN_FUTURE_SQL} AND {quota.admissible_sql("quota.admissions", *_LIMITS)}
         RETURNING quota.admissions
@@ -72,7 +76,7 @@ _STATEMENT = f"""
 def authenticate(secret: str) -> ApiKeyPrincipal | None:
     """Return the principal for a secret that this process has verified, with the quota's decision, or None.
 
-    After None, fall back to `ApiKey.objects.authenticate`: the secret may still be valid.
+    After None, fall back to `StoredSecret.objects.authenticate`: the secret may still be valid.
     """
     if not _ON_POSTGRESQL or contention.count_blocked():
         return None
@@ -90,14 +94,16 @@ def authenticate(secret: str) -> ApiKeyPrincipal | None:
         return None
     count_proof("hit")
     values = iter(rows[0])
-    key_values, workspace_values, tier_values = (tuple(islice(values, len(columns))) for columns in _COLUMNS.values())
+    secret_values, workspace_values, tier_values = (
+        tuple(islice(values, len(columns))) for columns in _COLUMNS.values()
+    )
     is_admitted, admissions, now = values
-    api_key, tier = _instance(ApiKey, key_values), _tier(tier_values)
-    decision = quota.admitted(tier, admissions) if is_admitted else _decide(api_key.workspace_id, tier, admissions, now)
+    stored, tier = _instance(StoredSecret, secret_values), _tier(tier_values)
+    decision = quota.admitted(tier, admissions) if is_admitted else _decide(stored.workspace_id, tier, admissions, now)
     if decision.admitted:  # a rejected request never reads its workspace
         workspace = _instance(Workspace, workspace_values)
-        _WORKSPACE.set_cached_value(api_key, workspace)  # a plain assignment would consult the database routers
-    return ApiKeyPrincipal(api_key, decision)
+        _WORKSPACE.set_cached_value(stored, workspace)  # a plain assignment would consult the database routers
+    return ApiKeyPrincipal(stored, decision)
 
 
 def _block_quota(key_id: str) -> None:
@@ -106,7 +112,7 @@ def _block_quota(key_id: str) -> None:
     This query waits only if a whole table is locked, and then blocks the tables of API keys.
     """
     contention.about_to_read("API keys")
-    if workspace_id := ApiKey.objects.filter(key_id=key_id).values_list("workspace_id", flat=True).first():
+    if workspace_id := StoredSecret.objects.filter(key_id=key_id).values_list("workspace_id", flat=True).first():
         contention.block(quota.resource(workspace_id))
 
 

@@ -9,4 +9,12 @@ urlpatterns = [
         ApiKeyViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
         name="fetch-api-key",
     ),
+    path(
+        "workspaces/<str:workspace_id>/api-keys/<str:api_key_id>/rotate",
+        ApiKeyViewSet.as_view({"post": "rotate"}),
+    ),
+    path(
+        "workspaces/<str:workspace_id>/api-keys/<str:api_key_id>/previous-secret",
+        ApiKeyViewSet.as_view({"delete": "end_previous_secret"}),
+    ),
 ]

@@ -14,7 +14,7 @@ from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
 from apikeys import admission, keys
-from apikeys.models import ApiKey
+from apikeys.models import StoredSecret
 from apikeys.principals import ApiKeyPrincipal
 from apikeys.throttling import failures
 from core.client_ip import client_ip
@@ -130,4 +130,4 @@ class ApiKeyAuthentication(BearerAuthentication):
     def get_principal(self, token: str) -> ApiKeyPrincipal:
         if principal := admission.authenticate(token):
             return principal
-        return ApiKeyPrincipal(ApiKey.objects.authenticate(token))
+        return ApiKeyPrincipal(StoredSecret.objects.authenticate(token))

@@ -16,8 +16,18 @@ from django.views import View
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.generic import FormView, TemplateView
 
+from apikeys import keys
 from apikeys.forms import DAY_IS_OVER, AddKeyForm, DescriptionForm, FindForm, RevokeForm, looks_like_secret
-from apikeys.models import ANY_STATUS, ApiKey, ApiKeyQuerySet, ApiKeyStatus, KeyAlreadyCreated, KeyNotCreated
+from apikeys.models import (
+    ANY_STATUS,
+    ApiKey,
+    ApiKeyQuerySet,
+    ApiKeyStatus,
+    KeyAlreadyCreated,
+    KeyNotCreated,
+    StoredSecret,
+    StoredSecretQuerySet,
+)
 from core.ratelimits import LimitedFormMixin
 from core.sites import site_url
 from workspaces import quota
@@ -63,7 +73,11 @@ class ManagesKeysMixin(AccessMixin):
 
     @property
     def keys(self) -> ApiKeyQuerySet:
-        return self.workspace.api_keys.with_users()
+        return self.workspace.api_keys.with_users().with_secrets()
+
+    @property
+    def workspace_secrets(self) -> StoredSecretQuerySet:
+        return StoredSecret.objects.filter(workspace=self.workspace).select_related("api_key")
 
     @property
     def actor(self) -> Actor:
@@ -107,11 +121,10 @@ class KeyListView(ManagesKeysMixin, TemplateView):
         )
 
     def _secret_search(self) -> dict[str, Any]:
-        """Return the context of a search for a secret. FindKeyView redirects here with the id of its key."""
-        params = self.request.GET
-        key_id = params.get("secret", "")
-        api_key = self.keys.filter(pk=key_id).first() if is_id("key", key_id) else None
-        return {"searched_secret": "secret" in params, "secret_of": api_key}
+        """Return the context of a search for a secret. FindKeyView redirects here with its key id."""
+        key_id = self.request.GET.get("secret", "")
+        found = self.workspace_secrets.filter(pk=key_id).first() if keys.KEY_ID_PATTERN.fullmatch(key_id) else None
+        return {"searched_secret": "secret" in self.request.GET, "found_secret": found}
 
 
 class QuotaView(ManagesKeysMixin, TemplateView):
@@ -138,8 +151,8 @@ class FindKeyView(LimitedFormMixin, ManagesKeysMixin, FormView[FindForm]):
         text = form.cleaned_data["text"]
         query = {"q": text} if text else {}
         if looks_like_secret(text):
-            api_key = self.keys.find_by_secret(text)
-            query = {"secret": api_key.pk if api_key else "unknown"}
+            found = self.workspace_secrets.find_by_secret(text)
+            query = {"secret": found.key_id if found else "unknown"}
         return redirect(reverse("api-keys", args=[self.workspace.pk], query=query))
 
     def form_invalid(self, form: FindForm) -> HttpResponse:

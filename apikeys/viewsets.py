@@ -11,16 +11,18 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apikeys.models import ApiKey, ApiKeyQuerySet, KeyAlreadyCreated
+from apikeys.models import ApiKey, ApiKeyQuerySet, KeyAlreadyCreated, KeyAlreadyRotated
 from apikeys.permissions import KeyManagerRequired, PersonRequired, PrincipalRequired, ScopeRequired
 from apikeys.serializers import (
     ApiKeyChangesSerializer,
     ApiKeyListSerializer,
     ApiKeyQuery,
+    ApiKeyRotationSerializer,
     ApiKeySerializer,
     CreatedApiKeySerializer,
     NewApiKeySerializer,
     RepeatedApiKeySerializer,
+    RotatedApiKeySerializer,
 )
 from workspaces.access import Scope, Scopes
 from workspaces.api import created_response
@@ -34,9 +36,27 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 ALREADY_CREATED = (
     "An earlier request with this Idempotency-Key created the key, and only its response contained the secret."
 )
+ALREADY_ROTATED = (
+    "An earlier request with this Idempotency-Key rotated the key, and only its response contained the secret."
+)
 
 MANAGERS_ONLY = "Requires an OAuth token of an owner or admin of the workspace. API keys always get 403."
 API_KEY_BODY = {"x-codegen-request-body-name": "apiKey"}
+IDEMPOTENCY = [
+    OpenApiParameter(
+        "Idempotency-Key",
+        {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY.pattern}$"},
+        OpenApiParameter.HEADER,
+        description="Makes retries safe: a second request with the same value and body changes nothing.",
+    ),
+    OpenApiParameter(
+        "Idempotent-Replayed",
+        {"type": "string", "const": "true"},
+        OpenApiParameter.HEADER,
+        description="Sent if an earlier request created or rotated the key.",
+        response=[200],
+    ),
+]
 
 
 @extend_schema(tags=["ApiKeys"], description=MANAGERS_ONLY)
@@ -51,22 +71,7 @@ API_KEY_BODY = {"x-codegen-request-body-name": "apiKey"}
         operation_id="createApiKey",
         summary="Create an API key",
         description=f"{MANAGERS_ONLY} Only this response contains the secret.",
-        parameters=[
-            OpenApiParameter(
-                "Idempotency-Key",
-                {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY.pattern}$"},
-                OpenApiParameter.HEADER,
-                description="Makes retries safe: a second request with the same value and body doesn't create a "
-                "second key.",
-            ),
-            OpenApiParameter(
-                "Idempotent-Replayed",
-                {"type": "string", "const": "true"},
-                OpenApiParameter.HEADER,
-                description="Sent if an earlier request created the key.",
-                response=[200],
-            ),
-        ],
+        parameters=IDEMPOTENCY,
         request=NewApiKeySerializer,
         responses={
             201: CreatedApiKeySerializer,
@@ -97,7 +102,7 @@ class ApiKeyViewSet(InWorkspaceViewSet):
     query_serializers: ClassVar = {"list": ApiKeyQuery}
 
     def get_queryset(self) -> ApiKeyQuerySet:
-        return self.workspace.api_keys.with_users()
+        return self.workspace.api_keys.with_users().with_secrets()
 
     def get_object(self) -> ApiKey:
         return get_by_id(self.get_queryset(), self.kwargs["api_key_id"])
@@ -132,13 +137,45 @@ class ApiKeyViewSet(InWorkspaceViewSet):
             errors = {names[field]: messages for field, messages in error.message_dict.items()}
             raise ValidationError(errors) from None
         except KeyAlreadyCreated as duplicate:
-            body = {**ApiKeySerializer(duplicate.api_key).data, "notice": ALREADY_CREATED}
-            return Response(body, headers={"Idempotent-Replayed": "true"})
+            return _repeated(duplicate.api_key, ALREADY_CREATED)
         body = {**ApiKeySerializer(api_key).data, "secret": secret}
         return created_response(body, "fetch-api-key", api_key.workspace_id, api_key.pk)
 
+    @extend_schema(
+        operation_id="rotateApiKey",
+        summary="Rotate an API key",
+        description=f"{MANAGERS_ONLY} The key gets a new secret, which only this response contains. The replaced "
+        "secret works until the end of the overlap. A previous secret that still works ends now. The response to a "
+        "repeated request has `notice` instead of `secret`.",
+        parameters=IDEMPOTENCY,
+        request=ApiKeyRotationSerializer,
+        responses={200: RotatedApiKeySerializer, 409: ErrorBodySerializer, 422: ErrorBodySerializer},
+        extensions={"x-codegen-request-body-name": "rotation"},
+    )
+    @sensitive_variables("secret")
+    def rotate(self, request: Request, workspace_id: str, api_key_id: str) -> Response:
+        api_key = self.get_object()
+        serializer = ApiKeyRotationSerializer(data=request.data)  # without a body an empty object: all defaults
+        serializer.is_valid(raise_exception=True)
+        try:
+            secret = api_key.rotate(overlap=serializer.overlap, by=self.actor, **self._idempotency(serializer.digest))
+        except KeyAlreadyRotated as duplicate:
+            return _repeated(duplicate.api_key, ALREADY_ROTATED)
+        return Response({**ApiKeySerializer(api_key).data, "secret": secret})
+
+    @extend_schema(
+        operation_id="endPreviousSecret",
+        summary="End the previous secret of an API key",
+        description=f"{MANAGERS_ONLY} The next request with the previous secret fails. If there is none, this changes "
+        "nothing.",
+        responses={204: None},
+    )
+    def end_previous_secret(self, request: Request, workspace_id: str, api_key_id: str) -> Response:
+        self.get_object().end_previous_secret(by=self.actor)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
     def _idempotency(self, digest: str) -> dict[str, Any]:
-        """Return the arguments of `create_key` for the `Idempotency-Key` header, which is scoped to the person."""
+        """Return the arguments of `create_key` or `rotate` for the header, whose value is scoped to the person."""
         header = self.request.headers.get("Idempotency-Key")
         if header is None:
             return {}
@@ -161,3 +198,8 @@ class ApiKeyViewSet(InWorkspaceViewSet):
     def destroy(self, request: Request, workspace_id: str, api_key_id: str) -> Response:
         self.get_object().revoke(by=self.actor)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _repeated(api_key: ApiKey, notice: str) -> Response:
+    """Return the response to a repeated request, without the secret."""
+    return Response({**ApiKeySerializer(api_key).data, "notice": notice}, headers={"Idempotent-Replayed": "true"})

@@ -82,7 +82,7 @@ def main() -> None:
         shuffled = [random.sample(created, len(created)) for _ in range(options.processes)]
 
         def forget() -> None:
-            cluster.query("UPDATE apikeys_apikey SET shared_proof = NULL")
+            cluster.query("UPDATE apikeys_storedsecret SET shared_proof = NULL")
 
         forget()
         alone = measure(cluster, [created])

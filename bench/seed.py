@@ -34,13 +34,19 @@ MANY_WORKSPACES = """
 """
 MANY_KEYS = """
     INSERT INTO apikeys_apikey
-        (id, workspace_id, key_id, hash, fingerprint, description, created_at, last_used_at, revoke_reason,
-         request_digest)
-    SELECT 'key_' || lpad(i::text, 26, '0'), 'w_' || lpad((i %% %(workspaces)s)::text, 26, '0'),
-           coalesce(real.key_id, left(translate(encode(sha256(i::text::bytea), 'base64'), '+/', 'xy'), 12)),
+        (id, workspace_id, description, created_at, revoke_reason, request_digest)
+    SELECT 'key_' || lpad(i::text, 26, '0'), 'w_' || lpad((i %% %(workspaces)s)::text, 26, '0'), 'Key ' || i, now(),
+           '', ''
+    FROM generate_series(0, %(keys)s - 1) AS i
+"""
+MANY_SECRETS = """
+    INSERT INTO apikeys_storedsecret
+        (key_id, workspace_id, api_key_id, hash, fingerprint, created_at, last_used_at, request_digest)
+    SELECT coalesce(real.key_id, left(translate(encode(sha256(i::text::bytea), 'base64'), '+/', 'xy'), 12)),
+           'w_' || lpad((i %% %(workspaces)s)::text, 26, '0'), 'key_' || lpad(i::text, 26, '0'),
            coalesce(real.hash, '$argon2id$v=19$m=8,t=1,p=1$' || repeat(md5(i::text), 2)),
            coalesce(real.fingerprint, decode(left(md5(i::text), 16), 'hex')),
-           'Key ' || i, now(), now() + interval '1 hour', '', ''
+           now(), now() + interval '1 hour', ''
     FROM generate_series(0, %(keys)s - 1) AS i LEFT JOIN real ON real.number = i
 """
 # The same admissions as `contenders.USED`, for every workspace.
@@ -97,7 +103,7 @@ def many(workspace: Workspace) -> dict[str, list[str]]:
             "INSERT INTO real VALUES (%s, %s, %s, %s)",
             [(number, key.key_id, hash_secret(key.secret), fingerprint(key.secret)) for number, key in usable.items()],
         )
-        for statement in (MANY_WORKSPACES, MANY_TASKS, MANY_CONTRIBUTORS, MANY_KEYS):
+        for statement in (MANY_WORKSPACES, MANY_TASKS, MANY_CONTRIBUTORS, MANY_KEYS, MANY_SECRETS):
             cursor.execute(statement, params)
         cursor.execute(MANY_QUOTAS)
     workspaces = {f"w_{number % WORKSPACES:026}" for number in usable}

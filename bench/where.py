@@ -26,7 +26,7 @@ SECONDS = 15
 ACTIVITIES = {
     ("apikeys/admission.py", "authenticate"): "key and quota",
     ("workspaces/task_pages.py", "task_page"): "tasks",
-    ("apikeys/models.py", "record_use"): "last use of the key",
+    ("apikeys/models/stored_secrets.py", "record_use"): "last use of the key",
     ("apikeys/authentication.py", "authenticate"): "authentication, the rest",
     ("core/formats.py", "render"): "JSON",
     ("django/urls/resolvers.py", "resolve"): "URL resolver",

@@ -22,7 +22,7 @@ from rest_framework.request import Request
 from rest_framework.views import set_rollback
 
 from apikeys.authentication import challenge, sends_key_elsewhere
-from apikeys.models import ApiKey, IdempotencyKeyReused, KeyNotCreated
+from apikeys.models import ApiKey, IdempotencyKeyReused, KeyNotCreated, KeyNotRotated
 from apikeys.permissions import MissingScope
 from core.argon2 import TooBusy
 from core.db.faults import cause_of
@@ -115,7 +115,7 @@ def api_error_response(error: Exception, request: HttpRequest | Request) -> Http
             headers["WWW-Authenticate"] = challenge(error="insufficient_scope", scope=error.scope)
         case IdempotencyKeyReused():
             code, message = 422, str(error)
-        case KeyNotCreated():
+        case KeyNotCreated() | KeyNotRotated():
             code, message = 409, str(error)
         case NoWorkspaceChosen():
             code, message = 400, str(error)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-from apikeys.models import ApiKey, ApiKeyQuerySet
+from apikeys.models import ApiKey, ApiKeyQuerySet, StoredSecret, StoredSecretQuerySet
 from core.db.batches import delete_in_batches, in_batches
 from oauth import expiry
 from workspaces import quota
@@ -24,7 +24,9 @@ def sessions() -> Iterable[int]:
 
 
 def idempotency_keys() -> Iterable[int]:
-    return in_batches(ApiKey.objects.with_old_idempotency_key(), ApiKeyQuerySet.clear_idempotency_keys)
+    yield from in_batches(ApiKey.objects.with_old_idempotency_key(), ApiKeyQuerySet.clear_idempotency_keys)
+    secrets = StoredSecret.objects.with_old_idempotency_key()
+    yield from in_batches(secrets, StoredSecretQuerySet.clear_idempotency_keys)
 
 
 # By the name that the command prints. Refresh tokens come first, because they keep access tokens and token families.

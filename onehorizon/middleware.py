@@ -119,8 +119,8 @@ class ForwardedMiddleware:
         return self.get_response(request)
 
 
-class QuotaHeadersMiddleware:
-    """Adds the RateLimit headers to every response to a request whose quota was checked, also to a 429."""
+class PrincipalHeadersMiddleware:
+    """Adds the headers that every response to the principal has, such as RateLimit, also to a 429."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -128,8 +128,8 @@ class QuotaHeadersMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         principal: Principal | None = getattr(request, "principal", None)
-        if principal is not None and principal.decision is not None:
-            for name, value in principal.decision.status.headers().items():
+        if principal is not None:
+            for name, value in principal.headers().items():
                 response[name] = value
         return response
 

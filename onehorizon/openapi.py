@@ -45,6 +45,18 @@ HEADERS: dict[str, dict[str, Any]] = {
         "against a quota.",
         "schema": {"type": "string"},
     },
+    "Deprecation": {
+        "description": "When a rotation replaced the secret of this request (RFC 9745). Only for a previous secret.",
+        "schema": {"type": "string"},
+    },
+    "Sunset": {
+        "description": "When the secret of this request stops working (RFC 8594). Only for a previous secret.",
+        "schema": {"type": "string"},
+    },
+    "Link": {
+        "description": "The guide to rotation, with the relation `deprecation`. Only for a previous secret.",
+        "schema": {"type": "string"},
+    },
     "Location": {
         "description": "The path of the new object, with the workspace's id.",
         "schema": {"type": "string", "format": "uri-reference"},
@@ -52,7 +64,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "The challenge (RFC 6750).", "schema": {"type": "string"}},
 }
-HEADERS_OF_EVERY_RESPONSE = ("X-Request-Id", "RateLimit-Policy", "RateLimit")
+HEADERS_OF_EVERY_RESPONSE = ("X-Request-Id", "RateLimit-Policy", "RateLimit", "Deprecation", "Sunset", "Link")
 # Status to the name of the response component, its description, and its headers besides those of every response.
 ERRORS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     400: ("BadRequest", "The body or the query is invalid; `errors` has the messages by field.", ()),
@@ -65,7 +77,12 @@ ERRORS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     404: ("NotFound", "The object does not exist, or you don't have access.", ()),
     406: ("NotAcceptable", "The Accept header excludes application/json.", ()),
     408: ("RequestTimeout", "The body did not arrive within 10 seconds. Nothing was changed.", ()),
-    409: ("Conflict", "The workspace has reached its limit of active keys, or it is suspended.", ()),
+    409: (
+        "Conflict",
+        "The key can't be created, because the workspace has reached its limit of active keys, or can't be rotated, "
+        "because it is revoked or expired. Or the workspace is suspended.",
+        (),
+    ),
     413: ("ContentTooLarge", "The body is larger than 1 MiB.", ()),
     415: ("UnsupportedMediaType", "The Content-Type is not application/json, or the body has a Content-Encoding.", ()),
     422: ("IdempotencyKeyReused", "The Idempotency-Key was used before, with another body.", ()),
@@ -111,9 +128,10 @@ LINKS: dict[str, dict[str, dict[str, str]]] = {
     },
     "createTask": dict.fromkeys(("fetchTask", "updateTask", "deleteTask"), _THIS_TASK),
     "updateTask": dict.fromkeys(("fetchTask", "deleteTask"), _THIS_TASK),
-    "listApiKeys": dict.fromkeys(("fetchApiKey", "updateApiKey", "revokeApiKey"), _FIRST_KEY),
-    "createApiKey": dict.fromkeys(("fetchApiKey", "updateApiKey", "revokeApiKey"), _THIS_KEY),
-    "updateApiKey": dict.fromkeys(("fetchApiKey", "revokeApiKey"), _THIS_KEY),
+    "listApiKeys": dict.fromkeys(("fetchApiKey", "updateApiKey", "rotateApiKey", "revokeApiKey"), _FIRST_KEY),
+    "createApiKey": dict.fromkeys(("fetchApiKey", "updateApiKey", "rotateApiKey", "revokeApiKey"), _THIS_KEY),
+    "updateApiKey": dict.fromkeys(("fetchApiKey", "rotateApiKey", "revokeApiKey"), _THIS_KEY),
+    "rotateApiKey": dict.fromkeys(("fetchApiKey", "endPreviousSecret", "revokeApiKey"), _THIS_KEY),
 }
 # The description and the pattern of each.
 PATH_PARAMETERS = {
@@ -176,7 +194,8 @@ class Schema(AutoSchema):
         if operation is None:
             return None
         if "requestBody" in operation:
-            operation["requestBody"]["required"] = True
+            if self.method == "PATCH":  # elsewhere a body is optional if all of its fields are
+                operation["requestBody"]["required"] = True
             content = operation["requestBody"]["content"]["application/json"]
             content |= _example("bodies", operation["operationId"])
         declared = operation["responses"]

@@ -119,7 +119,7 @@ MIDDLEWARE = [
     "onehorizon.middleware.ForwardedMiddleware",
     "corsheaders.middleware.CorsMiddleware",  # outside all that returns errors: these must be readable too
     "onehorizon.middleware.ApiMiddleware",
-    "onehorizon.middleware.QuotaHeadersMiddleware",
+    "onehorizon.middleware.PrincipalHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "onehorizon.middleware.BodyMiddleware",

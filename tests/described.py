@@ -11,8 +11,9 @@ from jsonschema import Draft202012Validator
 
 from onehorizon.openapi import schema
 
-# Optional properties of responses. A person's name and email depend on the token's scopes.
-OPTIONAL = {"ErrorBody": {"errors"}, "UserPrincipal": {"name", "email"}}
+# Optional properties of responses. A person's name and email depend on the token's scopes. The response to a rotation
+# has `secret`, and to a repeated one `notice`.
+OPTIONAL = {"ErrorBody": {"errors"}, "UserPrincipal": {"name", "email"}, "RotatedApiKey": {"secret", "notice"}}
 
 
 def validate_response(method: str, path: str, response: Any) -> None:

@@ -34,7 +34,8 @@ from oauth.models import Application, DeviceGrant, Grant
 
 # Where a secret may appear: method, path and part of a response.
 SHOWN = {
-    "API key": r"POST (/api/v1/workspaces/\w+/api-keys|/w/\w+/settings/developer/api-keys/add/) body",
+    "API key": r"POST (/api/v1/workspaces/\w+/api-keys(/\w+/rotate)?|"
+    r"/w/\w+/settings/developer/api-keys/(add|\w+/rotate)/) body",
     "token": r"POST /app/auth/token body",
     "authorization code": r"(POST /app/auth/authorize Location|GET /app/auth/authorize (Location|Refresh))",
     "device code": r"POST /app/auth/device body",
@@ -46,8 +47,10 @@ SHOWN = {
 ONCE = {"API key", "token", "authorization code", "device code"}
 # Columns that store hashes and proofs.
 HASHES = {
-    "apikeys_apikey.hash",
+    "apikeys_apikey.hash",  # until the next release
     "apikeys_apikey.shared_proof",
+    "apikeys_storedsecret.hash",
+    "apikeys_storedsecret.shared_proof",
     "workspaces_user.password",
     "oauth_application.client_secret",
 }

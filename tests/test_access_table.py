@@ -54,11 +54,15 @@ KEY_MANAGEMENT = [
     ("GET",    "/workspaces/{workspace}/api-keys/{api_key}",       None,    403, 403,     401,    401),
     ("PATCH",  "/workspaces/{workspace}/api-keys/{api_key}",       A_KEY,   403, 403,     401,    401),
     ("DELETE", "/workspaces/{workspace}/api-keys/{api_key}",       None,    403, 403,     401,    401),
+    ("POST",   "/workspaces/{workspace}/api-keys/{api_key}/rotate",              {},   403, 403, 401,    401),
+    ("DELETE", "/workspaces/{workspace}/api-keys/{api_key}/previous-secret",     None, 403, 403, 401,    401),
     ("GET",    "/workspaces/current/api-keys",                     None,    403, 403,     401,    401),
     ("POST",   "/workspaces/current/api-keys",                     A_KEY,   403, 403,     401,    401),
     ("GET",    "/workspaces/current/api-keys/{api_key}",           None,    403, 403,     401,    401),
     ("PATCH",  "/workspaces/current/api-keys/{api_key}",           A_KEY,   403, 403,     401,    401),
     ("DELETE", "/workspaces/current/api-keys/{api_key}",           None,    403, 403,     401,    401),
+    ("POST",   "/workspaces/current/api-keys/{api_key}/rotate",                  {},   403, 403, 401,    401),
+    ("DELETE", "/workspaces/current/api-keys/{api_key}/previous-secret",         None, 403, 403, 401,    401),
 ]
 # fmt: on
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]

@@ -11,7 +11,7 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 
-from apikeys.models import ApiKey
+from apikeys.models import StoredSecret
 from oauth.models import DeviceGrant
 from tests.helpers import Api, make_key, make_token, make_user
 from tests.oauth.conftest import make_application
@@ -58,7 +58,7 @@ def session_key(workspace: Workspace) -> str:
 
 
 def digest_of_a_key(workspace: Workspace) -> str:
-    return make_key(workspace)[0].hash.rsplit("$", 1)[1]
+    return make_key(workspace)[0].current_secret.hash.rsplit("$", 1)[1]
 
 
 def digest_of_a_password(workspace: Workspace) -> str:
@@ -140,7 +140,7 @@ def test_a_traceback_is_searched(workspace: Workspace) -> None:
 
 
 def test_a_key_created_in_another_process_is_recognized_by_its_format(owner: User, secret: str) -> None:
-    stored = ApiKey.objects.get().hash
+    stored = StoredSecret.objects.get().hash
     sweep.begin()
     User.objects.filter(pk=owner.pk).update(name=secret)
     logging.getLogger("tests.planted").warning("%s", stored)  # the log formatters remove hashes

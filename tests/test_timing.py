@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -142,22 +143,39 @@ def test_the_authorization_endpoint_runs_no_argon2(clients: list[str], work_of: 
         assert work_of(lambda query=query: Client().get("/app/auth/authorize", query)).argon2_runs == []  # type: ignore[misc]
 
 
-def test_rejecting_unknown_wrong_and_revoked_keys_takes_the_same_work(workspace: Workspace, work_of: Measure) -> None:
+def test_rejecting_unknown_wrong_revoked_and_ended_keys_takes_the_same_work(
+    workspace: Workspace, work_of: Measure
+) -> None:
     active_key, _ = make_key(workspace)
     revoked_key, _ = make_key(workspace)
     revoked_key.revoke(by=BY_TEST)
+    rotated_key, _ = make_key(workspace)
+    ended_key_id = rotated_key.current_secret.key_id
+    rotated_key.rotate(overlap=timedelta(), by=BY_TEST)
 
     def request_with_random_secret(key_id: str) -> Callable[[], object]:
         body = f"one_{key_id}_{keys.generate().secret[17:-6]}"
         return lambda: Api(body + keys.checksum(body)).get("/me")
 
-    unknown, wrong, revoked = (
-        work_of(request_with_random_secret(key_id))
-        for key_id in (keys.generate().key_id, active_key.key_id, revoked_key.key_id)
+    key_ids = [active_key.current_secret.key_id, revoked_key.current_secret.key_id, ended_key_id]
+    unknown, wrong, revoked, ended = (
+        work_of(request_with_random_secret(key_id)) for key_id in (keys.generate().key_id, *key_ids)
     )
 
     assert unknown.argon2_runs == []
-    assert unknown == wrong == revoked
+    assert unknown == wrong == revoked == ended
+
+
+def test_rejecting_revoked_and_ended_secrets_takes_the_same_work(workspace: Workspace, work_of: Measure) -> None:
+    revoked_key, revoked_secret = make_key(workspace)
+    revoked_key.revoke(by=BY_TEST)
+    rotated_key, ended_secret = make_key(workspace)
+    rotated_key.rotate(overlap=timedelta(), by=BY_TEST)
+
+    revoked, ended = (work_of(lambda s=s: Api(s).get("/me")) for s in (revoked_secret, ended_secret))  # type: ignore[misc]
+
+    assert revoked.argon2_runs == []
+    assert revoked == ended
 
 
 def test_a_missing_or_cheaper_hash_is_detected(owner: User, work_of: Measure, settings: Any) -> None:

@@ -79,6 +79,10 @@ class Principal(ABC):
     def record_use(self, client_ip: str | None) -> None:  # noqa: B027, only API keys store their last use
         """Store when and from which client IP the credential was used. Never fails the request."""
 
+    def headers(self) -> dict[str, str]:
+        """Return the headers that every response to the principal has."""
+        return self.decision.status.headers() if self.decision is not None else {}
+
     @abstractmethod
     def has_scope(self, scope: Scope) -> bool: ...
 

@@ -147,6 +147,21 @@ class LimitField(serializers.IntegerField):
         return int(data)
 
 
+class WholeNumberField(serializers.IntegerField):
+    """A whole number of a body, such as `60` or `60.0`. DRF's `IntegerField` also accepts text such as `"60"`."""
+
+    def __init__(self, *, min_value: int, max_value: int, **kwargs: Any) -> None:
+        message = f"Send a whole number from {min_value} to {max_value}."
+        errors: dict[str, Any] = dict.fromkeys(("invalid", "min_value", "max_value"), message)
+        super().__init__(min_value=min_value, max_value=max_value, error_messages=errors, **kwargs)
+
+    def to_internal_value(self, data: Any) -> int:
+        is_whole = type(data) is int or (isinstance(data, float) and data.is_integer())  # True is an int too
+        if not is_whole:
+            self.fail("invalid")
+        return int(data)
+
+
 class TimeField(serializers.DateTimeField):
     """A time in RFC 3339. DRF also accepts week dates, digits of other scripts, and times without an offset."""
 

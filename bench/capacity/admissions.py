@@ -16,11 +16,11 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "onehorizon.settings"
 django.setup()
 
 from apikeys import admission  # noqa: E402
-from apikeys.models import ApiKey  # noqa: E402
+from apikeys.models import StoredSecret  # noqa: E402
 
 secrets = json.loads(sys.stdin.readline())
 for secret in secrets:
-    ApiKey.objects.authenticate(secret)  # verifies the secret, and does not count
+    StoredSecret.objects.authenticate(secret)  # verifies the secret, and does not count
 print("[0, 0]", flush=True)
 for line in sys.stdin:
     first, last, number = json.loads(line)

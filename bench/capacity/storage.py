@@ -52,6 +52,7 @@ TABLES = {
     "person": "workspaces_user",
     "membership": "workspaces_membership",
     "API key": "apikeys_apikey",
+    "secret": "apikeys_storedsecret",
     "task": "workspaces_task",
     "contributor": "workspaces_taskcontributor",
     "audit event": "workspaces_auditevent",
@@ -61,7 +62,7 @@ SIZES = """
     SELECT reltuples::bigint, pg_total_relation_size(oid), pg_indexes_size(oid) FROM pg_class
     WHERE oid = %(table)s::regclass
 """
-UPDATES = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'apikeys_apikey'"
+UPDATES = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'apikeys_storedsecret'"
 
 
 def storage(stage: Stage) -> Iterator[str]:
@@ -88,7 +89,7 @@ def _last_uses(stage: Stage, server: Primary) -> Iterator[str]:
     for label, preparations, first in (
         ("full pages, after a checkpoint", ("CHECKPOINT",), 7),
         # The keys before these have left their pages.
-        ("pages with room, after a checkpoint", ("VACUUM apikeys_apikey", "CHECKPOINT"), 8),
+        ("pages with room, after a checkpoint", ("VACUUM apikeys_storedsecret", "CHECKPOINT"), 8),
         ("the same keys again", (), 8),
     ):
         for statement in preparations:

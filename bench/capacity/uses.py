@@ -9,8 +9,9 @@ import django
 os.environ["DJANGO_SETTINGS_MODULE"] = "onehorizon.settings"
 django.setup()
 
-from apikeys import models  # noqa: E402
+from apikeys.models import StoredSecret, stored_secrets  # noqa: E402
 
-models.LAST_USED_RESOLUTION = timedelta(hours=-2)  # also for a last use that `bench.seed` has set to an hour ahead
+# Also for a last use that `bench.seed` has set to an hour ahead.
+stored_secrets.LAST_USED_RESOLUTION = timedelta(hours=-2)
 for number in range(int(sys.argv[1]), 1_000_000, 500):
-    models.ApiKey.objects.get(pk=f"key_{number:026}").record_use("192.0.2.7")
+    StoredSecret.objects.get(api_key=f"key_{number:026}").record_use("192.0.2.7")

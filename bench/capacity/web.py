@@ -20,7 +20,7 @@ WARM_UP = 8  # requests with each key, so that nearly every worker has verified 
 TASK = json.dumps({"title": "Webhook retries stop after redirect", "description": "The event is not sent again. " * 4})
 
 
-SET_LAST_USE = "UPDATE apikeys_apikey SET last_used_at = {} WHERE workspace_id = ANY(%(subjects)s)"
+SET_LAST_USE = "UPDATE apikeys_storedsecret SET last_used_at = {} WHERE workspace_id = ANY(%(subjects)s)"
 
 
 @dataclass

@@ -19,7 +19,7 @@ LIST = changelist_url(ApiKey)
 def test_a_key_is_found_by_id_key_id_masked_form_or_secret(
     admin_client: Client, api_key: ApiKey, secret: str, template: str
 ) -> None:
-    text = template.format(secret=secret, key_id=api_key.key_id, id=api_key.pk)
+    text = template.format(secret=secret, key_id=api_key.current_secret.key_id, id=api_key.pk)
 
     response = admin_client.post(FIND, {"text": text})
 
@@ -28,7 +28,7 @@ def test_a_key_is_found_by_id_key_id_masked_form_or_secret(
 
 def test_an_unknown_secret_is_not_put_into_a_url(admin_client: Client, api_key: ApiKey) -> None:
     unknown = keys.generate().secret
-    truncated = f"one_{api_key.key_id}_abc"
+    truncated = f"one_{api_key.current_secret.key_id}_abc"
 
     responses = [admin_client.post(FIND, {"text": text}) for text in (unknown, truncated, unknown[:40], "x" * 600)]
 
@@ -37,7 +37,7 @@ def test_an_unknown_secret_is_not_put_into_a_url(admin_client: Client, api_key: 
 
 
 def test_an_invented_secret_under_a_real_key_id_finds_nothing(admin_client: Client, api_key: ApiKey) -> None:
-    body = f"one_{api_key.key_id}_{'a' * keys.SECRET_LENGTH}"
+    body = f"one_{api_key.current_secret.key_id}_{'a' * keys.SECRET_LENGTH}"
 
     assert admin_client.post(FIND, {"text": body + keys.checksum(body)})["Location"] == f"{FIND}?unknown=1"
 
@@ -59,7 +59,9 @@ def test_the_list_is_searched_by_prefix(
     api_key = ApiKey.objects.create_key(workspace, description="CI, production", by=by(owner))[0]
     make_key(elsewhere, "Something else")
 
-    page = admin_client.get(LIST, {"q": text.format(key_id=api_key.key_id, start=api_key.key_id[:6])})
+    page = admin_client.get(
+        LIST, {"q": text.format(key_id=api_key.current_secret.key_id, start=api_key.current_secret.key_id[:6])}
+    )
 
     assert [row.pk for row in page.context["cl"].result_list] == [api_key.pk]
 
@@ -119,14 +121,14 @@ def test_a_revoked_key_is_rejected_from_the_next_request_on(admin_client: Client
 def test_a_reason_is_required_and_can_not_contain_a_secret(
     admin_client: Client, api_key: ApiKey, secret: str, reason: str, error: str
 ) -> None:
-    reason = reason.format(secret=secret, key_id=api_key.key_id)
+    reason = reason.format(secret=secret, key_id=api_key.current_secret.key_id)
 
     response = admin_client.post(REVOKE, {"key": api_key.pk, "reason": reason})
 
     api_key.refresh_from_db()
     assert b"errorlist" in response.content
     assert response.context["form"].errors == {"reason": [error]}
-    assert f"one_{api_key.key_id}_" not in response.content.decode().replace(api_key.masked, "")
+    assert f"one_{api_key.current_secret.key_id}_" not in response.content.decode().replace(api_key.masked, "")
     assert api_key.revoked_at is None
 
 

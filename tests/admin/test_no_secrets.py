@@ -22,13 +22,13 @@ def test_models_lists_every_model_of_the_admin() -> None:
 @pytest.fixture
 def secrets(workspace: Workspace, api_key: ApiKey, secret: str, owner: User) -> dict[str, str]:
     """The values that no page may contain, by name."""
-    fingerprint, proof = bytes(api_key.fingerprint), bytes(api_key.shared_proof or b"")
+    fingerprint, proof = bytes(api_key.current_secret.fingerprint), bytes(api_key.current_secret.shared_proof or b"")
     return {
         "secret": secret,
         "middle of the secret": secret[17:40],
-        "hash": api_key.hash,
-        "digest": api_key.hash.rpartition("$")[2],
-        "salt": api_key.hash.split("$")[-2],
+        "hash": api_key.current_secret.hash,
+        "digest": api_key.current_secret.hash.rpartition("$")[2],
+        "salt": api_key.current_secret.hash.split("$")[-2],
         "fingerprint": fingerprint.hex(),
         "fingerprint as bytes": repr(fingerprint)[2:-1],
         "shared proof": proof.hex(),

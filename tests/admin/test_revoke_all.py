@@ -96,8 +96,7 @@ def test_an_owner_cannot_revoke_all_keys_at_once(owner: User, api_key: ApiKey, w
 
 
 def test_the_command_revokes_all_keys_with_few_statements(operator: User, workspace: Workspace) -> None:
-    fields = {"workspace": workspace, "hash": "", "fingerprint": b"", "description": "CI"}
-    ApiKey.objects.bulk_create([ApiKey(key_id=f"{number:012}", **fields) for number in range(500)])
+    ApiKey.objects.bulk_create(ApiKey(workspace=workspace, description="CI") for _ in range(500))
     output = io.StringIO()
 
     with CaptureQueriesContext(connection) as queries:

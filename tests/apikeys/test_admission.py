@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from apikeys.models import ApiKey
+from apikeys import admission, hashing
+from apikeys.models import ApiKey, StoredSecret
 from core.db import contention
 from tests.helpers import BY_TEST, Api, commits, make_key
 from tests.processes import TIMEOUT, database_url, wait_until_blocked
 from workspaces import quota
+from workspaces.access import CredentialRejected
 from workspaces.models import Task, Tier, User, Workspace
 
 on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="only PostgreSQL has the fast path")
@@ -95,6 +100,91 @@ def test_a_warm_key_that_is_revoked_expired_or_suspended_is_rejected_and_not_cou
 
     assert warm.get("/me").status_code == 401
     assert quota.status(workspace.pk, workspace.tier).windows[0].remaining == before
+
+
+def end_by_rotating(api_key: ApiKey) -> None:
+    api_key.rotate(overlap=timedelta(), by=BY_TEST)
+
+
+def end_by_hand(api_key: ApiKey) -> None:
+    api_key.rotate(overlap=timedelta(hours=1), by=BY_TEST)
+    api_key.end_previous_secret(by=BY_TEST)
+
+
+def end_by_rotating_twice(api_key: ApiKey) -> None:
+    api_key.rotate(overlap=timedelta(hours=1), by=BY_TEST)
+    api_key.rotate(overlap=timedelta(hours=1), by=BY_TEST)
+
+
+def end_with_the_overlap(api_key: ApiKey) -> None:
+    api_key.rotate(overlap=timedelta(hours=1), by=BY_TEST)
+    StoredSecret.objects.exclude(replaced_at=None).update(ends_at=timezone.now())
+
+
+def revoke_during_the_overlap(api_key: ApiKey) -> None:
+    api_key.rotate(overlap=timedelta(hours=1), by=BY_TEST)
+    api_key.revoke(by=BY_TEST)
+
+
+def expire_during_the_overlap(api_key: ApiKey) -> None:
+    api_key.rotate(overlap=timedelta(hours=1), by=BY_TEST)
+    ApiKey.objects.filter(pk=api_key.pk).update(expires_at=timezone.now())
+
+
+def suspend_during_the_overlap(api_key: ApiKey) -> None:
+    api_key.rotate(overlap=timedelta(hours=1), by=BY_TEST)
+    api_key.workspace.suspend("Unpaid", by=BY_TEST)
+
+
+ENDS: dict[Callable[[ApiKey], None], str] = {
+    end_by_rotating: "ended",
+    end_by_hand: "ended",
+    end_by_rotating_twice: "ended",
+    end_with_the_overlap: "ended",
+    revoke_during_the_overlap: "revoked",
+    expire_during_the_overlap: "expired",
+    suspend_during_the_overlap: "suspended",
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_warm", [True, False], ids=["warm", "cold"])
+@pytest.mark.parametrize(("end", "reason"), ENDS.items(), ids=lambda value: getattr(value, "__name__", value))
+def test_both_paths_reject_a_replaced_secret_that_has_ended(
+    end: Callable[[ApiKey], None], reason: str, is_warm: bool, api_key: ApiKey, secret: str
+) -> None:
+    if is_warm:
+        assert Api(secret).get("/me").status_code == 200
+    else:
+        hashing.proofs.clear()
+
+    end(api_key)
+
+    assert admission.authenticate(secret) is None
+    with pytest.raises(CredentialRejected) as rejected:
+        StoredSecret.objects.authenticate(secret)
+    assert rejected.value.reason == reason
+    assert Api(secret).get("/me").status_code == 401
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_warm", [True, False], ids=["warm", "cold"])
+def test_both_paths_accept_both_secrets_during_the_overlap(is_warm: bool, api_key: ApiKey, secret: str) -> None:
+    if is_warm:
+        assert Api(secret).get("/me").status_code == 200
+    new_secret = api_key.rotate(overlap=timedelta(hours=1), by=BY_TEST)
+    if not is_warm:
+        hashing.proofs.clear()
+
+    for each in (secret, new_secret):
+        stored = StoredSecret.objects.authenticate(each)
+        fast = admission.authenticate(each)
+        assert (stored.api_key, stored.masked) == (api_key, f"{each[:17]}…")
+        assert (fast is None) == (connection.vendor != "postgresql")
+        if fast is not None:
+            assert (fast.stored_secret, fast.headers()["RateLimit"] != "") == (stored, True)
+            assert fast.stored_secret.ends_at == stored.ends_at
+            assert fast.stored_secret.replaced_at == stored.replaced_at
 
 
 @pytest.mark.django_db

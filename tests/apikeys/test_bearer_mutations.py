@@ -12,7 +12,7 @@ import pytest
 from django.utils import timezone
 
 from apikeys import hashing, keys
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from tests.helpers import BY_TEST, RESOURCE_METADATA, Api, make_key
 from workspaces import quota
 from workspaces.models import Workspace
@@ -31,6 +31,9 @@ class Keys:
     elsewhere: str  # a good key of another workspace
     revoked: str
     expired: str
+    ended: str  # replaced by a rotation, and its overlap has ended
+    previous: str  # replaced by a rotation, and it works
+    current: str  # of the same key
 
 
 @pytest.fixture
@@ -39,7 +42,18 @@ def known(secret: str, workspace: Workspace, elsewhere: Workspace) -> Keys:
     revoked.revoke(by=BY_TEST)
     expired, expired_secret = make_key(workspace, "Expired", expires_at=timezone.now() + timedelta(days=1))
     ApiKey.objects.filter(pk=expired.pk).update(expires_at=timezone.now())
-    return Keys(secret, make_key(workspace, "Second")[1], make_key(elsewhere)[1], revoked_secret, expired_secret)
+    rotated, ended_secret = make_key(workspace, "Rotated")
+    previous_secret = rotated.rotate(overlap=timedelta(), by=BY_TEST)
+    return Keys(
+        good=secret,
+        second=make_key(workspace, "Second")[1],
+        elsewhere=make_key(elsewhere)[1],
+        revoked=revoked_secret,
+        expired=expired_secret,
+        ended=ended_secret,
+        previous=previous_secret,
+        current=rotated.rotate(overlap=timedelta(hours=1), by=BY_TEST),
+    )
 
 
 def well_formed(key_id: str, secret: str) -> str:
@@ -128,6 +142,14 @@ MUTATIONS: dict[str, Callable[[Keys], str]] = {
     # no longer valid
     "revoked": lambda known: known.revoked,
     "expired": lambda known: known.expired,
+    "ended": lambda known: known.ended,
+    # of one key
+    "the previous key id with the current secret": lambda known: well_formed(known.previous[ID], known.current[SECRET]),
+    "the current key id with the previous secret": lambda known: well_formed(known.current[ID], known.previous[SECRET]),
+    "the ended key id with the current secret": lambda known: well_formed(known.ended[ID], known.current[SECRET]),
+    "the current key id with the ended secret": lambda known: well_formed(known.current[ID], known.ended[SECRET]),
+    "the previous secret and the current one": lambda known: f"{known.previous} {known.current}",
+    "an invented secret for the previous key id": lambda known: well_formed(known.previous[ID], "A" * 43),
     # other kinds of credentials
     "an OAuth-like token": lambda known: "mF_9.B5f-4.1JqM",
     "a JWT": lambda known: "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ3XzEifQ.",
@@ -148,7 +170,7 @@ def test_every_mutation_of_a_valid_key_gets_the_same_401(
     assert response["WWW-Authenticate"] == INVALID_TOKEN
     assert headers_of(response) == headers_of(Api(well_formed("1" * 12, "1" * 43)).get("/me"))
     assert is_quota_unused(workspace)
-    assert not ApiKey.objects.exclude(last_used_at=None).exists()
+    assert not StoredSecret.objects.exclude(last_used_at=None).exists()
 
 
 def headers_of(response: Any) -> dict[str, str]:
@@ -282,16 +304,16 @@ def test_a_key_in_a_form_is_not_read(secret: str) -> None:
 
 def test_an_invented_secret_for_a_real_key_id_never_reaches_argon2(api_key: ApiKey) -> None:
     """The stored hash is the invented secret's, so Argon2 would accept it and add a proof."""
-    invented = well_formed(api_key.key_id, "A" * 43)
-    ApiKey.objects.filter(pk=api_key.pk).update(hash=hashing.hash_secret(invented))
+    invented = well_formed(api_key.current_secret.key_id, "A" * 43)
+    StoredSecret.objects.filter(api_key=api_key.pk).update(hash=hashing.hash_secret(invented))
 
     assert Api(invented).get("/me").status_code == 401
     assert len(hashing.proofs) == 0
 
 
 def test_a_matching_fingerprint_is_not_enough_without_the_hash(api_key: ApiKey) -> None:
-    invented = well_formed(api_key.key_id, "A" * 43)
-    ApiKey.objects.filter(pk=api_key.pk).update(fingerprint=hashing.fingerprint(invented))
+    invented = well_formed(api_key.current_secret.key_id, "A" * 43)
+    StoredSecret.objects.filter(api_key=api_key.pk).update(fingerprint=hashing.fingerprint(invented))
 
     assert Api(invented).get("/me").status_code == 401
 
@@ -299,14 +321,14 @@ def test_a_matching_fingerprint_is_not_enough_without_the_hash(api_key: ApiKey) 
 def test_a_proof_is_invalid_once_the_hash_has_changed(api: Api, api_key: ApiKey) -> None:
     assert api.get("/me").status_code == 200
 
-    ApiKey.objects.filter(pk=api_key.pk).update(hash=hashing.hash_secret(keys.generate().secret))
+    StoredSecret.objects.filter(api_key=api_key.pk).update(hash=hashing.hash_secret(keys.generate().secret))
 
     assert api.get("/me").status_code == 401
 
 
 @pytest.mark.parametrize("hash_", ["", "garbage", "$argon2id$v=19$m=64,t=1,p=1$AAAA$AAAA", "pbkdf2_sha256$1$a$b"])
 def test_a_damaged_hash_rejects_the_key_like_a_wrong_secret(hash_: str, api: Api, api_key: ApiKey) -> None:
-    ApiKey.objects.filter(pk=api_key.pk).update(hash=hash_)
+    StoredSecret.objects.filter(api_key=api_key.pk).update(hash=hash_)
 
     response = api.get("/me")
 
@@ -328,3 +350,14 @@ def test_a_key_is_rejected_from_the_moment_of_its_expiry(api: Api, api_key: ApiK
     ApiKey.objects.filter(pk=api_key.pk).update(expires_at=timezone.now())
 
     assert (api.get("/me").status_code, api.get("/me").content) == (401, REJECTED)
+
+
+def test_both_secrets_of_a_rotated_key_work_until_the_overlap_ends(known: Keys) -> None:
+    assert [Api(secret).get("/me").status_code for secret in (known.previous, known.current)] == [200, 200]
+
+    StoredSecret.objects.filter(key_id=known.previous[ID]).update(ends_at=timezone.now())
+
+    response = Api(known.previous).get("/me")
+    assert (response.status_code, response.content) == (401, REJECTED)
+    assert not {"Deprecation", "Sunset", "Link"} & set(response.headers)
+    assert Api(known.current).get("/me").status_code == 200

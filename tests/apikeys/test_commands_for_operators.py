@@ -24,6 +24,7 @@ FIELDS = {
     "expiresAt",
     "revokedAt",
     "revokedBy",
+    "previousSecret",
 }
 
 

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apikeys import hashing, keys
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from tests.helpers import BY_TEST, Api, commits, make_key, make_user, make_workspace
 from tests.processes import in_threads
 from workspaces.access import CredentialRejected
@@ -39,9 +39,9 @@ def test_a_new_key_is_active_and_works(workspace: Workspace, by_admin: Actor, ad
     api_key, secret = ApiKey.objects.create_key(workspace, description="CI, production", by=by_admin)
 
     assert (api_key.status, api_key.created_by, api_key.workspace) == ("active", admin, workspace)
-    assert api_key.masked == f"one_{api_key.key_id}_…"
-    assert keys.parse(secret) == api_key.key_id
-    assert ApiKey.objects.authenticate(secret) == api_key
+    assert api_key.masked == f"one_{api_key.current_secret.key_id}_…"
+    assert keys.parse(secret) == api_key.current_secret.key_id
+    assert StoredSecret.objects.authenticate(secret).api_key == api_key
     assert Api(secret).get("/me").status_code == 200
 
 
@@ -54,15 +54,15 @@ def test_only_an_argon2id_hash_a_keyed_digest_and_eight_bytes_of_the_secret_are_
 
     api_key, secret = make_key(workspace)
 
-    parameters = extract_parameters(api_key.hash)
+    parameters = extract_parameters(api_key.current_secret.hash)
     assert (parameters.type, parameters.time_cost, parameters.memory_cost) == (Type.ID, 3, 128)
     assert (parameters.parallelism, parameters.hash_len, parameters.salt_len) == (2, 32, 16)
     digest = hashlib.sha256(secret.encode())
     with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM apikeys_apikey")
+        cursor.execute("SELECT * FROM apikeys_storedsecret")
         stored = {column[0]: value for column, value in zip(cursor.description, cursor.fetchone(), strict=True)}
     assert bytes(stored["fingerprint"]) == digest.digest()[:8]
-    assert bytes(stored["shared_proof"]) == hashing.shared_proof(secret, api_key.hash)
+    assert bytes(stored["shared_proof"]) == hashing.shared_proof(secret, api_key.current_secret.hash)
     row = repr({name: bytes(value) if isinstance(value, memoryview) else value for name, value in stored.items()})
     for part in (secret, secret[len("one_") + 12 + 1 :], secret[-6:], secret[20:36], digest.hexdigest()):
         assert part not in row
@@ -70,7 +70,7 @@ def test_only_an_argon2id_hash_a_keyed_digest_and_eight_bytes_of_the_secret_are_
 
 @pytest.mark.django_db
 def test_each_hash_has_its_own_salt(workspace: Workspace) -> None:
-    salts = {make_key(workspace)[0].hash.split("$")[-2] for _ in range(5)}
+    salts = {make_key(workspace)[0].current_secret.hash.split("$")[-2] for _ in range(5)}
 
     assert len(salts) == 5
 
@@ -151,7 +151,7 @@ def test_an_expiry_can_be_as_late_as_the_end_of_the_year_9999(workspace: Workspa
 
     api_key.refresh_from_db()
     assert api_key.expires_at == LATEST
-    assert ApiKey.objects.authenticate(secret) == api_key
+    assert StoredSecret.objects.authenticate(secret).api_key == api_key
 
 
 @pytest.mark.django_db
@@ -174,7 +174,7 @@ def test_a_key_is_rejected_from_its_expiry_on(workspace: Workspace) -> None:
     api_key.refresh_from_db()
     assert api.get("/me").status_code == 401
     with pytest.raises(CredentialRejected, match="expired"):
-        ApiKey.objects.authenticate(secret)
+        StoredSecret.objects.authenticate(secret)
     assert api_key.status == "expired"
 
 
@@ -246,7 +246,7 @@ def test_a_change_whose_audit_event_fails_does_not_happen(workspace: Workspace, 
 
     stored = ApiKey.objects.get()
     assert (stored.pk, stored.description, stored.status) == (api_key.pk, "CI, production", "active")
-    assert ApiKey.objects.authenticate(secret) == api_key
+    assert StoredSecret.objects.authenticate(secret).api_key == api_key
 
 
 @pytest.mark.django_db
@@ -271,14 +271,14 @@ def test_a_change_that_is_rolled_back_has_no_audit_event(workspace: Workspace, a
 def test_renaming_changes_the_description_and_nothing_else(api_key: ApiKey, secret: str) -> None:
     before = ApiKey.objects.values().get()
     stale = ApiKey.objects.get()
-    ApiKey.objects.update(last_used_at=timezone.now(), last_used_from="192.0.2.1")
-    used = ApiKey.objects.values().get()
+    StoredSecret.objects.update(last_used_at=timezone.now(), last_used_from="192.0.2.1")
+    used = StoredSecret.objects.values().get()
 
     assert stale.rename("  Deploys ", by=BY_TEST)
 
-    assert ApiKey.objects.values().get() == used | {"description": "Deploys"}
-    assert used != before
-    assert ApiKey.objects.authenticate(secret) == api_key
+    assert ApiKey.objects.values().get() == before | {"description": "Deploys"}
+    assert StoredSecret.objects.values().get() == used
+    assert StoredSecret.objects.authenticate(secret).api_key == api_key
 
 
 @pytest.mark.django_db
@@ -347,7 +347,7 @@ def test_an_invalid_reason_is_rejected_and_revokes_nothing(api_key: ApiKey, secr
         api_key.revoke(by=BY_TEST, reason=reason)
 
     assert list(excinfo.value.message_dict) == ["reason"]
-    assert ApiKey.objects.authenticate(secret) == api_key
+    assert StoredSecret.objects.authenticate(secret).api_key == api_key
 
 
 @pytest.fixture
@@ -408,16 +408,16 @@ def test_a_key_in_any_state_is_found_by_id_key_id_masked_form_or_secret(workspac
     api_key, secret = make_key(workspace)
     references = [
         api_key.pk,
-        api_key.key_id,
+        api_key.current_secret.key_id,
         api_key.masked,
-        f"one_{api_key.key_id}_",
-        f"one_{api_key.key_id}_...",
+        f"one_{api_key.current_secret.key_id}_",
+        f"one_{api_key.current_secret.key_id}_...",
         secret,
     ]
 
-    assert [ApiKey.objects.look_up(f" {reference}\n") for reference in references] == [api_key] * len(references)
+    assert {StoredSecret.objects.look_up(f" {reference}\n").api_key for reference in references} == {api_key}
     api_key.revoke(by=BY_TEST)
-    assert [ApiKey.objects.look_up(reference).status for reference in references] == ["revoked"] * len(references)
+    assert {StoredSecret.objects.look_up(reference).api_key.status for reference in references} == {"revoked"}
 
 
 def with_another_secret(secret: str) -> str:
@@ -437,13 +437,13 @@ def test_a_key_is_not_found_by_a_wrong_or_incomplete_identifier(api_key: ApiKey,
         keys.generate().key_id,
         "key_00000000000000000000000000",
         api_key.pk[:-1],
-        api_key.key_id[:-1],
+        api_key.current_secret.key_id[:-1],
         "",
         "one_",
         "a\0b",
         "\ud800",
     ]
     for text in wrong:
-        with pytest.raises(ApiKey.DoesNotExist):
-            ApiKey.objects.look_up(text)
-    assert keys.parse(with_another_secret(secret)) == api_key.key_id
+        with pytest.raises(StoredSecret.DoesNotExist):
+            StoredSecret.objects.look_up(text)
+    assert keys.parse(with_another_secret(secret)) == api_key.current_secret.key_id

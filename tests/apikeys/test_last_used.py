@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from tests.helpers import BY_TEST, Api, commits, make_key
 from workspaces import quota
 from workspaces.models import Workspace
@@ -25,8 +25,8 @@ NOON = datetime(2030, 5, 1, 12, 0, tzinfo=UTC)
 
 
 def last_use(api_key: ApiKey) -> tuple[datetime | None, str | None]:
-    api_key.refresh_from_db()
-    return api_key.last_used_at, api_key.last_used_from
+    stored = StoredSecret.objects.get(api_key=api_key)
+    return stored.last_used_at, stored.last_used_from
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def test_a_second_request_within_a_minute_updates_only_the_quota(api: Api) -> No
 
 def test_only_one_of_two_concurrent_requests_saves_its_use(api_key: ApiKey) -> None:
     """Both requests read the key before either of them writes it."""
-    first, second = ApiKey.objects.get(pk=api_key.pk), ApiKey.objects.get(pk=api_key.pk)
+    first, second = (StoredSecret.objects.get(api_key=api_key) for _ in range(2))
 
     with at(0):
         first.record_use("203.0.113.7")
@@ -148,11 +148,11 @@ def reject_updates_of_last_use() -> None:
                 "AS $$ BEGIN RAISE EXCEPTION 'disk full'; END $$"
             )
             cursor.execute(
-                "CREATE TRIGGER reject BEFORE UPDATE OF last_used_at ON apikeys_apikey EXECUTE FUNCTION reject()"
+                "CREATE TRIGGER reject BEFORE UPDATE OF last_used_at ON apikeys_storedsecret EXECUTE FUNCTION reject()"
             )
         else:
             cursor.execute(
-                "CREATE TRIGGER reject BEFORE UPDATE OF last_used_at ON apikeys_apikey "
+                "CREATE TRIGGER reject BEFORE UPDATE OF last_used_at ON apikeys_storedsecret "
                 "BEGIN SELECT RAISE(ABORT, 'disk full'); END"
             )
 
@@ -167,19 +167,22 @@ def test_a_use_that_can_not_be_saved_does_not_fail_the_request(
     assert created.status_code == 201
     assert api.get(f"/workspaces/current/tasks/{created.json()['taskId']}").status_code == 200
     assert last_use(api_key) == (None, None)
-    assert f"could not save the last use of key {api_key.key_id}" in caplog.text
+    assert f"could not save the last use of key {api_key.current_secret.key_id}" in caplog.text
 
 
 def test_a_web_server_clock_that_steps_back_causes_no_error(api: Api, api_key: ApiKey) -> None:
     ahead = timezone.now() + timedelta(hours=1)
-    ApiKey.objects.filter(pk=api_key.pk).update(last_used_at=ahead)
+    StoredSecret.objects.filter(api_key=api_key.pk).update(last_used_at=ahead)
 
     assert api.get("/me").status_code == 200
     assert last_use(api_key)[0] == ahead
 
 
 @commits
-def test_no_request_waits_for_a_locked_key_row(workspace: Workspace, settings: Any) -> None:
+@pytest.mark.parametrize("locked", [ApiKey, StoredSecret])
+def test_no_request_waits_for_a_locked_row(
+    locked: type[ApiKey] | type[StoredSecret], workspace: Workspace, settings: Any
+) -> None:
     """Neither to save the last use, nor to rehash the secret after the settings of Argon2 have changed."""
     api_key, secret = make_key(workspace)
     settings.APIKEYS_ARGON2_TIME_COST = 2
@@ -194,7 +197,7 @@ def test_no_request_waits_for_a_locked_key_row(workspace: Workspace, settings: A
         return status
 
     with ThreadPoolExecutor(1) as threads, transaction.atomic():
-        ApiKey.objects.select_for_update().get(pk=api_key.pk)
+        locked.objects.select_for_update().get()
         assert threads.submit(get_me).result(20) == 200
 
-    assert last_use(api_key) == (None, None)
+    assert (last_use(api_key)[0] is None) == (locked is StoredSecret)

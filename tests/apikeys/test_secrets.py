@@ -12,7 +12,7 @@ from django.db import connection
 
 from apikeys import hashing, keys
 from apikeys.hashing import Proofs
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from core.logs import LineFormatter
 from tests.apikeys.conftest import Argon2Runs
 from tests.helpers import Api, make_token
@@ -25,7 +25,7 @@ PROCESSORS = os.cpu_count() or 1
 
 def assert_rejected(secret: str, reason: str) -> None:
     with pytest.raises(CredentialRejected) as excinfo:
-        ApiKey.objects.authenticate(secret)
+        StoredSecret.objects.authenticate(secret)
     assert excinfo.value.reason == reason
 
 
@@ -34,7 +34,7 @@ def assert_rejected(secret: str, reason: str) -> None:
 
 @pytest.mark.django_db
 def test_a_warm_request_does_not_run_argon2(api: Api, argon2_runs: Argon2Runs) -> None:
-    ApiKey.objects.update(shared_proof=None)
+    StoredSecret.objects.update(shared_proof=None)
     assert api.get("/me").status_code == 200
     assert argon2_runs.count == 1
 
@@ -60,7 +60,7 @@ def test_an_invented_secret_for_a_real_key_id_never_reaches_argon2(
     api_key: ApiKey, secret: str, argon2_runs: Argon2Runs
 ) -> None:
     for _ in range(50):
-        body = f"one_{api_key.key_id}_" + keys.generate().secret[17:-6]
+        body = f"one_{api_key.current_secret.key_id}_" + keys.generate().secret[17:-6]
         assert_rejected(body + keys.checksum(body), "wrong_secret")
     assert_rejected(keys.generate().secret, "unknown")
     assert_rejected(secret[:-1], "malformed")
@@ -71,7 +71,7 @@ def test_an_invented_secret_for_a_real_key_id_never_reaches_argon2(
 
 @pytest.mark.django_db
 def test_a_matching_fingerprint_alone_is_not_enough(api_key: ApiKey, secret: str, argon2_runs: Argon2Runs) -> None:
-    ApiKey.objects.update(hash=hashing.hash_secret(keys.generate().secret))
+    StoredSecret.objects.update(hash=hashing.hash_secret(keys.generate().secret))
 
     assert_rejected(secret, "wrong_secret")
     assert_rejected(secret, "wrong_secret")
@@ -83,21 +83,21 @@ def test_a_matching_fingerprint_alone_is_not_enough(api_key: ApiKey, secret: str
 def test_a_key_with_an_invalid_stored_hash_is_rejected(api: Api, api_key: ApiKey, stored: str) -> None:
     assert api.get("/me").status_code == 200
 
-    ApiKey.objects.update(hash=stored)
+    StoredSecret.objects.update(hash=stored)
 
     assert api.get("/me").status_code == 401
 
 
 @pytest.mark.django_db
 def test_a_proof_is_valid_for_its_own_hash_only(api_key: ApiKey, secret: str, argon2_runs: Argon2Runs) -> None:
-    assert ApiKey.objects.authenticate(secret) == api_key
+    assert StoredSecret.objects.authenticate(secret).api_key == api_key
 
-    ApiKey.objects.update(hash=hashing.hash_secret(secret))
+    StoredSecret.objects.update(hash=hashing.hash_secret(secret))
     argon2_runs.count = 0
-    assert ApiKey.objects.authenticate(secret) == api_key
+    assert StoredSecret.objects.authenticate(secret).api_key == api_key
     assert argon2_runs.count == 1
 
-    ApiKey.objects.update(hash=hashing.hash_secret(keys.generate().secret))
+    StoredSecret.objects.update(hash=hashing.hash_secret(keys.generate().secret))
     assert_rejected(secret, "wrong_secret")
 
 
@@ -142,7 +142,7 @@ def test_a_wrong_secret_leaves_no_proof_and_frees_its_slot(argon2_runs: Argon2Ru
 
 def stored_hash() -> str:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT hash FROM apikeys_apikey")
+        cursor.execute("SELECT hash FROM apikeys_storedsecret")
         return str(cursor.fetchone()[0])
 
 
@@ -166,10 +166,10 @@ def test_a_hash_is_upgraded_to_the_settings_parameters_when_its_key_is_used(
 def test_a_cold_process_verifies_an_old_hash_and_upgrades_it(
     api_key: ApiKey, secret: str, settings: Any, argon2_runs: Argon2Runs
 ) -> None:
-    ApiKey.objects.update(shared_proof=None)
+    StoredSecret.objects.update(shared_proof=None)
     settings.APIKEYS_ARGON2_MEMORY_COST = 128
 
-    assert [ApiKey.objects.authenticate(secret) for _ in range(3)] == [api_key] * 3
+    assert [StoredSecret.objects.authenticate(secret).api_key for _ in range(3)] == [api_key] * 3
 
     assert extract_parameters(stored_hash()).memory_cost == 128
     assert argon2_runs.count == 2  # one to verify, one to hash
@@ -179,27 +179,27 @@ def test_a_cold_process_verifies_an_old_hash_and_upgrades_it(
 def test_an_upgraded_hash_works_in_a_process_with_the_old_parameters(
     api_key: ApiKey, secret: str, settings: Any
 ) -> None:
-    assert ApiKey.objects.authenticate(secret) == api_key
+    assert StoredSecret.objects.authenticate(secret).api_key == api_key
     settings.APIKEYS_ARGON2_TIME_COST = 2
-    assert ApiKey.objects.authenticate(secret) == api_key
+    assert StoredSecret.objects.authenticate(secret).api_key == api_key
 
     settings.APIKEYS_ARGON2_TIME_COST = 1
 
-    assert ApiKey.objects.authenticate(secret) == api_key
+    assert StoredSecret.objects.authenticate(secret).api_key == api_key
     assert Api(secret).get("/me").status_code == 200
 
 
 @pytest.mark.django_db
 def test_the_second_of_two_upgrades_keeps_the_hash_of_the_first(secret: str, api_key: ApiKey, settings: Any) -> None:
     settings.APIKEYS_ARGON2_TIME_COST = 2
-    first, second = ApiKey.objects.get(), ApiKey.objects.get()
+    first, second = StoredSecret.objects.get(), StoredSecret.objects.get()
 
     assert first.matches(secret)
     upgraded = stored_hash()
 
     assert second.matches(secret)
     assert stored_hash() == upgraded
-    assert ApiKey.objects.get().matches(secret)
+    assert StoredSecret.objects.get().matches(secret)
 
 
 @pytest.mark.django_db
@@ -216,7 +216,7 @@ def test_a_hash_that_can_not_be_upgraded_does_not_fail_the_request(
         assert api.get("/me").status_code == 200
 
     assert stored_hash() == before
-    assert f"could not save the rehash of key {api_key.key_id}" in caplog.text
+    assert f"could not save the rehash of key {api_key.current_secret.key_id}" in caplog.text
     logged = "\n".join(map(LineFormatter().format, caplog.records))
     assert "no_such_column" in logged
     assert "$v=19" not in logged
@@ -290,7 +290,7 @@ def test_a_hash_that_another_process_upgraded_is_verified_again(
     api: Api, secret: str, api_key: ApiKey, argon2_runs: Argon2Runs
 ) -> None:
     api.get("/me")
-    ApiKey.objects.filter(pk=api_key.pk).update(hash=hashing.hash_secret(secret))
+    StoredSecret.objects.filter(api_key=api_key.pk).update(hash=hashing.hash_secret(secret))
     argon2_runs.count = 0
 
     assert [api.get("/me").status_code for _ in range(3)] == [200, 200, 200]

@@ -14,11 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apikeys import hashing, keys
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from core.logs import LineFormatter
 from tests.apikeys.conftest import Argon2Runs
 from tests.helpers import BY_TEST, Api, commits, make_key
-from tests.processes import TIMEOUT
 from workspaces.models import Workspace
 
 pytestmark = pytest.mark.django_db
@@ -27,7 +26,7 @@ NEW_KEY = "another secret key, of fifty characters or even more"
 
 
 def stored_proof(api_key: ApiKey) -> bytes:
-    proof = ApiKey.objects.values_list("shared_proof", flat=True).get(pk=api_key.pk)
+    proof = StoredSecret.objects.values_list("shared_proof", flat=True).get(api_key=api_key)
     return bytes(proof or b"")
 
 
@@ -40,7 +39,7 @@ def status_in_new_process(secret: str) -> int:
 @pytest.fixture
 def _no_proof(api_key: ApiKey, argon2_runs: Argon2Runs) -> None:
     """The key has no shared proof, as before this release, and Argon2 has not run yet."""
-    ApiKey.objects.update(shared_proof=None)
+    StoredSecret.objects.update(shared_proof=None)
     argon2_runs.count = 0
 
 
@@ -90,7 +89,7 @@ def test_the_proof_of_another_hash_is_replaced(api_key: ApiKey, secret: str, arg
     """The previous release replaces a hash without its proof."""
     assert status_in_new_process(secret) == 200
     before = stored_proof(api_key)
-    ApiKey.objects.update(hash=hashing.hash_secret(secret))
+    StoredSecret.objects.update(hash=hashing.hash_secret(secret))
     argon2_runs.count = 0
 
     assert [status_in_new_process(secret) for _ in range(3)] == [200] * 3
@@ -102,7 +101,7 @@ def test_the_proof_of_another_hash_is_replaced(api_key: ApiKey, secret: str, arg
 @pytest.mark.parametrize("proof", [b"", bytes(32), b"x" * 31, b"x" * 33], ids=["empty", "zeros", "short", "long"])
 def test_a_damaged_proof_is_replaced(proof: bytes, api_key: ApiKey, secret: str, argon2_runs: Argon2Runs) -> None:
     before = stored_proof(api_key)
-    ApiKey.objects.update(shared_proof=proof)
+    StoredSecret.objects.update(shared_proof=proof)
     argon2_runs.count = 0
 
     assert status_in_new_process(secret) == 200
@@ -116,7 +115,7 @@ def test_wrong_secrets_match_no_proof_and_never_reach_argon2(api_key: ApiKey, ar
     argon2_runs.count = 0
 
     for _ in range(20):
-        body = f"one_{api_key.key_id}_" + keys.generate().secret[17:-6]
+        body = f"one_{api_key.current_secret.key_id}_" + keys.generate().secret[17:-6]
         assert status_in_new_process(body + keys.checksum(body)) == 401
 
     assert argon2_runs.count == 0
@@ -124,9 +123,9 @@ def test_wrong_secrets_match_no_proof_and_never_reach_argon2(api_key: ApiKey, ar
 
 
 def test_a_secret_with_the_same_fingerprint_does_not_match_the_proof(api_key: ApiKey, argon2_runs: Argon2Runs) -> None:
-    body = f"one_{api_key.key_id}_" + "A" * 43
+    body = f"one_{api_key.current_secret.key_id}_" + "A" * 43
     invented = body + keys.checksum(body)
-    ApiKey.objects.update(fingerprint=hashing.fingerprint(invented))
+    StoredSecret.objects.update(fingerprint=hashing.fingerprint(invented))
     before = stored_proof(api_key)
 
     assert [status_in_new_process(invented) for _ in range(2)] == [401] * 2
@@ -137,7 +136,7 @@ def test_a_proof_is_worth_nothing_in_another_keys_row(
     api_key: ApiKey, secret: str, workspace: Workspace, argon2_runs: Argon2Runs
 ) -> None:
     other_key, other_secret = make_key(workspace, "Other")
-    other = ApiKey.objects.filter(pk=other_key.pk)
+    other = StoredSecret.objects.filter(api_key=other_key)
     own_proof = stored_proof(other_key)
 
     other.update(shared_proof=stored_proof(api_key))
@@ -147,8 +146,12 @@ def test_a_proof_is_worth_nothing_in_another_keys_row(
     assert stored_proof(other_key) == own_proof
 
     # With the hash and the fingerprint too, a bearer string must still have the key id of the row that it was made for.
-    other.update(hash=api_key.hash, fingerprint=api_key.fingerprint, shared_proof=stored_proof(api_key))
-    body = f"one_{other_key.key_id}_{secret[17:-6]}"
+    other.update(
+        hash=api_key.current_secret.hash,
+        fingerprint=api_key.current_secret.fingerprint,
+        shared_proof=stored_proof(api_key),
+    )
+    body = f"one_{other_key.current_secret.key_id}_{secret[17:-6]}"
     assert status_in_new_process(other_secret) == 401
     assert status_in_new_process(body + keys.checksum(body)) == 401
     assert status_in_new_process(secret) == 200
@@ -204,13 +207,16 @@ def test_a_copy_of_the_database_is_not_enough_to_check_a_secret_against_its_proo
     api_key: ApiKey, secret: str, settings: Any
 ) -> None:
     """Whoever has a copy knows the whole row, and here even the secret."""
-    proof, known = stored_proof(api_key), [secret.encode(), api_key.hash.encode(), bytes(api_key.fingerprint), b""]
+    proof, known = (
+        stored_proof(api_key),
+        [secret.encode(), api_key.current_secret.hash.encode(), bytes(api_key.current_secret.fingerprint), b""],
+    )
 
     digests = [hashlib.sha256(first + second).digest() for first in known for second in known]
     digests += [hmac.digest(key, text, "sha256") for key in known for text in known]
     assert proof not in digests
     settings.SECRET_KEY = NEW_KEY
-    assert proof != hashing.shared_proof(secret, api_key.hash)
+    assert proof != hashing.shared_proof(secret, api_key.current_secret.hash)
 
 
 # ---- failures ----
@@ -227,17 +233,20 @@ def test_a_proof_that_can_not_be_saved_does_not_fail_the_request(
         assert status_in_new_process(secret) == 200
 
     assert stored_proof(api_key) == b""
-    assert f"could not save the shared proof of key {api_key.key_id}" in caplog.text
+    assert f"could not save the shared proof of key {api_key.current_secret.key_id}" in caplog.text
     logged = "\n".join(map(LineFormatter().format, caplog.records))
     assert "no_such_column" in logged
-    assert hashing.shared_proof(secret, api_key.hash).hex() not in logged
+    assert hashing.shared_proof(secret, api_key.current_secret.hash).hex() not in logged
 
 
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no row locks")
 @commits
-def test_a_request_does_not_wait_for_a_locked_row_to_save_a_proof(workspace: Workspace) -> None:
+@pytest.mark.parametrize("locked", [ApiKey, StoredSecret])
+def test_a_request_does_not_wait_for_a_locked_row_to_save_a_proof(
+    locked: type[ApiKey] | type[StoredSecret], workspace: Workspace
+) -> None:
     api_key, secret = make_key(workspace)
-    ApiKey.objects.update(shared_proof=None)
+    StoredSecret.objects.update(shared_proof=None)
 
     def send_in_thread() -> int:
         try:
@@ -246,6 +255,6 @@ def test_a_request_does_not_wait_for_a_locked_row_to_save_a_proof(workspace: Wor
             connection.close()
 
     with ThreadPoolExecutor(1) as threads, transaction.atomic():
-        ApiKey.objects.select_for_update().get(pk=api_key.pk)
-        assert threads.submit(send_in_thread).result(TIMEOUT) == 200
-    assert stored_proof(api_key) == b""
+        locked.objects.select_for_update().get()
+        assert threads.submit(send_in_thread).result(20) == 200
+    assert (stored_proof(api_key) == b"") == (locked is StoredSecret)

@@ -6,7 +6,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.test import Client
 
-from apikeys.models import ApiKey, WorkspaceSuspended
+from apikeys.models import ApiKey, StoredSecret, WorkspaceSuspended
 from tests.helpers import BY_TEST, Api, make_key, make_token
 from workspaces.models import User, Workspace
 
@@ -47,10 +47,10 @@ def test_other_workspaces_are_not_affected(suspended: Workspace, elsewhere: Work
 
 
 def test_authentication_takes_one_query(secret: str, django_assert_num_queries: Any) -> None:
-    ApiKey.objects.authenticate(secret)
+    StoredSecret.objects.authenticate(secret)
     with django_assert_num_queries(1):
-        api_key = ApiKey.objects.authenticate(secret)
-        assert api_key.workspace.tier.name == "standard"
+        stored = StoredSecret.objects.authenticate(secret)
+        assert stored.workspace.tier.name == "standard"
 
 
 def test_resuming_an_active_workspace_changes_nothing(workspace: Workspace) -> None:

@@ -30,8 +30,8 @@ def recorded_ip(api: Api, api_key: ApiKey, peer: str, forwarded: str | None) -> 
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
     assert api.get("/me", headers=headers, REMOTE_ADDR=peer).status_code == 200
     api_key.refresh_from_db()
-    assert api_key.last_used_at is not None
-    return api_key.last_used_from
+    assert api_key.current_secret.last_used_at is not None
+    return api_key.current_secret.last_used_from
 
 
 @pytest.mark.parametrize("forwarded", [None, "", CLIENT, f"{CLIENT}, 10.0.0.8", "garbage"])

@@ -21,6 +21,7 @@ pytestmark = [
 PREFIX_INDEXES = {
     "api_key_description_prefix",
     "api_key_key_id_prefix",
+    "stored_secret_key_id_prefix",
     "user_email_prefix",
     "workspace_slug_prefix",
 }

@@ -280,7 +280,8 @@ def test_a_request_is_one_line_that_names_its_key(
     assert re.search(
         r" INFO onehorizon\.requests: GET /api/v1/workspaces/current/tasks status=200 ms=[0-9.]+ "
         rf"clientIp=203\.0\.113\.7 requestId={response['X-Request-Id']} "
-        rf"route=api/v1/workspaces/<str:workspace_id>/tasks key={api_key.key_id} workspace={workspace.pk}$",
+        rf"route=api/v1/workspaces/<str:workspace_id>/tasks key={api_key.current_secret.key_id} "
+        rf"workspace={workspace.pk}$",
         line,
     )
     assert parsed | {"time": "", "ms": 0} == {
@@ -295,7 +296,7 @@ def test_a_request_is_one_line_that_names_its_key(
         "clientIp": "203.0.113.7",
         "requestId": response["X-Request-Id"],
         "route": "api/v1/workspaces/<str:workspace_id>/tasks",
-        "key": api_key.key_id,
+        "key": api_key.current_secret.key_id,
         "workspace": workspace.pk,
     }
     for text in (line, json.dumps(parsed)):
@@ -322,7 +323,7 @@ def test_a_request_is_one_line_whatever_its_status(
     (record,) = request_lines(caplog)
     line = FORMATTERS["line"]().format(record)
     assert f"{method} /api/v1{path} status={status} " in line
-    assert f"key={api_key.key_id}" in line
+    assert f"key={api_key.current_secret.key_id}" in line
 
 
 @pytest.mark.django_db
@@ -336,7 +337,7 @@ def test_the_line_of_a_malformed_key_has_its_id_if_it_is_complete(
     line = FORMATTERS["line"]().format(record)
     assert " status=401 " in line
     assert " reason=malformed" in line
-    assert (f" key={api_key.key_id}" in line) is secret[cut].startswith(secret[:17])
+    assert (f" key={api_key.current_secret.key_id}" in line) is secret[cut].startswith(secret[:17])
     assert secret[17:26] not in line
 
 

@@ -12,7 +12,7 @@ from django.core import mail
 from django.test import Client
 from django.utils.log import AdminEmailHandler
 
-from apikeys.models import ApiKey
+from apikeys.models import StoredSecret
 from oauth.models import DeviceGrant
 from tests.helpers import Api, make_token, send_form
 from tests.oauth.conftest import make_application
@@ -124,7 +124,7 @@ def test_no_report_contains_a_secret(
     fail: Fail, debug: bool, owner: User, workspace: Workspace, secret: str, settings: Any
 ) -> None:
     settings.DEBUG = debug
-    stored = ApiKey.objects.get().hash
+    stored = StoredSecret.objects.get().hash
 
     page = fail(owner, workspace, settings)
 

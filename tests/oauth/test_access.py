@@ -34,6 +34,8 @@ ROUTES = [
     ("GET", "/workspaces/{workspace}/api-keys/{api_key}", None, "api-keys:manage", 200),
     ("PATCH", "/workspaces/{workspace}/api-keys/{api_key}", {"description": "Changed"}, "api-keys:manage", 200),
     ("DELETE", "/workspaces/{workspace}/api-keys/{api_key}", None, "api-keys:manage", 204),
+    ("POST", "/workspaces/{workspace}/api-keys/{api_key}/rotate", {}, "api-keys:manage", 200),
+    ("DELETE", "/workspaces/{workspace}/api-keys/{api_key}/previous-secret", None, "api-keys:manage", 204),
 ]
 SCOPES = ["openid", "profile", "email", "workspace:read", "workspace:write", "api-keys:manage"]
 
@@ -93,14 +95,18 @@ def test_a_token_needs_the_scope_of_the_route(
 
 
 @pytest.mark.parametrize("workspace_id", ["current", "w_00000000000000000000000000", "nonsense"])
-@pytest.mark.parametrize("api_key_id", ["", "/key_00000000000000000000000000", "/nonsense", "/{api_key}"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "/key_00000000000000000000000000", "/nonsense", "/{api_key}", "/{api_key}/rotate", "/nonsense/rotate"),
+        *("/{api_key}/previous-secret", "/nonsense/previous-secret"),
+    ],
+)
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
 def test_a_key_gets_the_same_403_for_existing_and_unknown_keys(
-    api: Api, ids: dict[str, str], workspace_id: str, api_key_id: str, method: str
+    api: Api, ids: dict[str, str], workspace_id: str, path: str, method: str
 ) -> None:
-    response = api.request(
-        method, f"/workspaces/{workspace_id}/api-keys{api_key_id.format(**ids)}", {"description": ""}
-    )
+    response = api.request(method, f"/workspaces/{workspace_id}/api-keys{path.format(**ids)}", {"description": ""})
 
     assert response.status_code == 403
     assert response.json() == {

@@ -14,13 +14,13 @@ from django.db import connection
 from django.utils import timezone
 from time_machine import TimeMachineFixture
 
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, KeyAlreadyRotated
 from core.db import batches
 from onehorizon import housekeeping_metrics
 from onehorizon.housekeeping import PARTS
 from onehorizon.housekeeping_metrics import HousekeepingCollector
 from onehorizon.models import HousekeepingRun
-from tests.helpers import Api, advance_quota_clock, commits, make_token, sign_in
+from tests.helpers import BY_TEST, Api, advance_quota_clock, commits, make_token, sign_in
 from tests.processes import database_url, in_threads, wait_until
 from workspaces import quota
 from workspaces.models import Tier, User, Workspace
@@ -33,6 +33,7 @@ DAY = 24 * 3600
 # Tables that housekeeping leaves alone, and why they don't grow without bound, or must not lose rows.
 KEPT = {
     "apikeys_apikey": "keys are never deleted",
+    "apikeys_storedsecret": "secrets of keys are never deleted",
     "workspaces_task": "the customer's data",
     "workspaces_taskcontributor": "the customer's data",
     "workspaces_membership": "the customer's data",
@@ -110,6 +111,26 @@ def test_an_idempotency_key_is_recognized_for_30_days(
     assert "idempotency_keys: 1 rows\n" in capsys.readouterr().out
     assert ApiKey.objects.get().request_digest == ""
     assert create() != first
+
+
+@pytest.mark.usefixtures("_frozen_clock")
+def test_the_idempotency_key_of_a_rotation_is_recognized_for_30_days(
+    api_key: ApiKey, time_machine: TimeMachineFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rotate() -> str:
+        return api_key.rotate(overlap=timedelta(), by=BY_TEST, idempotency_key="8e03978e", request_digest="f3b1")
+
+    rotate()
+    time_machine.shift(timedelta(days=30) - timedelta(seconds=1))
+    call_command("housekeeping")
+    with pytest.raises(KeyAlreadyRotated):
+        rotate()
+
+    time_machine.shift(timedelta(seconds=1))
+    call_command("housekeeping")
+    assert "idempotency_keys: 1 rows\n" in capsys.readouterr().out
+    assert set(api_key.secrets.values_list("idempotency_key", "request_digest")) == {(None, "")}
+    rotate()
 
 
 def test_only_idle_quotas_are_deleted(workspace: Workspace, elsewhere: Workspace, owner: User) -> None:

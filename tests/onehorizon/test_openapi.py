@@ -23,6 +23,7 @@ from workspaces import quota
 IDS = {
     "whoAmI", "listWorkspaces", "fetchWorkspace", "listMembers", "listTasks", "createTask", "fetchTask", "updateTask",
     "deleteTask", "listApiKeys", "createApiKey", "fetchApiKey", "updateApiKey", "revokeApiKey",
+    "rotateApiKey", "endPreviousSecret",
 }  # fmt: skip
 
 
@@ -130,7 +131,21 @@ def test_bodies_have_names_for_code_generators() -> None:
         if "requestBody" in operation
     }
 
-    assert names == {"createTask": "task", "updateTask": "task", "createApiKey": "apiKey", "updateApiKey": "apiKey"}
+    assert names == {
+        "createTask": "task",
+        "updateTask": "task",
+        "createApiKey": "apiKey",
+        "updateApiKey": "apiKey",
+        "rotateApiKey": "rotation",
+    }
+
+
+def test_only_a_rotation_needs_no_body() -> None:
+    assert [
+        operation["operationId"]
+        for operation in operations()
+        if "requestBody" in operation and not operation["requestBody"].get("required")
+    ] == ["rotateApiKey"]
 
 
 def response_schemas() -> dict[str, dict[str, Any]]:
@@ -170,8 +185,9 @@ def test_requests_and_responses_have_schemas_of_their_own() -> None:
         "updateTask": "TaskChanges",
         "createApiKey": "NewApiKey",
         "updateApiKey": "ApiKeyChanges",
+        "rotateApiKey": "ApiKeyRotation",
     }
-    assert not {"NewTask", "TaskChanges", "NewApiKey", "ApiKeyChanges"} & response_schemas().keys()
+    assert not {"NewTask", "TaskChanges", "NewApiKey", "ApiKeyChanges", "ApiKeyRotation"} & response_schemas().keys()
     assert "readOnly" not in json.dumps(schema())
 
 
@@ -181,6 +197,7 @@ def test_fetched_objects_can_be_sent_back() -> None:
     validate_request("NewTask", task)
     validate_request("TaskChanges", task)
     validate_request("ApiKeyChanges", api_key)
+    validate_request("ApiKeyRotation", api_key)
 
 
 def links() -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
@@ -197,7 +214,10 @@ def test_a_created_object_links_to_its_operations() -> None:
     pairs = {(operation["operationId"], link["operationId"]) for link, operation, _ in links()}
 
     assert pairs >= {("createTask", target) for target in ("fetchTask", "updateTask", "deleteTask")}
-    assert pairs >= {("createApiKey", target) for target in ("fetchApiKey", "updateApiKey", "revokeApiKey")}
+    assert pairs >= {
+        ("createApiKey", target) for target in ("fetchApiKey", "updateApiKey", "rotateApiKey", "revokeApiKey")
+    }
+    assert ("rotateApiKey", "endPreviousSecret") in pairs
     assert pairs >= {("listTasks", "listTasks"), ("listTasks", "fetchTask"), ("listApiKeys", "fetchApiKey")}
 
 
@@ -285,6 +305,8 @@ def record_requests() -> Recording:
         person, "POST", keys, {"description": "Deploys", "expiresAt": "2099-12-31T23:59:59Z"}, **idempotent
     )
     recording.request(person, "PATCH", f"{keys}/{key['apiKeyId']}", {"description": "Deploys, production"})
+    Api(key["secret"]).get("/me")  # so that the previous secret was used
+    recording.request(person, "POST", f"{keys}/{key['apiKeyId']}/rotate", {"overlapSeconds": 3600})
     recording.request(person, "GET", f"{keys}/{key['apiKeyId']}")
     recording.request(person, "GET", keys)
 

@@ -269,8 +269,8 @@ def test_the_key_is_replaced_without_a_failed_job(job: Any, workspace: Workspace
     job.store(new_secret)
 
     results = [job.run()]
-    new_key.refresh_from_db()
-    assert new_key.last_used_at is not None
+    new_key = ApiKey.objects.get(pk=new_key.pk)
+    assert new_key.current_secret.last_used_at is not None
     api_key.revoke(by=BY_TEST)
     results.append(job.run())
 

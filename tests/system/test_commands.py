@@ -65,7 +65,7 @@ def test_create_api_key_prints_the_secret_and_nothing_else(acme: Workspace) -> N
 
     secret = result.stdout.removesuffix("\n")
     api_key = ApiKey.objects.get()
-    assert (result.returncode, keys.parse(secret)) == (0, api_key.key_id)
+    assert (result.returncode, keys.parse(secret)) == (0, api_key.current_secret.key_id)
     assert result.stderr == f"Created {api_key.pk} in Acme. The secret can't be shown again.\n"
     assert (api_key.description, api_key.workspace, api_key.created_by) == ("CI, production", acme, None)
     assert (api_key.expires_at, Api(secret).get("/me").status_code) == (None, 200)
@@ -135,7 +135,7 @@ def test_a_command_reads_input_in_another_encoding(acme: Workspace) -> None:
 
 def test_revoke_api_key_accepts_id_key_id_masked_form_or_secret(acme: Workspace) -> None:
     created = [make_key(acme, f"Service {number}") for number in range(5)]
-    references = [created[0][0].pk, created[1][0].key_id, created[2][0].masked, created[3][1]]
+    references = [created[0][0].pk, created[1][0].current_secret.key_id, created[2][0].masked, created[3][1]]
 
     for reference in references:
         call_command("revoke_api_key", reference)

@@ -142,4 +142,4 @@ def test_an_audit_event_has_the_client_ip_that_a_trusted_proxy_saw(
     assert send(site, "/api/v1/me", f"Authorization: Bearer {secret}", *headers)[0] == 200
 
     assert {event.client_ip for event in AuditEvent.objects.filter(via="api")} == {client_ip}
-    assert ApiKey.objects.get(description="CI, production").last_used_from == client_ip
+    assert ApiKey.objects.get(description="CI, production").current_secret.last_used_from == client_ip

@@ -31,7 +31,7 @@ from tests.system.conftest import PRODUCTION
 from tests.system.test_metrics import metrics_urls, scrape, value
 from workspaces.models import User, Workspace
 
-REJECTED_KEYS = ["malformed", "unknown", "wrong_secret", "revoked", "expired", "suspended"]
+REJECTED_KEYS = ["malformed", "unknown", "wrong_secret", "revoked", "expired", "suspended", "ended"]
 REJECTED_TOKENS = ["malformed", "unknown", "expired", "inactive_user"]
 
 
@@ -84,14 +84,15 @@ def site(django_db_setup: None, collected: dict[str, str], tmp_path_factory: pyt
 def rejected_keys() -> dict[str, tuple[str, dict[str, str]]]:
     """Return a key for each reason to reject it, with the fields of the log line that identify it."""
     workspace, suspended = (make_workspace(make_user(name), slug=name) for name in ("owner", "outsider"))
-    created = {reason: make_key(workspace) for reason in ("malformed", "wrong_secret", "revoked", "expired")}
+    created = {reason: make_key(workspace) for reason in ("malformed", "wrong_secret", "revoked", "expired", "ended")}
     created["suspended"] = make_key(suspended)
     created["revoked"][0].revoke(by=BY_TEST)
     ApiKey.objects.filter(pk=created["expired"][0].pk).update(expires_at=timezone.now())
     suspended.suspend("Unpaid", by=BY_TEST)
-    tokens = {reason: (secret, {"key": api_key.key_id}) for reason, (api_key, secret) in created.items()}
+    tokens = {reason: (secret, {"key": api_key.current_secret.key_id}) for reason, (api_key, secret) in created.items()}
+    created["ended"][0].rotate(overlap=timedelta(), by=BY_TEST)
     tokens["malformed"] = (tokens["malformed"][0][:-1], tokens["malformed"][1])
-    body = f"one_{created['wrong_secret'][0].key_id}_{keys.generate().secret[17:-6]}"
+    body = f"one_{created['wrong_secret'][0].current_secret.key_id}_{keys.generate().secret[17:-6]}"
     tokens["wrong_secret"] = (body + keys.checksum(body), tokens["wrong_secret"][1])
     unknown = keys.generate()
     return tokens | {"unknown": (unknown.secret, {"key": unknown.key_id})}
@@ -128,7 +129,7 @@ def test_every_line_of_a_server_is_json_with_the_request_and_its_principal(site:
     owner, operator = make_user("admin"), make_staff("operator", "operators")
     workspace = make_workspace(owner)
     api_key, secret = make_key(workspace)
-    key_fields = {"key": api_key.key_id, "workspace": workspace.pk}
+    key_fields = {"key": api_key.current_secret.key_id, "workspace": workspace.pk}
 
     for path, route, user in (
         (f"/w/{workspace.pk}/settings/developer/api-keys/", "w/<str:workspace_id>/settings/developer/api-keys/", owner),

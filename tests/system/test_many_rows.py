@@ -33,13 +33,17 @@ FILL = """
         SELECT 'w_' || lpad(n::text, 26, '0'), 'Customer ' || n, 'customer-' || n, 'standard', now(), ''
         FROM generate_series(1, 10000) AS n;
     INSERT INTO apikeys_apikey
-        (id, workspace_id, key_id, hash, fingerprint, description, created_at, created_by_id, expires_at, revoked_at,
-         revoke_reason, request_digest)
+        (id, workspace_id, description, created_at, created_by_id, expires_at, revoked_at, revoke_reason,
+         request_digest)
         SELECT 'key_' || lpad(n::text, 26, '0'), 'w_' || lpad((mod(n, 10000) + 1)::text, 26, '0'),
-               lpad(n::text, 12, '0'), '$argon2id$', '', CASE WHEN mod(n, 2) = 0 THEN 'CI ' ELSE 'Worker ' END || n,
-               now(), CASE WHEN mod(n, 5000) = 0 THEN '{owner}' END,
+               CASE WHEN mod(n, 2) = 0 THEN 'CI ' ELSE 'Worker ' END || n, now(),
+               CASE WHEN mod(n, 5000) = 0 THEN '{owner}' END,
                CASE WHEN mod(n, 50) = 0 THEN now() - interval '1 day' END, CASE WHEN mod(n, 10) = 1 THEN now() END, '',
                ''
+        FROM generate_series(1, {rows}) AS n;
+    INSERT INTO apikeys_storedsecret (key_id, workspace_id, api_key_id, hash, fingerprint, created_at, request_digest)
+        SELECT lpad(n::text, 12, '0'), 'w_' || lpad((mod(n, 10000) + 1)::text, 26, '0'),
+               'key_' || lpad(n::text, 26, '0'), '$argon2id$', '', now(), ''
         FROM generate_series(1, {rows}) AS n;
     INSERT INTO workspaces_auditevent (id, workspace_id, subject, action, via, details, created_at)
         SELECT 'evt_' || lpad(n::text, 26, '0'), 'w_' || lpad((mod(n, 10000) + 1)::text, 26, '0'), '',
@@ -54,7 +58,7 @@ def _vacuumed(django_db_setup: None) -> Iterator[None]:
     yield
     if connection.vendor == "postgresql":
         with psycopg.connect(database_url(), autocommit=True) as vacuum:
-            vacuum.execute("VACUUM workspaces_workspace, apikeys_apikey, workspaces_auditevent")
+            vacuum.execute("VACUUM workspaces_workspace, apikeys_apikey, apikeys_storedsecret, workspaces_auditevent")
 
 
 @contextmanager
@@ -65,14 +69,14 @@ def many_keys(owner: User) -> Iterator[None]:
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        for table in ("apikeys_apikey", "workspaces_auditevent"):
+        for table in ("apikeys_storedsecret", "apikeys_apikey", "workspaces_auditevent"):
             cursor.execute("SELECT conname FROM pg_constraint WHERE contype = 'f' AND conrelid = %s::regclass", [table])
             for (name,) in cursor.fetchall():
                 cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
         cursor.execute(
             """
             SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
-            WHERE indrelid IN ('apikeys_apikey'::regclass, 'workspaces_auditevent'::regclass)
+            WHERE indrelid = ANY ('{apikeys_apikey, apikeys_storedsecret, workspaces_auditevent}'::regclass[])
               AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
             """
         )
@@ -119,7 +123,7 @@ def rows_of_each_page(admin_client: Client, owner: User) -> dict[str, int]:
         "events about a person": f"{events}?subject={owner.pk}",
         "workspaces": changelist_url(Workspace),
         "a workspace": change_url(workspace),
-        "a key": change_url(ApiKey.objects.get(key_id="000000777777")),
+        "a key": change_url(ApiKey.objects.get(secrets="000000777777")),
     }
 
     rows = {}

@@ -17,7 +17,7 @@ import pytest
 from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
-from apikeys.models import ApiKey
+from apikeys.models import StoredSecret
 from tests.helpers import commits, stretch_windows
 from tests.processes import TIMEOUT, database_url, fetch, free_port, server, wait_until
 from workspaces.models import Workspace
@@ -86,7 +86,7 @@ def disconnect(url: str) -> None:
 @commits
 def test_each_process_exports_its_own_metrics(secret: str, workspace: Workspace, tmp_path: Path) -> None:
     stretch_windows()
-    ApiKey.objects.update(shared_proof=None)
+    StoredSecret.objects.update(shared_proof=None)
     log = tmp_path / "log"
     port = free_port()
     granian = {

@@ -16,7 +16,7 @@ import pytest
 from django.db import connection
 
 from apikeys import keys
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from tests.helpers import BY_TEST, commits, make_key, make_user, make_workspace, stretch_windows
 from tests.processes import TIMEOUT, free_port, process, wait_until_listening
 from workspaces.models import AuditEvent, Workspace
@@ -135,7 +135,9 @@ def test_a_secret_sent_everywhere_is_stored_nowhere(traffic: RecordedTraffic) ->
     assert b"rate limit exceeded" in traffic.responses
     assert "/api/v1/workspaces/current/tasks" in traffic.log
     assert "access /api/v1/workspaces/current/tasks" in traffic.log
-    representations = [repr(row) + str(row) for row in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
+    representations = [
+        repr(row) + str(row) for row in (*ApiKey.objects.all(), *StoredSecret.objects.all(), *AuditEvent.objects.all())
+    ]
     database = database_bytes().decode("latin-1")
     assert connection.vendor != "sqlite" or traffic.workspace.pk in database
     texts = {
@@ -158,13 +160,16 @@ def test_a_secret_sent_everywhere_is_stored_nowhere(traffic: RecordedTraffic) ->
 
 
 def test_a_hash_is_in_its_column_only(traffic: RecordedTraffic) -> None:
-    hashes = ApiKey.objects.values_list("hash", flat=True)
+    hashes = StoredSecret.objects.values_list("hash", flat=True)
     digests = [stored.rsplit("$", 1)[1] for stored in hashes]
-    fingerprints = [bytes(value).hex() for value in ApiKey.objects.values_list("fingerprint", flat=True)]
-    proofs = [bytes(value).hex() for value in ApiKey.objects.values_list("shared_proof", flat=True) if value]
+    fingerprints = [bytes(value).hex() for value in StoredSecret.objects.values_list("fingerprint", flat=True)]
+    proofs = [bytes(value).hex() for value in StoredSecret.objects.values_list("shared_proof", flat=True) if value]
     stored = tables()
-    in_its_column = stored.pop("apikeys_apikey")
-    representations = [repr(row) + str(row) for row in (*ApiKey.objects.all(), *AuditEvent.objects.all())]
+    in_its_column = stored.pop("apikeys_storedsecret")
+    stored.pop("apikeys_apikey")  # the columns for the release before
+    representations = [
+        repr(row) + str(row) for row in (*ApiKey.objects.all(), *StoredSecret.objects.all(), *AuditEvent.objects.all())
+    ]
     elsewhere = [*stored.values(), traffic.responses.decode(), traffic.log, *representations]
 
     assert all(digest in in_its_column for digest in digests)

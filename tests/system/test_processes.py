@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from tests.apikeys.test_create_and_revoke import events_of
 from tests.apikeys.test_quota_statement import new_subject, stored
 from tests.helpers import BY_TEST, commits, make_key, make_user, make_workspace, stretch_windows
@@ -58,20 +58,20 @@ def test_one_of_fifty_threads_in_five_processes_creates_the_twentieth_key(worksp
 def test_processes_share_proofs_so_only_the_first_ones_run_argon2(transactional_db: None) -> None:
     workspace = make_workspace(make_user("owner"))
     secrets = [make_key(workspace, f"Service {number}")[1] for number in range(4)]
-    ApiKey.objects.update(shared_proof=None)
+    StoredSecret.objects.update(shared_proof=None)
     *used, unused = secrets
-    assert all(map(ApiKey.objects.authenticate, used))
+    assert all(map(StoredSecret.objects.authenticate, used))
 
     outputs = in_processes(
         3,
         f"""
         from argon2 import PasswordHasher
-        from apikeys.models import ApiKey
+        from apikeys.models import StoredSecret
         runs, verify = [], PasswordHasher.verify
         PasswordHasher.verify = lambda *arguments: runs.append(1) or verify(*arguments)
-        assert all(map(ApiKey.objects.authenticate, {used}))
+        assert all(map(StoredSecret.objects.authenticate, {used}))
         before = len(runs)
-        assert ApiKey.objects.authenticate({unused!r})
+        assert StoredSecret.objects.authenticate({unused!r})
         print(before, len(runs))
         """,
     )

@@ -89,8 +89,10 @@ class Action(models.TextChoices):
 
     ACCESS_TOKEN_REVOKED = "accesstoken.revoked"  # noqa: S105, not a secret
     API_KEY_CREATED = "api_key.created"
+    API_KEY_PREVIOUS_SECRET_ENDED = "api_key.previous_secret_ended"  # noqa: S105, not a secret
     API_KEY_RENAMED = "api_key.renamed"
     API_KEY_REVOKED = "api_key.revoked"
+    API_KEY_ROTATED = "api_key.rotated"
     APPLICATION_ALLOWED = "application.allowed"
     APPLICATION_CHANGED = "application.changed"
     APPLICATION_CREATED = "application.created"
@@ -219,6 +221,13 @@ class AuditEvent(models.Model):
                 return f"Renamed from “{before}” to “{after}”"
             case Action.API_KEY_REVOKED, {"reason": reason}:
                 return f"Revoked: “{reason}”" if reason else "Revoked"
+            case Action.API_KEY_ROTATED, {"secret": secret, "previous": previous, "ends_at": None}:
+                return f"Rotated to {secret}; the old secret {previous} ended"
+            case Action.API_KEY_ROTATED, {"secret": secret, "previous": previous, "ends_at": ends_at}:
+                end = datetime.fromisoformat(ends_at)
+                return f"Rotated to {secret}; the old secret {previous} works until {end:%-d %b %Y, %H:%M} UTC"
+            case Action.API_KEY_PREVIOUS_SECRET_ENDED, {"secret": secret}:
+                return f"Old secret {secret} ended"
             case Action.WORKSPACE_SUSPENDED, {"reason": reason}:
                 return f"Suspended: “{reason}”"
             case Action.WORKSPACE_RESUMED, {"reason": reason}:

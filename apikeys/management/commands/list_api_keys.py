@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         workspace = get_workspace(options["workspace"])
-        api_keys = workspace.api_keys.with_users()
+        api_keys = workspace.api_keys.with_users().with_secrets()
         if options["json"]:
             output = {
                 "apiKeys": [ApiKeySerializer(api_key).data for api_key in api_keys],
@@ -37,7 +37,7 @@ class Command(BaseCommand):
                     api_key.masked,
                     api_key.status,
                     _second(api_key.created_at),
-                    _second(api_key.last_used_at),
+                    _second(api_key.current_secret.last_used_at),
                     api_key.description,
                 )
             )

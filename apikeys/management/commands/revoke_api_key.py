@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from apikeys.models import ApiKey
+from apikeys.models import StoredSecret
 from apikeys.serializers import ApiKeySerializer
 from workspaces.management.operators import OperatorCommand
 
@@ -28,9 +28,15 @@ class Command(OperatorCommand):
         by = self.actor(options)
         text = sys.stdin.readline() if options["key"] == "-" else options["key"]
         try:
-            api_key = ApiKey.objects.look_up(text)
-        except ApiKey.DoesNotExist:
+            stored = StoredSecret.objects.look_up(text)
+        except StoredSecret.DoesNotExist:
             raise CommandError("No API key matches.") from None
+        api_key = stored.api_key
+        if stored.has_ended:
+            raise CommandError(
+                f"The secret {stored.masked} has ended, but {api_key.masked} of the same key works. "
+                f"To revoke the key, run the command with its id, {api_key.pk}."
+            )
         changed = api_key.revoke(by=by, reason=options["reason"])
         if options["json"]:
             self.stdout.write(json.dumps({**ApiKeySerializer(api_key).data, "changed": changed}))

@@ -79,6 +79,35 @@ test('a user manages keys with an access token', async () => {
     assert.equal((await keys.listApiKeys({ workspaceId })).activeCount, 1);
 });
 
+test('a user rotates a key with an access token', async () => {
+    const keys = new ApiKeysApi(new Configuration({ accessToken: process.env.ACCESS_TOKEN, basePath }));
+    const whoAmI = (accessToken) => new MeApi(new Configuration({ accessToken, basePath })).whoAmI();
+    const { apiKeyId, secret, maskedKey } = await keys.createApiKey({ workspaceId, apiKey: { description: 'CI' } });
+    const parameters = { workspaceId, apiKeyId, rotation: { overlapSeconds: 60 }, idempotencyKey: 'once' };
+
+    const rotated = await keys.rotateApiKey(parameters);
+    const repeated = await keys.rotateApiKey(parameters);
+
+    assert.match(rotated.secret, /^one_/);
+    assert.equal(rotated.notice, undefined);
+    assert.equal(rotated.previousSecret.maskedKey, maskedKey);
+    assert.ok(rotated.previousSecret.endsAt instanceof Date);
+    assert.equal(rotated.previousSecret.lastUsedAt, null);
+    assert.equal(repeated.secret, undefined);
+    assert.match(repeated.notice, /Idempotency-Key/);
+    for (const each of [secret, rotated.secret]) assert.equal((await whoAmI(each)).apiKeyId, apiKeyId);
+
+    await keys.endPreviousSecret({ workspaceId, apiKeyId });
+    await keys.endPreviousSecret({ workspaceId, apiKeyId });
+
+    await assert.rejects(whoAmI(secret), { code: 401 });
+    assert.equal((await keys.fetchApiKey({ workspaceId, apiKeyId })).previousSecret, null);
+
+    const latest = await keys.rotateApiKey({ workspaceId, apiKeyId }); // without a body: the default overlap
+    assert.ok(latest.previousSecret.endsAt > new Date(Date.now() + 23 * 60 * 60 * 1000));
+    await keys.revokeApiKey({ workspaceId, apiKeyId });
+});
+
 test('the CommonJS build works too', async () => {
     const sdk = createRequire(import.meta.url)('@onehorizon/sdk-js');
     const required = new sdk.TasksApi(new sdk.Configuration({ accessToken: process.env.ONE_API_KEY, basePath }));

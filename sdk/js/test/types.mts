@@ -9,6 +9,8 @@ import {
     type ConfigurationParameters,
     type Middleware,
     type NewTask,
+    type PreviousSecret,
+    type RotatedApiKey,
     type Task,
     type TaskChanges,
     type TaskList,
@@ -42,6 +44,15 @@ await tasks.updateTask({ workspaceId, taskId: 'tsk_0', task: changes });
 const copy: NewTask = { ...task, title: 'Copy' };
 await tasks.createTask({ workspaceId, task: copy });
 await keys.createApiKey({ workspaceId, apiKey: { description: 'CI' }, idempotencyKey: undefined });
+const rotated: RotatedApiKey = await keys.rotateApiKey({ workspaceId, apiKeyId: 'key_0' });
+const newSecret: string | undefined = rotated.secret;
+const previous: PreviousSecret | null = rotated.previousSecret;
+await keys.rotateApiKey({ workspaceId, apiKeyId: 'key_0', rotation: { overlapSeconds: 0 }, idempotencyKey: 'once' });
+await keys.rotateApiKey({ workspaceId, apiKeyId: 'key_0', rotation: undefined, idempotencyKey: undefined });
+// @ts-expect-error: a number
+await keys.rotateApiKey({ workspaceId, apiKeyId: 'key_0', rotation: { overlapSeconds: '60' } });
+const ended: void = await keys.endPreviousSecret({ workspaceId, apiKeyId: rotated.apiKeyId });
+console.log(newSecret, rotated.notice, previous?.endsAt.toISOString(), previous?.lastUsedAt, ended);
 // @ts-expect-error: no such status
 await tasks.createTask({ workspaceId, task: { title: 'Ship', status: 'done' } });
 // @ts-expect-error: the title is missing

@@ -173,6 +173,18 @@ for (const [name, response] of Object.entries({ 502: [502], 503: [503], 504: [50
 
         assert.deepEqual(requests.map(({ headers }) => headers['idempotency-key']), ['once', 'once']);
     });
+
+    test(`rotateApiKey is retried only if it has an Idempotency-Key: ${name}`, async (t) => {
+        const forbidden = [403, {}, '{"message": "Forbidden."}'];
+        const { basePath, requests } = await serve(t, response, response, forbidden);
+        const keys = new ApiKeysApi(new Configuration({ accessToken: 'token', basePath }));
+        const parameters = { workspaceId, apiKeyId: 'key_0' };
+
+        await assert.rejects(keys.rotateApiKey(parameters));
+        await assert.rejects(keys.rotateApiKey({ ...parameters, idempotencyKey: 'once' }), { code: 403 });
+
+        assert.deepEqual(requests.map(({ headers }) => headers['idempotency-key']), [undefined, 'once', 'once']);
+    });
 }
 
 test('other errors are not retried', async (t) => {

@@ -8,7 +8,7 @@ from django.utils import timezone
 from oauth2_provider.models import AccessToken, RefreshToken
 from playwright.sync_api import Page, expect
 
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from core.admin import change_url, changelist_url
 from oauth.models import Application
 from tests.admin.pages import MODELS
@@ -191,7 +191,8 @@ def test_each_list_and_each_form_fits_the_window(page: Page, db: None) -> None:
     workspace = make_workspace(owner, slug="customer-with-a-long-name-of-fifty-characters-here")
     Workspace.objects.update(name="W" * 60)
     make_key(workspace, "Description-" * 8, expires_at=timezone.now() + timedelta(days=90))
-    ApiKey.objects.update(created_by=owner, last_used_at=timezone.now())
+    ApiKey.objects.update(created_by=owner)
+    StoredSecret.objects.update(last_used_at=timezone.now())
     make_key(workspace, "Revoked")[0].revoke(by=Actor(Via.ADMIN, make_staff("colleague")), reason="R" * 200)
     workspace.suspend("S" * 200, by=BY_TEST)
     User.objects.update(last_login=timezone.now())

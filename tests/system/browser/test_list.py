@@ -79,7 +79,7 @@ def test_search_finds_keys_by_description_key_id_and_masked_form(
     page.goto(keys_url)
 
     page.get_by_role("searchbox").fill(
-        {"id": wanted.pk, "key id": wanted.key_id, "masked": wanted.masked}.get(query, query)
+        {"id": wanted.pk, "key id": wanted.current_secret.key_id, "masked": wanted.masked}.get(query, query)
     )
     page.get_by_role("button", name="Find").click()
 

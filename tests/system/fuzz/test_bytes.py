@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from rest_framework.exceptions import ParseError, ValidationError
 
 from apikeys import keys
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from core.client_ip import client_ip, networks_of
 from core.formats import BodyTooLarge, OrjsonParser
 from tests.helpers import Api, make_token
@@ -138,10 +138,10 @@ def test_no_mutation_of_a_valid_key_authenticates(data: st.DataObject, secret: s
 @given(text=texts | near_misses(WELL_FORMED))
 def test_no_invented_key_is_looked_up(text: str) -> None:
     with pytest.raises(ApiKey.DoesNotExist):
-        ApiKey.objects.look_up(text)
-    assert ApiKey.objects.find_by_secret(text) is None
+        StoredSecret.objects.look_up(text)
+    assert StoredSecret.objects.find_by_secret(text) is None
     with pytest.raises(CredentialRejected):
-        ApiKey.objects.authenticate(text)
+        StoredSecret.objects.authenticate(text)
 
 
 @fuzz_settings

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from apikeys.models import ApiKey
 from sdk.generate import PACKAGE
 from tests.helpers import commits, exhaust_quota, make_token, run_over_quota
 from tests.processes import ROOT
@@ -62,6 +63,7 @@ PRINTED = {
     "Retries": r"1 tasks\n",
     "Aborting": r"Ship\n",
     "Configuration": r"200 https://onehorizon\.ai/api/v1/me \"standard\";r=199;.*\n\{.*name: 'Acme'.*\}\n",
+    "Creating and rotating API keys": r"one_\w+_… works until \d{4}-\d\d-\d\dT[\d:.]+Z\n",
 }
 
 
@@ -69,13 +71,14 @@ PRINTED = {
     ("example", "printed"), list(zip(readme_blocks("js"), PRINTED.values(), strict=True)), ids=PRINTED
 )
 def test_every_example_in_the_readme_runs_as_pasted(
-    example: str, printed: str, run: Run, project: Path, workspace: Workspace, secret: str
+    example: str, printed: str, run: Run, project: Path, workspace: Workspace, api_key: ApiKey, secret: str, owner: User
 ) -> None:
+    variables = {"ONE_API_KEY": secret, "ACCESS_TOKEN": make_token(owner), "API_KEY_ID": api_key.pk}
     Task.objects.create_task(workspace, title="Ship")
     (project / "here.mjs").write_text(f"{REDIRECT}console.error = console.log\n")
     (project / "readme.mjs").write_text(example)
 
-    output = run("node", "--import", "./here.mjs", "readme.mjs", ONE_API_KEY=secret)
+    output = run("node", "--import", "./here.mjs", "readme.mjs", **variables)
 
     assert re.fullmatch(printed, output, re.DOTALL), output
 

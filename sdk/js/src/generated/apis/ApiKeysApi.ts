@@ -39,6 +39,11 @@ import {
     ApiKeyListToJSON,
 } from '../models/ApiKeyList.js';
 import {
+    type ApiKeyRotation,
+    ApiKeyRotationFromJSON,
+    ApiKeyRotationToJSON,
+} from '../models/ApiKeyRotation.js';
+import {
     type CreatedApiKey,
     CreatedApiKeyFromJSON,
     CreatedApiKeyToJSON,
@@ -53,6 +58,11 @@ import {
     NewApiKeyFromJSON,
     NewApiKeyToJSON,
 } from '../models/NewApiKey.js';
+import {
+    type RotatedApiKey,
+    RotatedApiKeyFromJSON,
+    RotatedApiKeyToJSON,
+} from '../models/RotatedApiKey.js';
 
 export interface CreateApiKeyRequest {
     /**
@@ -64,9 +74,20 @@ export interface CreateApiKeyRequest {
      */
     apiKey: NewApiKey;
     /**
-     * Makes retries safe: a second request with the same value and body doesn't create a second key.
+     * Makes retries safe: a second request with the same value and body changes nothing.
      */
     idempotencyKey?: string | undefined;
+}
+
+export interface EndPreviousSecretRequest {
+    /**
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
+     */
+    workspaceId: string;
+    /**
+     * The `apiKeyId` of a key.
+     */
+    apiKeyId: string;
 }
 
 export interface FetchApiKeyRequest {
@@ -108,6 +129,25 @@ export interface RevokeApiKeyRequest {
      * The `apiKeyId` of a key.
      */
     apiKeyId: string;
+}
+
+export interface RotateApiKeyRequest {
+    /**
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
+     */
+    workspaceId: string;
+    /**
+     * The `apiKeyId` of a key.
+     */
+    apiKeyId: string;
+    /**
+     * Makes retries safe: a second request with the same value and body changes nothing.
+     */
+    idempotencyKey?: string | undefined;
+    /**
+     * 
+     */
+    rotation?: ApiKeyRotation | undefined;
 }
 
 export interface UpdateApiKeyRequest {
@@ -197,6 +237,68 @@ export class ApiKeysApi extends runtime.BaseAPI {
     async createApiKey(requestParameters: CreateApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<CreatedApiKey> {
         const response = await this.createApiKeyRaw(requestParameters, initOverrides);
         return await response.value();
+    }
+
+    /**
+     * Creates request options for endPreviousSecret without sending the request
+     */
+    async endPreviousSecretRequestOpts(requestParameters: EndPreviousSecretRequest): Promise<runtime.RequestOpts> {
+        if (requestParameters['workspaceId'] == null) {
+            throw new runtime.RequiredError(
+                'workspaceId',
+                'Required parameter "workspaceId" was null or undefined when calling endPreviousSecret().'
+            );
+        }
+
+        if (requestParameters['apiKeyId'] == null) {
+            throw new runtime.RequiredError(
+                'apiKeyId',
+                'Required parameter "apiKeyId" was null or undefined when calling endPreviousSecret().'
+            );
+        }
+
+        const queryParameters: any = {};
+
+        const headerParameters: runtime.HTTPHeaders = {};
+
+        if (this.configuration && this.configuration.accessToken) {
+            const token = this.configuration.accessToken;
+            const tokenString = await token("oauth2", ["api-keys:manage"]);
+
+            if (tokenString) {
+                headerParameters["Authorization"] = `Bearer ${tokenString}`;
+            }
+        }
+
+        let urlPath = `/api/v1/workspaces/{workspaceId}/api-keys/{apiKeyId}/previous-secret`;
+        urlPath = urlPath.replace('{workspaceId}', encodeURIComponent(String(requestParameters['workspaceId'])));
+        urlPath = urlPath.replace('{apiKeyId}', encodeURIComponent(String(requestParameters['apiKeyId'])));
+
+        return {
+            path: urlPath,
+            method: 'DELETE',
+            headers: headerParameters,
+            query: queryParameters,
+        };
+    }
+
+    /**
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403. The next request with the previous secret fails. If there is none, this changes nothing.
+     * End the previous secret of an API key
+     */
+    async endPreviousSecretRaw(requestParameters: EndPreviousSecretRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<void>> {
+        const requestOptions = await this.endPreviousSecretRequestOpts(requestParameters);
+        const response = await this.request(requestOptions, initOverrides);
+
+        return new runtime.VoidApiResponse(response);
+    }
+
+    /**
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403. The next request with the previous secret fails. If there is none, this changes nothing.
+     * End the previous secret of an API key
+     */
+    async endPreviousSecret(requestParameters: EndPreviousSecretRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<void> {
+        await this.endPreviousSecretRaw(requestParameters, initOverrides);
     }
 
     /**
@@ -389,6 +491,76 @@ export class ApiKeysApi extends runtime.BaseAPI {
      */
     async revokeApiKey(requestParameters: RevokeApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<void> {
         await this.revokeApiKeyRaw(requestParameters, initOverrides);
+    }
+
+    /**
+     * Creates request options for rotateApiKey without sending the request
+     */
+    async rotateApiKeyRequestOpts(requestParameters: RotateApiKeyRequest): Promise<runtime.RequestOpts> {
+        if (requestParameters['workspaceId'] == null) {
+            throw new runtime.RequiredError(
+                'workspaceId',
+                'Required parameter "workspaceId" was null or undefined when calling rotateApiKey().'
+            );
+        }
+
+        if (requestParameters['apiKeyId'] == null) {
+            throw new runtime.RequiredError(
+                'apiKeyId',
+                'Required parameter "apiKeyId" was null or undefined when calling rotateApiKey().'
+            );
+        }
+
+        const queryParameters: any = {};
+
+        const headerParameters: runtime.HTTPHeaders = {};
+
+        headerParameters['Content-Type'] = 'application/json';
+
+        if (requestParameters['idempotencyKey'] != null) {
+            headerParameters['Idempotency-Key'] = String(requestParameters['idempotencyKey']);
+        }
+
+        if (this.configuration && this.configuration.accessToken) {
+            const token = this.configuration.accessToken;
+            const tokenString = await token("oauth2", ["api-keys:manage"]);
+
+            if (tokenString) {
+                headerParameters["Authorization"] = `Bearer ${tokenString}`;
+            }
+        }
+
+        let urlPath = `/api/v1/workspaces/{workspaceId}/api-keys/{apiKeyId}/rotate`;
+        urlPath = urlPath.replace('{workspaceId}', encodeURIComponent(String(requestParameters['workspaceId'])));
+        urlPath = urlPath.replace('{apiKeyId}', encodeURIComponent(String(requestParameters['apiKeyId'])));
+
+        return {
+            path: urlPath,
+            method: 'POST',
+            headers: headerParameters,
+            query: queryParameters,
+            body: ApiKeyRotationToJSON(requestParameters['rotation']),
+        };
+    }
+
+    /**
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403. The key gets a new secret, which only this response contains. The replaced secret works until the end of the overlap. A previous secret that still works ends now. The response to a repeated request has `notice` instead of `secret`.
+     * Rotate an API key
+     */
+    async rotateApiKeyRaw(requestParameters: RotateApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<RotatedApiKey>> {
+        const requestOptions = await this.rotateApiKeyRequestOpts(requestParameters);
+        const response = await this.request(requestOptions, initOverrides);
+
+        return new runtime.JSONApiResponse(response, (jsonValue) => RotatedApiKeyFromJSON(jsonValue));
+    }
+
+    /**
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403. The key gets a new secret, which only this response contains. The replaced secret works until the end of the overlap. A previous secret that still works ends now. The response to a repeated request has `notice` instead of `secret`.
+     * Rotate an API key
+     */
+    async rotateApiKey(requestParameters: RotateApiKeyRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<RotatedApiKey> {
+        const response = await this.rotateApiKeyRaw(requestParameters, initOverrides);
+        return await response.value();
     }
 
     /**

@@ -28,6 +28,13 @@ import {
     PersonToJSON,
     PersonToJSONTyped,
 } from './Person.js';
+import type { PreviousSecret } from './PreviousSecret.js';
+import {
+    PreviousSecretFromJSON,
+    PreviousSecretFromJSONTyped,
+    PreviousSecretToJSON,
+    PreviousSecretToJSONTyped,
+} from './PreviousSecret.js';
 
 /**
  * 
@@ -44,7 +51,7 @@ export interface ApiKey {
      */
     description: string;
     /**
-     * 
+     * The current secret, masked.
      */
     maskedKey: string;
     /**
@@ -60,7 +67,7 @@ export interface ApiKey {
      */
     createdBy: Person | null;
     /**
-     * 
+     * The last use of the current secret.
      */
     lastUsedAt: Date | null;
     /**
@@ -75,6 +82,10 @@ export interface ApiKey {
      * 
      */
     revokedBy: Person | null;
+    /**
+     * The secret that the last rotation replaced, or null if it no longer works.
+     */
+    previousSecret: PreviousSecret | null;
 }
 
 
@@ -93,6 +104,7 @@ export function instanceOfApiKey(value: object): value is ApiKey {
     if (!('expiresAt' in value) || value['expiresAt'] === undefined) return false;
     if (!('revokedAt' in value) || value['revokedAt'] === undefined) return false;
     if (!('revokedBy' in value) || value['revokedBy'] === undefined) return false;
+    if (!('previousSecret' in value) || value['previousSecret'] === undefined) return false;
     return true;
 }
 
@@ -116,6 +128,7 @@ export function ApiKeyFromJSONTyped(json: any, ignoreDiscriminator: boolean): Ap
         'expiresAt': (json['expiresAt'] == null ? null : parseDateTime(json['expiresAt'])),
         'revokedAt': (json['revokedAt'] == null ? null : parseDateTime(json['revokedAt'])),
         'revokedBy': PersonFromJSON(json['revokedBy']),
+        'previousSecret': PreviousSecretFromJSON(json['previousSecret']),
     };
 }
 
@@ -140,6 +153,7 @@ export function ApiKeyToJSONTyped(value?: ApiKey | null, ignoreDiscriminator: bo
         'expiresAt': value['expiresAt'] == null ? value['expiresAt'] : serializeDateTime(value['expiresAt']),
         'revokedAt': value['revokedAt'] == null ? value['revokedAt'] : serializeDateTime(value['revokedAt']),
         'revokedBy': PersonToJSON(value['revokedBy']),
+        'previousSecret': PreviousSecretToJSON(value['previousSecret']),
     };
 }
 

@@ -28,6 +28,13 @@ import {
     PersonToJSON,
     PersonToJSONTyped,
 } from './Person.js';
+import type { PreviousSecret } from './PreviousSecret.js';
+import {
+    PreviousSecretFromJSON,
+    PreviousSecretFromJSONTyped,
+    PreviousSecretToJSON,
+    PreviousSecretToJSONTyped,
+} from './PreviousSecret.js';
 
 /**
  * 
@@ -44,7 +51,7 @@ export interface CreatedApiKey {
      */
     description: string;
     /**
-     * 
+     * The current secret, masked.
      */
     maskedKey: string;
     /**
@@ -60,7 +67,7 @@ export interface CreatedApiKey {
      */
     createdBy: Person | null;
     /**
-     * 
+     * The last use of the current secret.
      */
     lastUsedAt: Date | null;
     /**
@@ -76,11 +83,15 @@ export interface CreatedApiKey {
      */
     revokedBy: Person | null;
     /**
+     * The secret that the last rotation replaced, or null if it no longer works.
+     */
+    previousSecret: PreviousSecret | null;
+    /**
      * The full bearer string. No other response contains it.
      */
     secret?: string | undefined;
     /**
-     * Why `secret` is missing.
+     * Why `secret` is missing: an earlier request had the same Idempotency-Key.
      */
     notice?: string | undefined;
 }
@@ -101,6 +112,7 @@ export function instanceOfCreatedApiKey(value: object): value is CreatedApiKey {
     if (!('expiresAt' in value) || value['expiresAt'] === undefined) return false;
     if (!('revokedAt' in value) || value['revokedAt'] === undefined) return false;
     if (!('revokedBy' in value) || value['revokedBy'] === undefined) return false;
+    if (!('previousSecret' in value) || value['previousSecret'] === undefined) return false;
     return true;
 }
 
@@ -124,6 +136,7 @@ export function CreatedApiKeyFromJSONTyped(json: any, ignoreDiscriminator: boole
         'expiresAt': (json['expiresAt'] == null ? null : parseDateTime(json['expiresAt'])),
         'revokedAt': (json['revokedAt'] == null ? null : parseDateTime(json['revokedAt'])),
         'revokedBy': PersonFromJSON(json['revokedBy']),
+        'previousSecret': PreviousSecretFromJSON(json['previousSecret']),
         'secret': json['secret'] == null ? undefined : json['secret'],
         'notice': json['notice'] == null ? undefined : json['notice'],
     };
@@ -150,6 +163,7 @@ export function CreatedApiKeyToJSONTyped(value?: CreatedApiKey | null, ignoreDis
         'expiresAt': value['expiresAt'] == null ? value['expiresAt'] : serializeDateTime(value['expiresAt']),
         'revokedAt': value['revokedAt'] == null ? value['revokedAt'] : serializeDateTime(value['revokedAt']),
         'revokedBy': PersonToJSON(value['revokedBy']),
+        'previousSecret': PreviousSecretToJSON(value['previousSecret']),
         'secret': value['secret'],
         'notice': value['notice'],
     };

@@ -1,34 +1,29 @@
-"""The API key model: create, authenticate, find, rename and revoke keys."""
+"""The API key model: create, find, rename, rotate and revoke keys."""
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, models, transaction
-from django.db.models import Q
+from django.db import models, transaction
+from django.db.models import Exists, OuterRef, Prefetch, Q
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.views.decorators.debug import sensitive_variables
 
-from apikeys import hashing, keys
+from apikeys.models.idempotency import IdempotentQuerySet
+from apikeys.models.stored_secrets import StoredSecret
 from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS, REASON_VALIDATORS, clean_expiry
-from core.db import contention
-from core.db.statements import fetch
-from workspaces.access import CredentialRejected
 from workspaces.fields import LineField
-from workspaces.ids import IdField, is_id
+from workspaces.ids import IdField
 from workspaces.models import Action, Actor, AuditEvent, User, Workspace
 from workspaces.validators import REASON_MAX_LENGTH, clean_text
 
-logger = logging.getLogger("onehorizon.apikeys")
-
 ANY_STATUS = "all"  # the value of a status filter that selects all keys
-_SELECT_FINGERPRINT = "SELECT fingerprint FROM apikeys_apikey WHERE key_id = %(key_id)s"
-IDEMPOTENCY_RETENTION = timedelta(days=30)  # a repeated request is recognized for this time after the key's creation
-LAST_USED_RESOLUTION = timedelta(minutes=1)  # `last_used_at` is written at most this often
+DEFAULT_OVERLAP = timedelta(days=1)  # how long the previous secret works after a rotation
+MAX_OVERLAP = timedelta(days=7)
 
 
 class ApiKeyStatus(models.TextChoices):
@@ -63,23 +58,19 @@ class KeyAlreadyCreated(Exception):
         self.api_key = api_key
 
 
-class IdempotencyKeyReused(Exception):
-    """An earlier, different request used this idempotency key."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "This Idempotency-Key was used before with a different body. "
-            "To create another API key, send a new Idempotency-Key."
-        )
+class KeyNotRotated(Exception):
+    """The key can't be rotated at the moment. The message says why."""
 
 
-def key_id_starts_with(text: str) -> Q:
-    """Return a filter for keys whose key id or masked form starts with `text`; `one_` alone matches none."""
-    prefix = text.removeprefix(f"{keys.PREFIX}_").rstrip("_….*")
-    return Q(key_id__startswith=prefix) if prefix else Q(pk__in=[])
+class KeyAlreadyRotated(Exception):
+    """An earlier request with this idempotency key rotated `api_key`. The new secret can't be shown again."""
+
+    def __init__(self, api_key: ApiKey) -> None:
+        super().__init__(f"An earlier request with this idempotency key rotated {api_key.masked}.")
+        self.api_key = api_key
 
 
-class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+class ApiKeyQuerySet(IdempotentQuerySet["ApiKey"]):
     def active(self) -> ApiKeyQuerySet:
         """Return keys that are not revoked and not expired."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None)
@@ -89,10 +80,6 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def expired(self) -> ApiKeyQuerySet:
         return self.filter(expires_at__lte=timezone.now(), revoked_at=None)
-
-    def with_old_idempotency_key(self) -> ApiKeyQuerySet:
-        """Return keys with an idempotency key that is no longer needed."""
-        return self.filter(idempotency_key__isnull=False, created_at__lte=timezone.now() - IDEMPOTENCY_RETENTION)
 
     def with_status(self, status: str) -> ApiKeyQuerySet:
         """Filter by an `ApiKeyStatus`, or don't filter if it is `ANY_STATUS`."""
@@ -105,26 +92,18 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return querysets[status]()
 
     def matching(self, text: str) -> ApiKeyQuerySet:
-        """Return keys whose description contains `text`, or whose id, key id or masked form matches it."""
-        return self.filter(Q(description__icontains=text) | Q(pk=text) | key_id_starts_with(text))
-
-    def clear_idempotency_keys(self) -> int:
-        """Forget which requests created these keys, and return how many there are."""
-        return self.update(idempotency_key=None, request_digest="")
+        """Return keys whose description contains `text`, whose id it is, or with a secret whose key id matches it."""
+        secrets = StoredSecret.objects.starting_with(text).filter(api_key=OuterRef("pk"))
+        return self.filter(Q(description__icontains=text) | Q(pk=text) | Exists(secrets))
 
     def with_users(self) -> ApiKeyQuerySet:
         """Fetch the users who created and revoked the keys in the same query."""
         return self.select_related("created_by", "revoked_by")
 
-    @sensitive_variables()
-    def find_by_secret(self, secret: str) -> ApiKey | None:
-        """Return the key with this secret, whatever its status, or None.
-
-        Compares the fingerprint only: use `authenticate` to grant access.
-        """
-        key_id = keys.parse(secret)
-        api_key = self.filter(key_id=key_id).first() if key_id else None
-        return api_key if api_key and api_key.has_fingerprint_of(secret) else None
+    def with_secrets(self) -> ApiKeyQuerySet:
+        """Fetch the current and previous secrets of all keys in one more query."""
+        to_attr = "secrets_not_ended"
+        return self.prefetch_related(Prefetch("secrets", StoredSecret.objects.not_ended().without_hashes(), to_attr))
 
 
 _BaseManager = models.Manager.from_queryset(ApiKeyQuerySet)  # named, because mypy can't read a call as a base class
@@ -152,16 +131,11 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
         `request_digest`.
         """
         description = clean_text(ApiKey._meta.get_field("description"), description)
-        if idempotency_key is not None:  # before the hash, which takes long, and again under the lock
-            _require_no_duplicate(workspace, idempotency_key, request_digest)
-        key_id, secret = keys.generate()
-        stored_hash = hashing.hash_secret(secret)
+        # Before the hash, which takes long, and again under the lock.
+        _require_no_duplicate(workspace, idempotency_key, request_digest)
+        stored, secret = StoredSecret.generate()
         api_key = self.model(
             workspace=workspace,
-            key_id=key_id,
-            hash=stored_hash,
-            fingerprint=hashing.fingerprint(secret),
-            shared_proof=hashing.shared_proof(secret, stored_hash),
             description=description,
             created_by=by.user,
             idempotency_key=idempotency_key,
@@ -170,8 +144,7 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
         with transaction.atomic():
             locked = Workspace.objects.lock(workspace.pk)
             locked.require_key_manager(by)
-            if idempotency_key is not None:
-                _require_no_duplicate(locked, idempotency_key, request_digest)
+            _require_no_duplicate(locked, idempotency_key, request_digest)
             if expires_at is not None:  # checked after the duplicate: a retry may arrive after the expiry
                 api_key.expires_at = clean_expiry(expires_at)
             if locked.suspended_at is not None:
@@ -180,6 +153,8 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
             if locked.api_keys.active().count() >= limit:
                 raise ActiveKeyLimitReached(limit)
             api_key.save(force_insert=True)
+            stored.created_at = api_key.created_at
+            api_key._add_secret(stored)
             api_key.record(Action.API_KEY_CREATED, by, description=api_key.description)
         return api_key, secret
 
@@ -203,65 +178,15 @@ class ApiKeyManager(_BaseManager["ApiKey"]):
         )
         return len(ids)
 
-    @sensitive_variables()
-    def authenticate(self, secret: str) -> ApiKey:
-        """Return the active key for this secret, in a workspace that is not suspended, or raise `CredentialRejected`.
-
-        A malformed secret is rejected without I/O, an unknown one after one short query that reads the fingerprint.
-        """
-        key_id = keys.parse(secret)
-        if key_id is None:
-            claimed = keys.claimed_key_id(secret)
-            raise CredentialRejected("malformed", **({"key": claimed} if claimed else {}))
-        contention.about_to_read("API keys")
-        if hashing.proofs.hash_of(secret) is None:
-            self._require_fingerprint(key_id, secret)
-        api_key = self.select_related("workspace__tier").filter(key_id=key_id).first()
-        if api_key is None:
-            raise CredentialRejected("unknown", key=key_id)
-        if api_key.status != ApiKeyStatus.ACTIVE:
-            raise CredentialRejected(api_key.status.value, key=key_id)
-        if api_key.workspace.suspended_at is not None:
-            raise CredentialRejected("suspended", key=key_id)
-        if not api_key.matches(secret):
-            raise CredentialRejected("wrong_secret", key=key_id)
-        return api_key
-
-    def _require_fingerprint(self, key_id: str, secret: str) -> None:
-        rows = fetch(_SELECT_FINGERPRINT, {"key_id": key_id})
-        if not rows:
-            raise CredentialRejected("unknown", key=key_id)
-        if not hashing.has_fingerprint(secret, rows[0][0]):
-            raise CredentialRejected("wrong_secret", key=key_id)
-
-    @sensitive_variables()
-    def look_up(self, text: str) -> ApiKey:
-        """Return the key with this id, key id, masked form or full secret, whatever its status.
-
-        Raise `DoesNotExist`, also for a wrong secret with the key id of an existing key.
-        """
-        text = text.strip()
-        if is_id("key", text):
-            return self.get(pk=text)
-        if keys.KEY_ID_PATTERN.fullmatch(text):
-            return self.get(key_id=text)
-        if masked := keys.MASKED_PATTERN.fullmatch(text):
-            return self.get(key_id=masked["key_id"])
-        api_key = self.find_by_secret(text)
-        if api_key is None:
-            raise self.model.DoesNotExist
-        return api_key
-
 
 class ApiKey(models.Model):
-    """A credential of a workspace, independent of the user who created it. Rows are never deleted."""
+    """A credential of a workspace, independent of the user who created it. Rows are never deleted.
+
+    Its secrets, current and earlier ones, are in `StoredSecret`.
+    """
 
     id = IdField("key")
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="api_keys", db_index=False)
-    key_id = models.CharField(max_length=keys.KEY_ID_LENGTH, unique=True, editable=False)
-    hash = models.CharField(max_length=200, editable=False)
-    fingerprint = models.BinaryField(max_length=hashing.FINGERPRINT_BYTES, editable=False)
-    shared_proof = models.BinaryField(null=True, editable=False)  # spares processes that start the Argon2 run
     description = LineField(max_length=DESCRIPTION_MAX_LENGTH, validators=DESCRIPTION_VALIDATORS)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
@@ -269,8 +194,6 @@ class ApiKey(models.Model):
     revoked_at = models.DateTimeField(null=True, editable=False)
     revoked_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     revoke_reason = LineField(max_length=REASON_MAX_LENGTH, blank=True, validators=REASON_VALIDATORS)
-    last_used_at = models.DateTimeField(null=True, editable=False)
-    last_used_from = models.GenericIPAddressField(null=True, editable=False)
     idempotency_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001, "" would be a value
     request_digest = models.CharField(max_length=64, blank=True, editable=False)
 
@@ -294,11 +217,9 @@ class ApiKey(models.Model):
     def __str__(self) -> str:
         return self.masked
 
-    # ---- display ----
-
     @property
     def masked(self) -> str:
-        return keys.mask(self.key_id)
+        return self.current_secret.masked
 
     @property
     def status(self) -> ApiKeyStatus:
@@ -308,69 +229,51 @@ class ApiKey(models.Model):
             return ApiKeyStatus.EXPIRED
         return ApiKeyStatus.ACTIVE
 
-    # ---- authentication ----
+    @property
+    def is_active(self) -> bool:
+        return self.status == ApiKeyStatus.ACTIVE
 
-    def has_fingerprint_of(self, secret: str) -> bool:
-        return hashing.has_fingerprint(secret, self.fingerprint)
+    # ---- secrets ----
 
-    @sensitive_variables()
-    def matches(self, secret: str) -> bool:
-        """Return whether `secret` is this key's secret.
+    @cached_property
+    def secrets_not_ended(self) -> list[StoredSecret]:
+        """The current secret, and the previous one. `with_secrets` fetches them for many keys at once."""
+        return list(self.secrets.not_ended())
 
-        Rehashes it if the Argon2 settings have changed, and saves a shared proof if the key has none that is current.
-        """
-        if not self.has_fingerprint_of(secret):
+    @property
+    def current_secret(self) -> StoredSecret:
+        return next(stored for stored in self.secrets_not_ended if stored.is_current)
+
+    @property
+    def previous_secret(self) -> StoredSecret | None:
+        """The secret that the last rotation replaced, while it works."""
+        if not self.is_active:
+            return None
+        return next((s for s in self.secrets_not_ended if not (s.is_current or s.has_ended)), None)
+
+    @property
+    def previous_secret_is_quiet(self) -> bool:
+        """Whether the previous secret has not been used since the first use of the current one."""
+        first_use, previous = self.current_secret.first_used_at, self.previous_secret
+        if first_use is None or previous is None:
             return False
-        was_verified = hashing.proofs.has(secret, self.hash)
-        if not hashing.verify(secret, self.hash, self.shared_proof):
-            return False
-        if hashing.is_outdated(self.hash):
-            self._rehash(secret)
-        elif not was_verified:
-            self._share_proof(secret)
-        return True
+        return previous.last_used_at is None or previous.last_used_at < first_use
 
-    @sensitive_variables()
-    def _rehash(self, secret: str) -> None:
-        old_hash, new_hash = self.hash, hashing.hash_secret(secret)
-        new_proof = hashing.shared_proof(secret, new_hash)
-        if self._save_if("rehash", Q(hash=old_hash), hash=new_hash, shared_proof=new_proof):
-            self.hash, self.shared_proof = new_hash, new_proof
-            hashing.proofs.add(secret, new_hash)
+    @property
+    def last_rotated_at(self) -> datetime | None:
+        """When the last rotation created the current secret, or None if that is the key's first one."""
+        created_at = self.current_secret.created_at
+        return created_at if created_at > self.created_at else None
 
-    @sensitive_variables()
-    def _share_proof(self, secret: str) -> None:
-        """Save a proof that other processes accept, unless the row has it."""
-        proof = hashing.shared_proof(secret, self.hash)
-        if self.shared_proof is not None and bytes(self.shared_proof) == proof:
-            return
-        if self._save_if("shared proof", Q(hash=self.hash), shared_proof=proof):
-            self.shared_proof = proof
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        """Also forget the secrets, which are read again when needed."""
+        super().refresh_from_db(*args, **kwargs)
+        self.__dict__.pop("secrets_not_ended", None)
 
-    def record_use(self, client_ip: str | None) -> None:
-        """Save the time and the client IP of this use, at most once a minute. Best effort: a failure is only logged."""
-        now = timezone.now()
-        cutoff = now - LAST_USED_RESOLUTION
-        if self.last_used_at is not None and self.last_used_at > cutoff:
-            return
-        is_outdated = Q(last_used_at=None) | Q(last_used_at__lte=cutoff)
-        self._save_if("last use", is_outdated, last_used_at=now, last_used_from=client_ip)
-
-    @sensitive_variables()
-    def _save_if(self, what: str, condition: Q, **values: Any) -> bool:
-        """Save these fields if the row meets the condition, and return whether it was saved.
-
-        Never waits for a locked row: another request is saving the same, or the key is being changed. Never fails the
-        request: a database error is logged. The transaction rolls back only this change.
-        """
-        keys_of_workspace = ApiKey.objects.filter(workspace=self.workspace_id)
-        unlocked = keys_of_workspace.filter(condition, pk=self.pk).select_for_update(skip_locked=True)
-        try:
-            with transaction.atomic():  # to begin can fail too: on SQLite it waits for the write lock
-                return bool(keys_of_workspace.filter(pk__in=unlocked.values("pk")).update(**values))
-        except DatabaseError:
-            logger.warning("could not save the %s of key %s", what, self.key_id, exc_info=True)
-            return False
+    def _add_secret(self, stored: StoredSecret) -> None:
+        stored.api_key, stored.workspace_id = self, self.workspace_id
+        stored.save(force_insert=True)
+        self.secrets_not_ended = [stored]
 
     # ---- changes ----
 
@@ -390,6 +293,97 @@ class ApiKey(models.Model):
         self.record(Action.API_KEY_RENAMED, by, before=before, after=description)
         return True
 
+    @sensitive_variables("secret")
+    def rotate(
+        self,
+        *,
+        overlap: timedelta,
+        by: Actor,
+        replacing: str | None = None,
+        idempotency_key: str | None = None,
+        request_digest: str = "",
+    ) -> str:
+        """Replace the current secret and return the new one, which can't be shown again.
+
+        The replaced secret works until the end of the overlap, but not after the key's expiry. A previous secret that
+        still works ends now. `replacing` is the key id of the secret that the actor expects to replace.
+
+        Raise `ValidationError` for an overlap that is negative or longer than `MAX_OVERLAP`, `NotAllowed` if the actor
+        can't manage the workspace's keys, `KeyNotRotated` if the key is revoked or expired, its workspace is suspended,
+        or its current secret is not `replacing`, and `KeyAlreadyRotated` if an earlier rotation of this key had this
+        `idempotency_key`, or `IdempotencyKeyReused` if that had another `request_digest`.
+        """
+        if not timedelta() <= overlap <= MAX_OVERLAP:
+            raise ValidationError({"overlap": f"This must be between 0 and {MAX_OVERLAP.days} days."})
+        # Before the hash, which takes long, and again under the lock.
+        self._require_no_duplicate(idempotency_key, request_digest)
+        stored, secret = StoredSecret.generate()
+        with transaction.atomic():
+            workspace = Workspace.objects.lock(self.workspace_id)
+            workspace.require_key_manager(by)
+            self._require_no_duplicate(idempotency_key, request_digest)
+            self._require_rotatable(workspace, replacing)
+            self._end_previous_secret(by)
+            stored.idempotency_key, stored.request_digest = idempotency_key, request_digest
+            self._replace_secret(stored, overlap, by)
+        return secret
+
+    def _require_no_duplicate(self, idempotency_key: str | None, request_digest: str) -> None:
+        secrets = StoredSecret.objects.filter(workspace=self.workspace_id, api_key=self)
+        if secrets.created_by_request(idempotency_key, request_digest):
+            self.refresh_from_db(fields=["revoked_at", "revoked_by"])
+            raise KeyAlreadyRotated(self)
+
+    def _require_rotatable(self, workspace: Workspace, replacing: str | None) -> None:
+        self.refresh_from_db(fields=["revoked_at"])
+        if not self.is_active:
+            raise KeyNotRotated(f"This key is {self.status}, so it can't be rotated. Create a new key instead.")
+        if workspace.suspended_at is not None:
+            raise KeyNotRotated(
+                f"This workspace is suspended: “{workspace.suspend_reason}”. You can rotate keys once it is resumed."
+            )
+        if replacing is not None and replacing != self.current_secret.key_id:
+            raise KeyNotRotated(
+                f"This key was rotated in the meantime: its current secret is {self.masked}. Nothing was changed."
+            )
+
+    def _replace_secret(self, stored: StoredSecret, overlap: timedelta, by: Actor) -> None:
+        replaced, now = self.current_secret, timezone.now()
+        replaced.replaced_at = now
+        replaced.ends_at = min(now + overlap, self.expires_at or datetime.max.replace(tzinfo=now.tzinfo))
+        replaced.ended_at = None if overlap else now
+        replaced.save(update_fields=["replaced_at", "ends_at", "ended_at"])
+        stored.created_at = now
+        self._add_secret(stored)
+        self.secrets_not_ended.append(replaced)
+        self.record(
+            Action.API_KEY_ROTATED,
+            by,
+            secret=stored.masked,
+            previous=replaced.masked,
+            ends_at=None if replaced.has_ended else replaced.ends_at.isoformat(timespec="seconds"),
+        )
+
+    @transaction.atomic
+    def end_previous_secret(self, *, by: Actor, key_id: str | None = None) -> bool:
+        """End the overlap of the previous secret, effective at its next request. Return False if there is none.
+
+        Also return False if `key_id` is given and the previous secret has another key id. Raise `NotAllowed` if the
+        actor can't manage the workspace's keys.
+        """
+        Workspace.objects.lock(self.workspace_id).require_key_manager(by)
+        self.refresh_from_db(fields=["revoked_at"])
+        return self._end_previous_secret(by, key_id)
+
+    def _end_previous_secret(self, by: Actor, key_id: str | None = None) -> bool:
+        previous = self.previous_secret
+        if previous is None or key_id not in (None, previous.key_id):
+            return False
+        previous.ended_at = timezone.now()
+        previous.save(update_fields=["ended_at"])
+        self.record(Action.API_KEY_PREVIOUS_SECRET_ENDED, by, secret=previous.masked)
+        return True
+
     @transaction.atomic
     def revoke(self, *, by: Actor, reason: str = "") -> bool:
         """Revoke the key permanently, effective at its next request. Return False if it was already revoked.
@@ -407,7 +401,7 @@ class ApiKey(models.Model):
             self.record(Action.API_KEY_REVOKED, by, reason=reason)
         return bool(changed)
 
-    def record(self, action: Action, by: Actor, **details: str) -> None:
+    def record(self, action: Action, by: Actor, **details: str | None) -> None:
         AuditEvent.objects.record(action, by, workspace_id=self.workspace_id, subject=self.pk, **details)
 
     @property
@@ -415,11 +409,8 @@ class ApiKey(models.Model):
         return AuditEvent.objects.about(self.pk)
 
 
-def _require_no_duplicate(workspace: Workspace, idempotency_key: str, request_digest: str) -> None:
+def _require_no_duplicate(workspace: Workspace, idempotency_key: str | None, request_digest: str) -> None:
     """Raise `KeyAlreadyCreated` or `IdempotencyKeyReused` if the workspace has a key with this idempotency key."""
-    duplicate = workspace.api_keys.filter(idempotency_key=idempotency_key).first()
-    if duplicate is None:
-        return
-    if duplicate.request_digest != request_digest:
-        raise IdempotencyKeyReused
-    raise KeyAlreadyCreated(duplicate)
+    keys_of_workspace = ApiKey.objects.filter(workspace=workspace)
+    if duplicate := keys_of_workspace.created_by_request(idempotency_key, request_digest):
+        raise KeyAlreadyCreated(duplicate)

@@ -1,0 +1,39 @@
+from apikeys.models.api_keys import (
+    ANY_STATUS,
+    DEFAULT_OVERLAP,
+    MAX_OVERLAP,
+    ActiveKeyLimitReached,
+    ApiKey,
+    ApiKeyQuerySet,
+    ApiKeyStatus,
+    KeyAlreadyCreated,
+    KeyAlreadyRotated,
+    KeyNotCreated,
+    KeyNotRotated,
+    WorkspaceSuspended,
+)
+from apikeys.models.idempotency import IdempotencyKeyReused
+from apikeys.models.stored_secrets import (
+    LAST_USED_RESOLUTION,
+    StoredSecret,
+    StoredSecretQuerySet,
+)
+
+__all__ = [
+    "ANY_STATUS",
+    "DEFAULT_OVERLAP",
+    "LAST_USED_RESOLUTION",
+    "MAX_OVERLAP",
+    "ActiveKeyLimitReached",
+    "ApiKey",
+    "ApiKeyQuerySet",
+    "ApiKeyStatus",
+    "IdempotencyKeyReused",
+    "KeyAlreadyCreated",
+    "KeyAlreadyRotated",
+    "KeyNotCreated",
+    "KeyNotRotated",
+    "StoredSecret",
+    "StoredSecretQuerySet",
+    "WorkspaceSuspended",
+]
