@@ -5,7 +5,11 @@ from typing import Any
 
 from django import forms
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
+from apikeys import keys
+from apikeys.models import DEFAULT_OVERLAP, MAX_OVERLAP, ApiKey
 from apikeys.validators import (
     DESCRIPTION_MAX_LENGTH,
     DESCRIPTION_VALIDATORS,
@@ -15,15 +19,19 @@ from apikeys.validators import (
 )
 from workspaces.fields import LineFormField
 from workspaces.ids import is_id
+from workspaces.templatetags.moments import exact_moment
 from workspaces.validators import REASON_MAX_LENGTH
 
 EXPIRIES = {"never": None, "30": timedelta(days=30), "90": timedelta(days=90), "365": timedelta(days=365)}
 CUSTOM = "date"
+OVERLAPS = {"0": timedelta(), "1h": timedelta(hours=1), "24h": DEFAULT_OVERLAP, "7d": MAX_OVERLAP}
 DAY_IS_OVER = "This day is over in UTC. Choose a later day."
 
 # Text that must not appear in a URL: a key, a part of one with its prefix, or 24 or more base62 characters in a row,
 # which may come from the middle of a secret.
 _LOOKS_LIKE_SECRET = re.compile(rf"{PART_OF_A_KEY.pattern}|[0-9A-Za-z]{{24,}}")
+
+_WHOLE_KEY_ID = rf"\A{keys.KEY_ID_PATTERN.pattern}\Z"
 
 
 def looks_like_secret(text: str) -> bool:
@@ -116,6 +124,44 @@ class ReasonForm(forms.Form):
     """A required reason."""
 
     reason = ReasonField(error_messages={"required": "Enter a reason. It is saved with the change."})
+
+
+class RotateForm(forms.Form):
+    """A rotation. The form carries its own `idempotency_key`: submitting it twice rotates the key once.
+
+    `replacing` is the key id of the current secret when the form was shown. The template renders it.
+    """
+
+    overlap = forms.TypedChoiceField(widget=forms.RadioSelect, initial="24h", coerce=OVERLAPS.__getitem__)
+    idempotency_key = forms.RegexField(r"\A[0-9a-f]{32}\Z", widget=forms.HiddenInput, initial=lambda: uuid.uuid4().hex)
+    replacing = forms.RegexField(_WHOLE_KEY_ID)
+
+    def __init__(self, *args: Any, api_key: ApiKey, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        now = timezone.now()
+        self.fields["overlap"].choices = [  # type: ignore[attr-defined]  # a ChoiceField
+            ("0", "Now. Services that use it fail immediately."),
+            ("1h", _end_label("In 1 hour", now + OVERLAPS["1h"], api_key.expires_at)),
+            ("24h", _end_label("In 24 hours", now + OVERLAPS["24h"], api_key.expires_at)),
+            ("7d", _end_label("In 7 days", now + OVERLAPS["7d"], api_key.expires_at)),
+        ]
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether a hidden field is missing or invalid."""
+        return bool({"idempotency_key", "replacing"} & self.errors.keys())
+
+
+def _end_label(label: str, end: datetime, expires_at: datetime | None) -> SafeString:
+    if expires_at is not None and expires_at < end:
+        return format_html("{}, or when the key expires: {}", label, exact_moment(expires_at))
+    return format_html("{}: {}", label, exact_moment(end))
+
+
+class EndPreviousSecretForm(forms.Form):
+    """The key id of the secret to end, which another rotation may have ended since the form was shown."""
+
+    key_id = forms.RegexField(_WHOLE_KEY_ID)
 
 
 class FindForm(forms.Form):

@@ -9,6 +9,13 @@ in_workspace = [
     path("add/", views.AddKeyView.as_view(), name="add-api-key"),
     path("<str:api_key_id>/", views.KeyView.as_view(), name="api-key"),
     path("<str:api_key_id>/rename/", views.RenameKeyView.as_view(), name="rename-api-key"),
+    path("<str:api_key_id>/rotate/", views.RotateKeyView.as_view(), name="rotate-api-key"),
+    path("<str:api_key_id>/previous-secret/", views.PreviousSecretView.as_view(), name="previous-secret"),
+    path(
+        "<str:api_key_id>/end-previous-secret/",
+        views.EndPreviousSecretView.as_view(),
+        name="end-previous-secret",
+    ),
     path("<str:api_key_id>/revoke/", views.RevokeKeyView.as_view(), name="revoke-api-key"),
 ]
 

@@ -17,14 +17,25 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.generic import FormView, TemplateView
 
 from apikeys import keys
-from apikeys.forms import DAY_IS_OVER, AddKeyForm, DescriptionForm, FindForm, RevokeForm, looks_like_secret
+from apikeys.forms import (
+    DAY_IS_OVER,
+    AddKeyForm,
+    DescriptionForm,
+    EndPreviousSecretForm,
+    FindForm,
+    RevokeForm,
+    RotateForm,
+    looks_like_secret,
+)
 from apikeys.models import (
     ANY_STATUS,
     ApiKey,
     ApiKeyQuerySet,
     ApiKeyStatus,
     KeyAlreadyCreated,
+    KeyAlreadyRotated,
     KeyNotCreated,
+    KeyNotRotated,
     StoredSecret,
     StoredSecretQuerySet,
 )
@@ -123,8 +134,8 @@ class KeyListView(ManagesKeysMixin, TemplateView):
     def _secret_search(self) -> dict[str, Any]:
         """Return the context of a search for a secret. FindKeyView redirects here with its key id."""
         key_id = self.request.GET.get("secret", "")
-        found = self.workspace_secrets.filter(pk=key_id).first() if keys.KEY_ID_PATTERN.fullmatch(key_id) else None
-        return {"searched_secret": "secret" in self.request.GET, "found_secret": found}
+        stored = self.workspace_secrets.filter(pk=key_id).first() if keys.KEY_ID_PATTERN.fullmatch(key_id) else None
+        return {"searched_secret": "secret" in self.request.GET, "found_secret": stored}
 
 
 class QuotaView(ManagesKeysMixin, TemplateView):
@@ -151,8 +162,8 @@ class FindKeyView(LimitedFormMixin, ManagesKeysMixin, FormView[FindForm]):
         text = form.cleaned_data["text"]
         query = {"q": text} if text else {}
         if looks_like_secret(text):
-            found = self.workspace_secrets.find_by_secret(text)
-            query = {"secret": found.key_id if found else "unknown"}
+            stored = self.workspace_secrets.find_by_secret(text)
+            query = {"secret": stored.key_id if stored else "unknown"}
         return redirect(reverse("api-keys", args=[self.workspace.pk], query=query))
 
     def form_invalid(self, form: FindForm) -> HttpResponse:
@@ -198,10 +209,12 @@ class OneKeyMixin(ManagesKeysMixin):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         kwargs = {
+            "previous": self.api_key.previous_secret,
             "revoke_form": RevokeForm(),
+            "rotate_form": RotateForm(api_key=self.api_key),
             "rename_form": DescriptionForm(initial={"description": self.api_key.description}),
         } | kwargs
-        return super().get_context_data(api_key=self.api_key, duplicate="duplicate" in self.request.GET, **kwargs)
+        return super().get_context_data(api_key=self.api_key, duplicate=self.request.GET.get("duplicate"), **kwargs)
 
     @cached_property
     def history(self) -> CursorPage[AuditEvent]:
@@ -234,6 +247,69 @@ class RenameKeyView(LimitedFormMixin, OneKeyMixin, FormView[DescriptionForm]):
 
     def form_invalid(self, form: DescriptionForm) -> HttpResponse:
         return self.render_to_response(self.get_context_data(rename_form=form))
+
+
+class RotateKeyView(LimitedFormMixin, OneKeyMixin, FormView[RotateForm]):
+    """GET shows the form; POST rotates the key. Only the response that rotates it shows the new secret."""
+
+    template_name = "apikeys/rotate.html"
+    form_class = RotateForm
+    form_limit = ("rotate-key", "60/5m")
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not self.api_key.is_active:
+            return redirect(self.get_success_url())
+        return super().get(request, *args, **kwargs)
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return super().get_form_kwargs() | {"api_key": self.api_key}
+
+    @sensitive_variables("secret")
+    def form_valid(self, form: RotateForm) -> HttpResponse:
+        try:
+            secret = self.api_key.rotate(by=self.actor, **form.cleaned_data)
+        except KeyAlreadyRotated:
+            return redirect(f"{self.get_success_url()}?duplicate=rotation")
+        except KeyNotRotated as error:
+            form.add_error(None, str(error))
+            return self.form_invalid(form)
+        context = self.get_context_data(secret=secret, rotated=True, site=site_url(self.request))
+        return render(self.request, "apikeys/secret.html", context)
+
+    def form_invalid(self, form: RotateForm) -> HttpResponse:
+        return self.render_to_response(self.get_context_data(rotate_form=form))
+
+
+class PreviousSecretView(OneKeyMixin, TemplateView):
+    """The use of the previous secret as an HTML fragment, which the key page's script fetches."""
+
+    template_name = "apikeys/_previous_secret.html"
+
+
+class EndPreviousSecretView(LimitedFormMixin, OneKeyMixin, FormView[EndPreviousSecretForm]):
+    """GET shows the confirmation page; POST ends the previous secret."""
+
+    template_name = "apikeys/end_previous_secret.html"
+    form_class = EndPreviousSecretForm
+    form_limit = ("end-previous-secret", "120/5m")
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if self.api_key.previous_secret is None:
+            return redirect(self.get_success_url())
+        return super().get(request, *args, **kwargs)
+
+    def form_valid(self, form: EndPreviousSecretForm) -> HttpResponse:
+        key_id = form.cleaned_data["key_id"]
+        if self.api_key.end_previous_secret(by=self.actor, key_id=key_id):
+            messages.success(self.request, "Old secret ended.")
+        else:
+            problem = f"{keys.mask(key_id)} is not an old secret of this key that still works."
+            messages.warning(self.request, f"Nothing was ended: {problem}")
+        return super().form_valid(form)
+
+    def form_invalid(self, form: EndPreviousSecretForm) -> HttpResponse:
+        messages.warning(self.request, "Nothing was ended, because the form was incomplete. Try again.")
+        return redirect(self.get_success_url())
 
 
 class RevokeKeyView(LimitedFormMixin, OneKeyMixin, FormView[RevokeForm]):

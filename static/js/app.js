@@ -162,9 +162,9 @@ for (const group of queryAll("[data-tabs]")) {
 
 const secretPage = document.querySelector("[data-secret-dialog]");
 if (secretPage) {
-  const listUrl = secretPage.dataset.listUrl;
-  // A reload, or going back to this history entry, loads the list and does not submit the form again.
-  history.replaceState(null, "", listUrl);
+  const nextUrl = secretPage.dataset.nextUrl;
+  // A reload, or going back to this history entry, loads that page and does not submit the form again.
+  history.replaceState(null, "", nextUrl);
   const dialog = document.createElement("dialog");
   dialog.setAttribute("aria-labelledby", secretPage.getAttribute("aria-labelledby"));
   dialog.setAttribute("closedby", "none");
@@ -181,15 +181,15 @@ if (secretPage) {
   secretPage.querySelector("[data-saved]").addEventListener("click", (event) => {
     event.preventDefault();
     removeSecret();
-    location.replace(listUrl);
+    location.replace(nextUrl);
   });
   // The back/forward cache must not keep the secret.
   addEventListener("pagehide", removeSecret);
-  addEventListener("pageshow", (event) => { if (event.persisted) location.replace(listUrl); });
+  addEventListener("pageshow", (event) => { if (event.persisted) location.replace(nextUrl); });
   open();
 }
 
-// ---- the quota: refreshed every 5 seconds while the page is visible ----
+// ---- the quota, and the use of a previous secret: refreshed every 5 seconds while the page is visible ----
 
 for (const tile of queryAll("[data-refresh]")) {
   const refresh = async () => {
@@ -197,6 +197,7 @@ for (const tile of queryAll("[data-refresh]")) {
     try {
       const response = await fetch(tile.dataset.refresh, { headers: { Accept: "text/html" }, redirect: "error" });
       if (response.ok) tile.innerHTML = await response.text();
+      updateTimes(tile);
     } catch {
       // Network error: try again at the next refresh.
     }

@@ -71,7 +71,12 @@ def test_only_the_page_that_shows_the_secret_is_never_translated(owner_client: C
 def test_masked_keys_and_code_are_never_translated(owner_client: Client, api_key: ApiKey, keys_url: str) -> None:
     masked = f'<code translate="no">{api_key.masked}</code>'
 
-    for url in (keys_url, f"{keys_url}{api_key.pk}/", f"{keys_url}{api_key.pk}/revoke/"):
+    for url in (
+        keys_url,
+        f"{keys_url}{api_key.pk}/",
+        f"{keys_url}{api_key.pk}/revoke/",
+        f"{keys_url}{api_key.pk}/rotate/",
+    ):
         assert masked in owner_client.get(url).content.decode(), url
     guide = owner_client.get("/docs/api-keys/").content.decode()
     assert not re.search(r'<pre(?![^>]* translate="no")|(?<!translate="no">)<code>', guide)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.urls import path
 
 from apikeys.models import ApiKey
 from onehorizon.urls import handler400, handler403, handler404, handler500, urlpatterns
+from tests.helpers import BY_TEST
 from workspaces.models import Tier, User, Workspace
 
 __all__ = ["handler400", "handler403", "handler404", "handler500"]
@@ -40,21 +42,32 @@ def keys_url(workspace: Workspace) -> str:
     return f"/w/{workspace.pk}/settings/developer/api-keys/"
 
 
-@pytest.mark.parametrize("route", ["add/", "find/", "{key}/rename/", "{key}/revoke/"])
+@pytest.mark.parametrize(
+    "route", ["add/", "find/", "{key}/rename/", "{key}/rotate/", "{key}/end-previous-secret/", "{key}/revoke/"]
+)
 def test_a_form_without_its_csrf_token_changes_nothing(owner: User, api_key: ApiKey, keys_url: str, route: str) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(owner)
+    previous = api_key.current_secret
+    api_key.rotate(overlap=timedelta(days=1), by=BY_TEST)
     form = {"description": "Forged", "expiry": "never", "idempotency_key": "a" * 32, "text": "x"}
+    form |= {"overlap": "0", "replacing": api_key.current_secret.key_id, "key_id": previous.key_id}
 
     response = client.post(keys_url + route.format(key=api_key.pk), form)
 
     assert response.status_code == 403
     assert "This form is out of date" in response.content.decode()
     assert [(key.description, key.status) for key in ApiKey.objects.all()] == [("CI, production", "active")]
+    assert ApiKey.objects.get().previous_secret == previous
+    assert api_key.secrets.count() == 2
 
 
 def test_every_post_form_has_a_csrf_token(owner_client: Client, api_key: ApiKey, keys_url: str) -> None:
-    for url in (keys_url, f"{keys_url}add/", f"{keys_url}{api_key.pk}/", f"{keys_url}{api_key.pk}/revoke/"):
+    api_key.rotate(overlap=timedelta(days=1), by=BY_TEST)
+    key_url = f"{keys_url}{api_key.pk}/"
+    confirmations = [f"{key_url}{path}/" for path in ("rotate", "end-previous-secret", "revoke")]
+
+    for url in (keys_url, f"{keys_url}add/", key_url, *confirmations):
         forms = re.findall(r"<form[^>]*method=\"post\".*?</form>", owner_client.get(url).content.decode(), re.DOTALL)
 
         assert forms

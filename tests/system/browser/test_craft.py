@@ -90,6 +90,69 @@ def a_revocation_dialog(page: Page, keys_url: str, workspace: Workspace) -> None
     page.get_by_role("link", name="Revoke", exact=True).click()
 
 
+def rotated(workspace: Workspace) -> tuple[ApiKey, str]:
+    """Return a key whose previous secret still works, and that secret."""
+    api_key, secret = make_key(workspace)
+    api_key.rotate(overlap=timedelta(days=1), by=BY_TEST)
+    return api_key, secret
+
+
+def a_rotation_dialog(page: Page, keys_url: str, workspace: Workspace) -> None:
+    a_key_page(page, keys_url, workspace)
+    page.get_by_role("link", name="Rotate", exact=True).click()
+
+
+def a_rotation_with_an_error(page: Page, keys_url: str, workspace: Workspace) -> None:
+    api_key, _ = make_key(workspace)
+    page.goto(f"{keys_url}{api_key.pk}/rotate/")
+    api_key.rotate(overlap=timedelta(days=1), by=BY_TEST)
+    page.get_by_role("button", name="Rotate key").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+
+
+def a_new_secret(page: Page, keys_url: str, workspace: Workspace) -> None:
+    a_rotation_dialog(page, keys_url, workspace)
+    page.get_by_role("button", name="Rotate key").click()
+    expect(page.locator("#secret")).to_be_visible()
+
+
+def a_repeated_rotation(page: Page, keys_url: str, workspace: Workspace) -> None:
+    page.goto(f"{keys_url}{rotated(workspace)[0].pk}/?duplicate=rotation")
+
+
+def a_key_with_an_old_secret(page: Page, keys_url: str, workspace: Workspace) -> None:
+    page.goto(f"{keys_url}{rotated(workspace)[0].pk}/")
+
+
+def a_quiet_old_secret(page: Page, keys_url: str, workspace: Workspace) -> None:
+    api_key, _ = rotated(workspace)
+    api_key.current_secret.record_use("203.0.113.7")
+    page.goto(f"{keys_url}{api_key.pk}/")
+    expect(page.get_by_role("region", name="Old secret")).to_contain_text("Safe to end.")
+
+
+def a_list_with_old_secrets(page: Page, keys_url: str, workspace: Workspace) -> None:
+    rotated(workspace)
+    rotated(workspace)[0].current_secret.record_use("203.0.113.7")
+    page.goto(keys_url)
+
+
+def a_confirmation_to_end(page: Page, keys_url: str, workspace: Workspace) -> None:
+    page.goto(f"{keys_url}{rotated(workspace)[0].pk}/end-previous-secret/")
+
+
+def a_dialog_to_end(page: Page, keys_url: str, workspace: Workspace) -> None:
+    a_key_with_an_old_secret(page, keys_url, workspace)
+    page.get_by_role("link", name="End now").click()
+
+
+def a_found_old_secret(page: Page, keys_url: str, workspace: Workspace) -> None:
+    _, secret = rotated(workspace)
+    page.goto(keys_url)
+    page.get_by_role("searchbox").fill(secret)
+    page.get_by_role("button", name="Find").click()
+
+
 def a_revoked_key(page: Page, keys_url: str, workspace: Workspace) -> None:
     api_key, _ = make_key(workspace)
     api_key.revoke(by=BY_TEST)
@@ -116,6 +179,16 @@ STATES = [
     a_chosen_example,
     a_key_page,
     a_revocation_dialog,
+    a_rotation_dialog,
+    a_rotation_with_an_error,
+    a_new_secret,
+    a_repeated_rotation,
+    a_key_with_an_old_secret,
+    a_quiet_old_secret,
+    a_list_with_old_secrets,
+    a_confirmation_to_end,
+    a_dialog_to_end,
+    a_found_old_secret,
     a_revoked_key,
     page_at("/settings/password/"),
     page_at("/workspaces/"),

@@ -101,7 +101,7 @@ def test_revoking_twice_in_two_tabs_records_one_revocation(
     assert AuditEvent.objects.filter(subject=api_key.pk, action="api_key.revoked").count() == 1
 
 
-@pytest.mark.parametrize("path", ["", "revoke/"])
+@pytest.mark.parametrize("path", ["", "rotate/", "previous-secret/", "end-previous-secret/", "revoke/"])
 def test_a_key_of_another_workspace_is_not_found(
     visit: Visit, owner: User, elsewhere: Workspace, workspace: Workspace, keys_url: str, path: str
 ) -> None:

@@ -112,11 +112,11 @@ def test_a_pasted_secret_is_recognised_and_not_stored(
     page.on("request", lambda request: urls.append(request.url))
 
     for secret, message in [
-        (ours, "This is the secret of CI, production"),
-        (leaked, "This is the secret of Leaked"),
+        (ours, "This is the current secret of CI, production"),
+        (leaked, "This is the current secret of Leaked"),
         (theirs, "No key in this workspace has this secret."),
         (ours[:-1], "No key in this workspace has this secret."),
-        (f"Bearer {ours}"[7:] + " ", "This is the secret of CI, production"),
+        (f"Bearer {ours}"[7:] + " ", "This is the current secret of CI, production"),
     ]:
         page.get_by_role("searchbox").fill(secret)
         page.get_by_role("button", name="Find").click()

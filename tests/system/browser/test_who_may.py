@@ -12,7 +12,7 @@ pytestmark = commits
 
 def test_a_member_sees_who_can_help(visit: Visit, member: User, api_key: ApiKey, keys_url: str) -> None:
     page = visit(member)
-    for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", "quota/"):
+    for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", f"{api_key.pk}/rotate/", "quota/"):
         response = page.goto(keys_url + path)
 
         assert response is not None
@@ -26,7 +26,7 @@ def test_an_outsider_sees_not_found(
     visit: Visit, outsider: User, elsewhere: Workspace, api_key: ApiKey, workspace: Workspace, keys_url: str
 ) -> None:
     page = visit(outsider)
-    for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", "quota/"):
+    for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", f"{api_key.pk}/rotate/", "quota/"):
         response = page.goto(keys_url + path)
 
         assert response is not None
@@ -60,7 +60,7 @@ def test_an_admin_demoted_or_removed_while_the_page_is_open_can_change_nothing(
 
 def test_an_anonymous_user_is_redirected_to_the_sign_in_page(visit: Visit, api_key: ApiKey, keys_url: str) -> None:
     page = visit()
-    for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", "quota/"):
+    for path in ("", "add/", f"{api_key.pk}/", f"{api_key.pk}/revoke/", f"{api_key.pk}/rotate/", "quota/"):
         page.goto(keys_url + path)
 
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
