@@ -8,8 +8,11 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import CharField, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
+from django.template.loader import render_to_string
 from django.urls import path, reverse
+from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
@@ -21,6 +24,7 @@ from workspaces.models import Actor, User, Via, Workspace
 from workspaces.operators_admin import OperatorsAdmin
 
 MAX_REVOKED_AT_ONCE = 500  # keys per confirmation page
+MAX_SECRETS_SHOWN = 20  # on a key's page
 
 
 @sensitive_variables()
@@ -33,6 +37,25 @@ def search_url(text: str) -> str:
     if not text or looks_like_secret(text):
         return reverse("admin:apikeys_apikey_find", query={"unknown": 1})
     return changelist_url(ApiKey, q=text)
+
+
+def _state(stored: StoredSecret) -> str:
+    """Return `current`, `previous` or `ended`."""
+    end = stored.works_until
+    if end is not None and end <= timezone.now():
+        return "ended"
+    return "current" if stored.is_current else "previous"
+
+
+def _found_by(stored: StoredSecret) -> str:
+    """Return the sentence that says which of its key's secrets this is."""
+    end = date_format(stored.works_until, "DATETIME_FORMAT") if stored.works_until else ""
+    which = {
+        "current": "current secret",
+        "previous": f"previous secret, which works until {end}",
+        "ended": f"{'last' if stored.is_current else 'earlier'} secret, which ended on {end}",
+    }
+    return f"This key was found by its {which[_state(stored)]}: {stored.masked}"
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -71,12 +94,11 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         "status",
         "created_at",
         "created_by",
-        "last_used_at",
-        "last_used_from",
         "expires_at",
         "revoked_at",
         "revoked_by",
         "revoke_reason",
+        "newest_secrets",
     )
     fields = ("description", *readonly_fields)
     formfield_overrides: ClassVar = {CharField: {"widget": KeylessInput(attrs={"class": "vTextField"})}}
@@ -89,9 +111,14 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
     def last_used_at(self, api_key: ApiKey) -> datetime | None:
         return api_key.current_secret.last_used_at
 
-    @admin.display(description="last used from")
-    def last_used_from(self, api_key: ApiKey) -> str | None:
-        return api_key.current_secret.last_used_from
+    @admin.display(description="secrets")
+    def newest_secrets(self, api_key: ApiKey) -> str:
+        newest = list(api_key.secrets.without_hashes()[: MAX_SECRETS_SHOWN + 1])
+        context = {
+            "rows": [(stored, _state(stored)) for stored in newest[:MAX_SECRETS_SHOWN]],
+            "limit": MAX_SECRETS_SHOWN if len(newest) > MAX_SECRETS_SHOWN else None,
+        }
+        return render_to_string("admin/secrets.html", context)
 
     @admin.display(description="workspace")
     def in_workspace(self, api_key: ApiKey) -> SafeString:
@@ -141,9 +168,12 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         form = FindForm(request.POST)
         text = form.cleaned_data["text"] if form.is_valid() else ""
         try:
-            return redirect(change_url(StoredSecret.objects.look_up(text).api_key))
+            stored = StoredSecret.objects.look_up(text)
         except StoredSecret.DoesNotExist:
             return redirect(search_url(text))
+        if not is_id("key", text):
+            messages.info(request, _found_by(stored))
+        return redirect(change_url(stored.api_key))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ApiKey], search_term: str

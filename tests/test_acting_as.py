@@ -23,6 +23,7 @@ APPS = ("workspaces", "apikeys", "oauth", "onehorizon")
 # Each command of operators, its arguments, and its audit event.
 COMMANDS: dict[str, tuple[list[str], str]] = {
     "create_api_key": (["acme", "--description", "CI"], "api_key.created"),
+    "rotate_api_key": (["{key}"], "api_key.rotated"),
     "revoke_api_key": (["{key}"], "api_key.revoked"),
     "revoke_api_keys": (["acme", "--reason", "Leaked"], "api_key.revoked"),
     "create_tier": (["small", "4/900", "3/60"], "tier.created"),

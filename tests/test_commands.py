@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,33 @@ def test_create_api_key_revokes_the_key_if_the_secret_can_not_be_written(acme: W
     problem = "The secret could not be written to standard output (No space left on device)"
     assert message == f"{problem}, so {api_key.pk} is revoked. Run the command again."
     assert (api_key.status, api_key.revoke_reason) == ("revoked", "Its secret could not be printed")
+
+
+# ---- rotate_api_key ----
+
+
+def test_rotate_api_key_changes_nothing_if_the_secret_can_not_be_written(acme: Workspace) -> None:
+    api_key, secret = make_key(acme)
+    first = api_key.rotate(overlap=timedelta(hours=1), by=BY_TEST)
+    before = AuditEvent.objects.count()
+
+    with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("w") as full_disk:
+        message = error_message("rotate_api_key", api_key.pk, overlap="0", stdout=full_disk)
+
+    problem = "The secret could not be written to standard output (No space left on device)"
+    assert message == f"{problem}, so nothing was changed. Run the command again."
+    assert [Api(text).get("/me").status_code for text in (secret, first)] == [200, 200]
+    assert api_key.secrets.count() == 2
+    assert AuditEvent.objects.count() == before
+
+
+def test_rotate_api_key_fails_with_one_sentence(acme: Workspace) -> None:
+    api_key, secret = make_key(acme)
+    unknown = "No API key matches."
+
+    for text in (keys.generate().secret, secret[:-1], "key_" + "0" * 26, "\udcff", ""):
+        assert error_message("rotate_api_key", text) == unknown
+    assert api_key.secrets.count() == 1
 
 
 # ---- revoke_api_key ----

@@ -41,7 +41,9 @@ def _one_of_everything(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = make_user("owner")
     workspace = make_workspace(owner, admin=make_user("admin"))
     make_workspace(owner, slug="suspended").suspend("Unpaid", by=BY_TEST)
-    revoked, expired, _ = (make_key(workspace)[0] for _ in range(3))
+    revoked, expired, rotated = (make_key(workspace)[0] for _ in range(3))
+    for _ in range(2):
+        rotated.rotate(overlap=timedelta(hours=1), by=BY_TEST)
     revoked.revoke(by=BY_TEST, reason="Leaked")
     ApiKey.objects.filter(pk=expired.pk).update(expires_at=timezone.now() - timedelta(days=1))
     Tier.objects.create(name="unused", requests=9, seconds=9, burst_requests=9, burst_seconds=9)

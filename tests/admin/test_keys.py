@@ -1,16 +1,23 @@
 """Finding and revoking keys."""
 
+import re
+from datetime import timedelta
+from urllib.parse import urlencode
+
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from apikeys import keys
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from core.admin import change_url, changelist_url
 from tests.admin.browser import Page
 from tests.admin.conftest import by
 from tests.admin.pages import FIND, REVOKE
-from tests.helpers import Api, make_key
-from workspaces.models import User, Workspace
+from tests.helpers import BY_TEST, Api, make_key
+from workspaces.models import AuditEvent, User, Workspace
 
 LIST = changelist_url(ApiKey)
 
@@ -206,3 +213,200 @@ def test_a_description_can_not_contain_a_key(admin_client: Client, api_key: ApiK
 
 def test_searching_for_the_prefix_of_all_keys_finds_none(admin_client: Client, api_key: ApiKey) -> None:
     assert not admin_client.get(LIST, {"q": "one_"}).context["cl"].result_list
+
+
+# ---- the secrets of a key ----
+
+HOUR = timedelta(hours=1)
+
+
+def messages_after(client: Client, text: str) -> list[str]:
+    response = client.post(FIND, {"text": text}, follow=True)
+    return [str(message) for message in response.context["messages"]]
+
+
+def rows_of_secrets(client: Client, api_key: ApiKey) -> list[list[str]]:
+    """Return the cells of the table of secrets on a key's page."""
+    html = client.get(change_url(api_key)).content.decode()
+    table = html.partition('<div class="secrets">')[2].partition("</table>")[0]
+    rows = re.findall("<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.DOTALL)
+    return [[re.sub("<.*?>", "", cell) for cell in re.findall("<td>(.*?)</td>", row)] for row in rows]
+
+
+def test_the_page_of_a_key_lists_its_secrets_newest_first(admin_client: Client, api_key: ApiKey, secret: str) -> None:
+    first = api_key.current_secret
+    second_secret = api_key.rotate(overlap=HOUR, by=BY_TEST)
+    second = api_key.current_secret
+    api_key.rotate(overlap=HOUR, by=BY_TEST)
+    third = api_key.current_secret
+    Api(second_secret).get("/me", REMOTE_ADDR="203.0.113.7")
+    first.refresh_from_db()
+    second.refresh_from_db()
+
+    rows = rows_of_secrets(admin_client, api_key)
+
+    def time(value: object) -> str:
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+
+    used = f"{time(second.last_used_at)} from 203.0.113.7"
+    assert rows == [
+        [third.masked, "current", time(third.created_at), "never", "no end set"],
+        [second.masked, "previous", time(second.created_at), used, time(second.ends_at)],
+        [first.masked, "ended", time(first.created_at), "never", time(first.works_until)],
+    ]
+
+
+def test_all_secrets_of_a_revoked_or_expired_key_have_ended(admin_client: Client, workspace: Workspace) -> None:
+    revoked, expiring = make_key(workspace)[0], make_key(workspace, expires_at=timezone.now() + HOUR)[0]
+    for api_key in (revoked, expiring):
+        api_key.rotate(overlap=24 * HOUR, by=BY_TEST)
+    assert [row[1] for row in rows_of_secrets(admin_client, expiring)] == ["current", "previous"]
+
+    revoked.revoke(by=BY_TEST)
+    ApiKey.objects.filter(pk=expiring.pk).update(expires_at=timezone.now())
+
+    for api_key in (revoked, expiring):
+        api_key.refresh_from_db()
+        end = api_key.revoked_at or api_key.expires_at
+        rows = rows_of_secrets(admin_client, api_key)
+        assert [(row[1], row[4]) for row in rows] == [("ended", f"{end:%Y-%m-%d %H:%M:%S} UTC")] * 2
+
+
+def test_the_page_shows_a_bounded_number_of_secrets(
+    admin_client: Client, api_key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apikeys.admin.MAX_SECRETS_SHOWN", 2)
+    api_key.rotate(overlap=HOUR, by=BY_TEST)
+    assert "The newest 2 secrets" not in admin_client.get(change_url(api_key)).content.decode()
+
+    api_key.rotate(overlap=HOUR, by=BY_TEST)
+
+    assert [row[0] for row in rows_of_secrets(admin_client, api_key)] == [
+        stored.masked for stored in api_key.secrets.all()[:2]
+    ]
+    assert "The newest 2 secrets. To find an earlier one," in admin_client.get(change_url(api_key)).content.decode()
+
+
+@pytest.mark.parametrize("template", ["{secret}", "{masked}", "{key_id}"])
+def test_a_key_is_found_by_each_of_its_secrets_and_a_message_says_which(
+    admin_client: Client, api_key: ApiKey, secret: str, template: str
+) -> None:
+    found = []
+    stored = api_key.current_secret
+    for overlap in (None, HOUR, timedelta()):
+        if overlap is not None:
+            api_key.rotate(overlap=overlap, by=BY_TEST)
+            stored = api_key.secrets.get(pk=stored.pk)
+        if overlap == timedelta():
+            stored = api_key.secrets.order_by("created_at")[0]
+        text = template.format(secret=secret, masked=stored.masked, key_id=stored.key_id)
+        assert admin_client.post(FIND, {"text": text})["Location"] == change_url(api_key)
+        admin_client.get(change_url(api_key))
+        (message,) = messages_after(admin_client, text)
+        end = f"{stored.works_until:%Y-%m-%d %H:%M:%S} UTC" if stored.works_until else None
+        found.append((message, end))
+
+    (current, _), (previous, until), (earlier, ended) = found
+    assert current == f"This key was found by its current secret: {stored.masked}"
+    assert previous == f"This key was found by its previous secret, which works until {until}: {stored.masked}"
+    assert earlier == f"This key was found by its earlier secret, which ended on {ended}: {stored.masked}"
+
+
+def test_the_last_secret_of_a_revoked_key_has_ended(admin_client: Client, api_key: ApiKey, secret: str) -> None:
+    api_key.revoke(by=BY_TEST)
+
+    (message,) = messages_after(admin_client, secret)
+
+    ended = f"{api_key.revoked_at:%Y-%m-%d %H:%M:%S} UTC"
+    assert message == f"This key was found by its last secret, which ended on {ended}: {api_key.masked}"
+
+
+def test_a_key_that_is_found_by_its_id_has_no_message(admin_client: Client, api_key: ApiKey) -> None:
+    assert messages_after(admin_client, f" {api_key.pk} ") == []
+
+
+def test_the_list_finds_the_key_by_the_start_of_the_key_id_of_any_secret(
+    admin_client: Client, workspace: Workspace, api_key: ApiKey
+) -> None:
+    make_key(workspace, "Another")
+    for _ in range(2):
+        api_key.rotate(overlap=HOUR, by=BY_TEST)
+
+    for key_id in api_key.secrets.values_list("key_id", flat=True):
+        for text in (key_id[:7], f"one_{key_id[:7]}", f"one_{key_id}_…"):
+            page = admin_client.get(LIST, {"q": text})
+            assert [row.pk for row in page.context["cl"].result_list] == [api_key.pk]
+
+
+@pytest.mark.parametrize("url", [LIST, f"{LIST}?q=CI", f"{LIST}?status=active", REVOKE])
+def test_the_number_of_queries_does_not_depend_on_the_number_of_keys(
+    admin_client: Client, workspace: Workspace, url: str
+) -> None:
+    counts = []
+    for _ in range(2):
+        for _ in range(4):
+            make_key(workspace)[0].rotate(overlap=HOUR, by=BY_TEST)
+        keys_chosen = [("key", pk) for pk in ApiKey.objects.values_list("pk", flat=True)] if url == REVOKE else []
+        admin_client.get(LIST)
+        with CaptureQueriesContext(connection) as queries:
+            html = admin_client.get(f"{url}?{urlencode(keys_chosen)}" if keys_chosen else url).content.decode()
+        counts.append(len(queries))
+        assert all(api_key.masked in html for api_key in ApiKey.objects.all())
+
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("url", [LIST, "{change}", REVOKE + "?key={id}"])
+def test_no_page_loads_what_secrets_are_verified_with(admin_client: Client, api_key: ApiKey, url: str) -> None:
+    api_key.rotate(overlap=HOUR, by=BY_TEST)
+
+    with CaptureQueriesContext(connection) as queries:
+        response = admin_client.get(url.format(change=change_url(api_key), id=api_key.pk))
+
+    assert response.status_code == 200
+    text = " ".join(query["sql"] for query in queries)
+    assert "apikeys_storedsecret" in text
+    assert not re.search(r"\bhash\b|fingerprint|shared_proof", text)
+
+
+def test_the_confirmation_of_a_revocation_shows_the_last_use_of_both_secrets(
+    admin_client: Client, api_key: ApiKey, secret: str
+) -> None:
+    Api(secret).get("/me", REMOTE_ADDR="203.0.113.7")
+    old = api_key.masked
+    new_secret = api_key.rotate(overlap=HOUR, by=BY_TEST)
+    Api(new_secret).get("/me", REMOTE_ADDR="203.0.113.8")
+
+    html = admin_client.get(f"{REVOKE}?key={api_key.pk}").content.decode()
+
+    text = re.sub("<.*?>", "", html)
+    assert re.search(f"{api_key.masked} CI, production, Acme: active, last used .* from 203.0.113.8; also", text)
+    assert re.search(f"its previous secret {old}, last used .* from 203.0.113.7", text)
+
+
+def test_the_events_of_a_rotation_are_listed_and_filtered(
+    admin_client: Client, api_key: ApiKey, workspace: Workspace
+) -> None:
+    old = api_key.masked
+    api_key.rotate(overlap=HOUR, by=BY_TEST)
+    api_key.end_previous_secret(by=BY_TEST)
+    events = changelist_url(AuditEvent)
+
+    rotated = admin_client.get(events, {"action": "api_key.rotated"}).content.decode()
+    ended = admin_client.get(events, {"action": "api_key.previous_secret_ended"}).content.decode()
+
+    assert f"Rotated to {api_key.masked}; the old secret {old} works until" in rotated
+    assert f"Old secret {old} ended" in ended
+    for html in (rotated, ended):
+        assert f'href="{change_url(api_key)}"' in html
+        assert workspace.name in html
+
+
+def test_operators_cannot_rotate_in_the_admin(admin_client: Client, api_key: ApiKey) -> None:
+    api_key.rotate(overlap=HOUR, by=BY_TEST)
+
+    html = admin_client.get(change_url(api_key)).content.decode()
+
+    assert "Rotate" not in html
+    assert "End now" not in html
+    assert StoredSecret.objects.count() == 2

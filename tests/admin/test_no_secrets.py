@@ -1,5 +1,6 @@
 """No page of the admin contains a secret, a hash or a part of one."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url
 from oauth.models import Application
 from tests.admin.pages import FIND, INDEX, MODELS, REVOKE, action_url, add_url
-from tests.helpers import make_token
+from tests.helpers import BY_TEST, make_token
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
 
@@ -20,22 +21,30 @@ def test_models_lists_every_model_of_the_admin() -> None:
 
 
 @pytest.fixture
-def secrets(workspace: Workspace, api_key: ApiKey, secret: str, owner: User) -> dict[str, str]:
+def bearer_strings(api_key: ApiKey, secret: str) -> list[str]:
+    """The ended, the previous and the current secret of the key."""
+    return [secret, *(api_key.rotate(overlap=timedelta(hours=1), by=BY_TEST) for _ in range(2))]
+
+
+@pytest.fixture
+def secrets(workspace: Workspace, api_key: ApiKey, bearer_strings: list[str], owner: User) -> dict[str, str]:
     """The values that no page may contain, by name."""
-    fingerprint, proof = bytes(api_key.current_secret.fingerprint), bytes(api_key.current_secret.shared_proof or b"")
-    return {
-        "secret": secret,
-        "middle of the secret": secret[17:40],
-        "hash": api_key.current_secret.hash,
-        "digest": api_key.current_secret.hash.rpartition("$")[2],
-        "salt": api_key.current_secret.hash.split("$")[-2],
-        "fingerprint": fingerprint.hex(),
-        "fingerprint as bytes": repr(fingerprint)[2:-1],
-        "shared proof": proof.hex(),
-        "shared proof as bytes": repr(proof)[2:-1],
-        "password": owner.password,
-        "digest of the password": owner.password.rpartition("$")[2],
-    }
+    values = {"password": owner.password, "digest of the password": owner.password.rpartition("$")[2]}
+    states = ("ended", "previous", "current")
+    for state, secret, stored in zip(states, bearer_strings, api_key.secrets.order_by("created_at"), strict=True):
+        fingerprint, proof = bytes(stored.fingerprint), bytes(stored.shared_proof or b"")
+        values |= {
+            f"{state} secret": secret,
+            f"middle of the {state} secret": secret[17:40],
+            f"hash of the {state} secret": stored.hash,
+            f"digest of the {state} secret": stored.hash.rpartition("$")[2],
+            f"salt of the {state} secret": stored.hash.split("$")[-2],
+            f"fingerprint of the {state} secret": fingerprint.hex(),
+            f"fingerprint of the {state} secret as bytes": repr(fingerprint)[2:-1],
+            f"shared proof of the {state} secret": proof.hex(),
+            f"shared proof of the {state} secret as bytes": repr(proof)[2:-1],
+        }
+    return values
 
 
 @pytest.fixture
@@ -49,6 +58,7 @@ def test_no_page_contains_a_secret_or_a_hash(
     workspace: Workspace,
     api_key: ApiKey,
     secret: str,
+    bearer_strings: list[str],
     owner: User,
     secrets: dict[str, str],
     token: str,
@@ -59,13 +69,13 @@ def test_no_page_contains_a_secret_or_a_hash(
         "stored token": stored.token_checksum,
         "stored client secret": application.client_secret,
     }
-    admin_client.post(FIND, {"text": secret})
     pages: list[Any] = [
         admin_client.get(INDEX),
         admin_client.get(FIND),
         admin_client.post(FIND, {"text": secret + "x"}, follow=True),
     ]
-    pages += [admin_client.post(FIND, {"text": secret}, follow=True)]
+    pages += [admin_client.post(FIND, {"text": text}, follow=True) for text in bearer_strings]
+    pages += [admin_client.get(changelist_url(ApiKey), {"q": stored.key_id[:6]}) for stored in api_key.secrets.all()]
     pages += [admin_client.get(changelist_url(model)) for model in MODELS]
     pages += [admin_client.get(changelist_url(model), {"q": "a", "o": "1", "all": ""}) for model in MODELS]
     pages += [admin_client.get(changelist_url(ApiKey), {"q": secret}, follow=True)]
@@ -91,7 +101,10 @@ def test_no_page_contains_a_secret_or_a_hash(
         assert secret not in page.request["QUERY_STRING"] or page.redirect_chain
 
 
-@pytest.mark.parametrize("field", ["hash", "fingerprint", "shared_proof", "idempotency_key"])
+@pytest.mark.parametrize(
+    "field",
+    ["idempotency_key", "secrets__hash", "secrets__fingerprint", "secrets__shared_proof", "secrets__idempotency_key"],
+)
 def test_a_list_cannot_be_filtered_by_a_hidden_field(admin_client: Client, api_key: ApiKey, field: str) -> None:
     """Otherwise `?hash__startswith=` would reveal a hash character by character."""
     response = admin_client.get(changelist_url(ApiKey), {f"{field}__startswith": "a"})
@@ -113,10 +126,11 @@ def test_users_cannot_be_filtered_by_password(admin_client: Client, owner: User)
 
 
 def test_a_secret_that_was_searched_for_is_not_stored(
-    admin_client: Client, secret: str, api_key: ApiKey, caplog: pytest.LogCaptureFixture
+    admin_client: Client, bearer_strings: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    response = admin_client.post(FIND, {"text": secret})
+    for secret in bearer_strings:
+        response = admin_client.post(FIND, {"text": secret})
 
-    texts = [response["Location"], str(response.cookies), str(dict(admin_client.session)), caplog.text]
-    texts += [str(event.details) for event in AuditEvent.objects.all()]
-    assert all(secret[17:40] not in text for text in texts)
+        texts = [response["Location"], str(response.cookies), str(dict(admin_client.session)), caplog.text]
+        texts += [str(event.details) for event in AuditEvent.objects.all()]
+        assert all(secret[17:40] not in text for text in texts)

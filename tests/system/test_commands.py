@@ -44,6 +44,8 @@ def acme(transactional_db: None) -> Workspace:
     "arguments",
     [
         ("create_api_key", "acme", "--description", " "),
+        ("rotate_api_key", "\udcff"),
+        ("rotate_api_key", "\udcff", "--overlap", "8d"),
         ("revoke_api_key", "\udcff"),
         ("list_api_keys", "nowhere"),
         ("create_tier", "small", "0/900", "40/60"),
@@ -81,6 +83,32 @@ def test_create_api_key_revokes_the_key_if_nobody_reads_the_secret(acme: Workspa
     sentence = f"The secret could not be written to standard output (Broken pipe), so {api_key.pk} is revoked."
     assert (result.returncode, result.stderr) == (1, f"CommandError: {sentence} Run the command again.\n")
     assert (api_key.status, api_key.revoke_reason) == ("revoked", "Its secret could not be printed")
+
+
+def test_rotate_api_key_prints_the_new_secret_and_nothing_else(acme: Workspace) -> None:
+    api_key, old_secret = make_key(acme)
+
+    result = manage("rotate_api_key", "-", "--overlap", "30m", stdin=f"{old_secret}\n")
+
+    secret = result.stdout.removesuffix("\n")
+    assert (result.returncode, secret.count("\n")) == (0, 0)
+    assert "works until" in result.stderr
+    assert secret not in result.stderr
+    assert [Api(text).get("/me").json()["apiKeyId"] for text in (old_secret, secret)] == [api_key.pk] * 2
+    event = AuditEvent.objects.get(action="api_key.rotated")
+    assert (event.subject, event.via, event.actor, event.client_ip) == (api_key.pk, "command", None, None)
+
+
+def test_rotate_api_key_changes_nothing_if_nobody_reads_the_secret(acme: Workspace) -> None:
+    api_key, secret = make_key(acme)
+
+    with closed_pipe() as stdout:
+        result = manage_into(stdout, "rotate_api_key", api_key.pk, "--overlap", "0")
+
+    sentence = "The secret could not be written to standard output (Broken pipe), so nothing was changed."
+    assert (result.returncode, result.stderr) == (1, f"CommandError: {sentence} Run the command again.\n")
+    assert Api(secret).get("/me").status_code == 200
+    assert not AuditEvent.objects.filter(action="api_key.rotated").exists()
 
 
 @pytest.mark.parametrize("arguments", [("export_audit_events",), ("help",)])

@@ -1,4 +1,4 @@
-"""The admin's lists with 1,000,000 keys, and a key with a long history: every page reads a bounded number of rows."""
+"""The admin's lists with 1,000,000 keys, and keys with a long history: every page reads a bounded number of rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +27,8 @@ pytestmark = [
     ),
 ]
 
-# Ids in order of creation; every tenth key revoked, every fiftieth expired, all in 10,000 workspaces of the owner.
+# Every tenth key has a replaced secret, and every third of these still works. One key was rotated daily for ten years.
+# Ids in order of creation; every tenth key revoked, every fiftieth expired, all in 10,000 workspaces.
 FILL = """
     INSERT INTO workspaces_workspace (id, name, slug, tier_id, created_at, suspend_reason)
         SELECT 'w_' || lpad(n::text, 26, '0'), 'Customer ' || n, 'customer-' || n, 'standard', now(), ''
@@ -45,6 +46,17 @@ FILL = """
         SELECT lpad(n::text, 12, '0'), 'w_' || lpad((mod(n, 10000) + 1)::text, 26, '0'),
                'key_' || lpad(n::text, 26, '0'), '$argon2id$', '', now(), ''
         FROM generate_series(1, {rows}) AS n;
+    INSERT INTO apikeys_storedsecret
+        (key_id, workspace_id, api_key_id, hash, fingerprint, created_at, replaced_at, ends_at, request_digest)
+        SELECT 'Old' || lpad(n::text, 9, '0'), 'w_' || lpad((mod(n, 10000) + 1)::text, 26, '0'),
+               'key_' || lpad(n::text, 26, '0'), '$argon2id$', '', now(), now(),
+               now() + CASE WHEN mod(n, 3) = 0 THEN interval '1 day' ELSE interval '-1 day' END, ''
+        FROM generate_series(7, {rows}, 10) AS n;
+    INSERT INTO apikeys_storedsecret
+        (key_id, workspace_id, api_key_id, hash, fingerprint, created_at, replaced_at, ends_at, request_digest)
+        SELECT 'Daily' || lpad(n::text, 7, '0'), 'w_' || lpad('7778', 26, '0'), 'key_' || lpad('777777', 26, '0'),
+               '$argon2id$', '', now() - n * interval '1 day', now(), now() - n * interval '1 day', ''
+        FROM generate_series(1, 3650) AS n;
     INSERT INTO workspaces_auditevent (id, workspace_id, subject, action, via, details, created_at)
         SELECT 'evt_' || lpad(n::text, 26, '0'), 'w_' || lpad((mod(n, 10000) + 1)::text, 26, '0'), '',
                CASE WHEN mod(n, 10000) = 0 THEN 'workspace.suspended' ELSE 'api_key.created' END, 'page', '{{}}', now()
@@ -114,6 +126,10 @@ def rows_of_each_page(admin_client: Client, owner: User) -> dict[str, int]:
         "by one description": f"{keys}?q=worker 777777",
         "by no description": f"{keys}?q=nothing like it",
         "by key id": f"{keys}?q=one_000000777777_…",
+        "by the start of many key ids": f"{keys}?q=one_000",
+        "by the start of a few key ids": f"{keys}?q=00000077777",
+        "by the key id of a previous secret": f"{keys}?q=one_Old000777777_…",
+        "by the start of the key ids of ended secrets": f"{keys}?q=Daily",
         "by a workspace's name": f"{keys}?q=customer 777",
         "by creator's email": f"{keys}?q={owner.email}",
         "events": events,
@@ -123,7 +139,8 @@ def rows_of_each_page(admin_client: Client, owner: User) -> dict[str, int]:
         "events about a person": f"{events}?subject={owner.pk}",
         "workspaces": changelist_url(Workspace),
         "a workspace": change_url(workspace),
-        "a key": change_url(ApiKey.objects.get(secrets="000000777777")),
+        "a key": change_url(ApiKey.objects.get(secrets="000000123456")),
+        "a key that was rotated daily": change_url(ApiKey.objects.get(secrets="000000777777")),
     }
 
     rows = {}

@@ -41,6 +41,10 @@ class Command(BaseCommand):
                     api_key.description,
                 )
             )
+            if previous := api_key.previous_secret:
+                end = f"works until {_second(previous.works_until)}"
+                times = _second(previous.created_at), _second(previous.last_used_at)
+                self.stdout.write(COLUMNS.format("", previous.masked, "previous", *times, end))
 
 
 def _second(time: datetime | None) -> str:

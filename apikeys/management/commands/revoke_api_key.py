@@ -1,10 +1,9 @@
 import json
-import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from apikeys.models import StoredSecret
+from apikeys.management.arguments import KEY_HELP, get_stored_secret
 from apikeys.serializers import ApiKeySerializer
 from workspaces.management.operators import OperatorCommand
 
@@ -14,11 +13,7 @@ class Command(OperatorCommand):
     permissions = ("apikeys.revoke_apikey",)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "key",
-            metavar="KEY_OR_SECRET",
-            help="id, key id, masked key or secret; - reads it from standard input (not kept in shell history)",
-        )
+        parser.add_argument("key", metavar="KEY_OR_SECRET", help=KEY_HELP)
         parser.add_argument(
             "--reason", default="", help="shown in the key's history to the workspace's owners and admins"
         )
@@ -26,13 +21,9 @@ class Command(OperatorCommand):
 
     def handle(self, **options: Any) -> None:
         by = self.actor(options)
-        text = sys.stdin.readline() if options["key"] == "-" else options["key"]
-        try:
-            stored = StoredSecret.objects.look_up(text)
-        except StoredSecret.DoesNotExist:
-            raise CommandError("No API key matches.") from None
+        stored = get_stored_secret(options["key"])
         api_key = stored.api_key
-        if stored.has_ended:
+        if stored.has_ended and api_key.is_active:
             raise CommandError(
                 f"The secret {stored.masked} has ended, but {api_key.masked} of the same key works. "
                 f"To revoke the key, run the command with its id, {api_key.pk}."
