@@ -15,7 +15,7 @@ OAUTH_SETTINGS: dict[str, Any] = {
         "email": "See your email address",
         "workspace:read": "Read the tasks and the members of your workspaces",
         "workspace:write": "Create, change and delete tasks in your workspaces",
-        "api-keys:manage": "List, create, rename and revoke API keys where you are an owner or admin",
+        "api-keys:manage": "List, create, rename, rotate and revoke API keys where you are an owner or admin",
     },
     "DEFAULT_SCOPES": ["workspace:read"],
     "SCOPES_BACKEND_CLASS": "oauth.scopes.ApplicationScopes",

@@ -172,7 +172,7 @@ def test_denying_consent_redirects_with_an_error(flow: AuthorizationCodeFlow) ->
 def test_the_consent_page_says_what_it_is_about(flow: AuthorizationCodeFlow) -> None:
     page = flow.browser.open(flow.url())
 
-    for sentence in ("Dashboards", "List, create, rename and revoke API keys", "Acme", "as owner"):
+    for sentence in ("Dashboards", "List, create, rename, rotate and revoke API keys", "Acme", "as owner"):
         assert sentence in page.text
 
 

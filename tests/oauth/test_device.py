@@ -166,7 +166,7 @@ def test_the_page_accepts_a_code_as_people_type_it(terminal: Terminal, browser: 
 
     assert "One Horizon for terminals" in page.text
     assert user_code in page.text
-    assert "List, create, rename and revoke API keys" in page.text
+    assert "List, create, rename, rotate and revoke API keys" in page.text
 
 
 @pytest.mark.parametrize(

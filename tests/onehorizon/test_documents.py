@@ -86,7 +86,7 @@ def test_each_section_of_the_guide_has_a_link(client: Client) -> None:
 
     assert '<h1 id="api-keys">API keys</h1>' in html
     assert '<h3 id="from-a-program"><a href="#from-a-program">From a program</a></h3>' in html
-    for heading in ("Creating a key", "Using a key", "Permissions", "Rate limits", "Revoking a key"):
+    for heading in ("Creating a key", "Using a key", "Permissions", "Rate limits", "Rotating a key", "Revoking a key"):
         section = heading.lower().replace(" ", "-")
         assert f'<h2 id="{section}"><a href="#{section}">{heading}</a></h2>' in html
         assert f'<li><a href="#{section}">{heading}</a></li>' in html

@@ -10,8 +10,9 @@ import re
 import subprocess
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from typing import Any
 import pytest
 import yaml
 from markdown_it import MarkdownIt
+from oauth2_provider.models import AccessToken, RefreshToken
 
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from onehorizon.documents import SITE
-from tests.helpers import BY_TEST, advance_quota_clock, commits, make_key
+from tests.helpers import BY_TEST, Api, advance_quota_clock, commits
+from tests.oauth.conftest import Browser
 from tests.processes import ROOT, TIMEOUT, program
 from workspaces import quota
-from workspaces.models import Task, Tier, Workspace
+from workspaces.models import AuditEvent, Task, Tier, User, Workspace
 
 pytestmark = [commits, pytest.mark.one_database("documents and clients of the API")]
 
@@ -79,32 +82,32 @@ class Job(ABC):
 
 class GitHub(Job):
     title = "Check run 12 of example/shop"
+    workflow = "name: One Horizon\n"
 
     def store(self, secret: str) -> None:
-        self.secrets = {"ONE_API_KEY": secret}
+        self.contexts = {"secrets": {"ONE_API_KEY": secret}}
 
     def run(self, *steps: int) -> Run:
-        workflow = yaml.safe_load(self.document("yaml", "runs-on:"))
+        workflow = yaml.safe_load(self.document("yaml", self.workflow))
         (job,) = workflow["jobs"].values()
         assert job["defaults"]["run"]["shell"] == "bash"
-        output = ""
+        returncode, output = 0, ""
         for number, step in enumerate(job["steps"]):
-            if steps and number not in steps:
+            if (steps and number not in steps) or (returncode and step.get("if") != "always()"):
                 continue
             script = self.directory / "step.sh"
             script.write_text(step["run"])
-            variables = {"GITHUB_REPOSITORY": "example/shop", "GITHUB_RUN_NUMBER": "12", **job["env"], **step["env"]}
+            variables = {"GITHUB_REPOSITORY": "example/shop", "GITHUB_RUN_NUMBER": "12", "GITHUB_RUN_ID": "9876543210"}
+            variables |= job["env"] | step.get("env", {})
             evaluated = {name: EXPRESSION.sub(self.evaluate, value) for name, value in variables.items()}
             result = self.shell("bash", "--noprofile", "--norc", "-xeo", "pipefail", str(script), **evaluated)
             output += result.output
-            if result.returncode:
-                return Run(result.returncode, output)
-        return Run(0, output)
+            returncode = returncode or result.returncode
+        return Run(returncode, output)
 
     def evaluate(self, expression: re.Match[str]) -> str:
         context, _, name = expression[1].partition(".")
-        assert context == "secrets"
-        return self.secrets[name]
+        return self.contexts[context][name]
 
 
 class GitLab(Job):
@@ -264,16 +267,166 @@ def test_after_a_503_only_the_reading_request_is_retried(job: Any) -> None:
     assert result.returncode != 0
 
 
-def test_the_key_is_replaced_without_a_failed_job(job: Any, workspace: Workspace, api_key: ApiKey, secret: str) -> None:
-    new_key, new_secret = make_key(workspace, "CI, production, second")
+def test_the_key_is_rotated_without_a_failed_job(job: Any, workspace: Workspace, api_key: ApiKey, secret: str) -> None:
+    new_secret = api_key.rotate(overlap=timedelta(hours=1), by=BY_TEST)
+    results = [job.run()]  # with the old secret
     job.store(new_secret)
 
-    results = [job.run()]
-    new_key = ApiKey.objects.get(pk=new_key.pk)
-    assert new_key.current_secret.last_used_at is not None
-    api_key.revoke(by=BY_TEST)
+    results.append(job.run())
+    api_key.refresh_from_db()
+    assert api_key.current_secret.last_used_at is not None
+    api_key.end_previous_secret(by=BY_TEST)
     results.append(job.run())
 
-    assert [result.returncode for result in results] == [0, 0], results
+    assert [result.returncode for result in results] == [0, 0, 0], results
     assert all(value not in result.output for result in results for value in (secret, new_secret))
-    assert created(workspace) == [job.title] * 2
+    assert created(workspace) == [job.title] * 3
+
+
+# ---- the workflow that rotates the key ----
+
+GH = """#!/bin/sh
+# Stores a secret of the repository in a file, but fails as often as `failures` has lines.
+test "$GH_TOKEN" = github_pat_1 || exit 4
+case "$*" in
+  "secret list --repo example/shop") ;;
+  "secret set ONE_API_KEY --repo example/shop")
+    secret=$(cat)
+    if test -s "$HOME/failures"; then sed -i 1d "$HOME/failures"; echo "HTTP 502" >&2; exit 1; fi
+    printf %s "$secret" > "$HOME/stored" ;;
+  *) echo "unknown arguments: $*" >&2; exit 1 ;;
+esac
+"""
+RUNNER_SLEEP = """#!/bin/sh
+case "$1" in 10) exec /bin/sleep 6;; esac  # the interval of the device flow is 5 s
+"""
+
+
+class Rotation(GitHub):
+    """The workflow that rotates the key. The owner allows the request for access as soon as its URL is in the log."""
+
+    workflow = "name: Rotate the One Horizon key\n"
+
+    def __init__(self, directory: Path, site: str, api_key: ApiKey, browser: Browser) -> None:
+        super().__init__(directory, site)
+        self.browser = browser
+        self.contexts = {
+            "secrets": {"SECRETS_TOKEN": "github_pat_1"},
+            "vars": {"ONE_API_KEY_ID": api_key.pk},
+            "github": {"repository": "example/shop"},
+        }
+        self.home = directory / "home"
+        (directory / "bin").mkdir()
+        self.home.mkdir()
+        for name, script in {"gh": GH, "sleep": RUNNER_SLEEP}.items():
+            (directory / f"bin/{name}").write_text(script)
+            (directory / f"bin/{name}").chmod(0o755)
+
+    def shell(self, *arguments: str, stdin: str = "", **variables: str) -> Run:
+        """Run a step, as a runner does: hide what `::add-mask::` names."""
+        path = f"{self.directory / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        process = subprocess.Popen(
+            arguments,
+            cwd=self.directory,
+            env={"PATH": path, "HOME": str(self.home), **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        lines, masks = [], []
+        with process:
+            assert process.stdout
+            for line in process.stdout:
+                if line.startswith("::add-mask::"):
+                    masks.append(line.removeprefix("::add-mask::").strip())
+                    continue
+                lines.append(line)
+                if match := re.match(r"Open this and allow it: \S*user_code=(\S+)", line):
+                    self.browser.decide_device(match[1], allow="yes")
+        self.masked = [*getattr(self, "masked", []), *masks]
+        output = "".join(lines)
+        for mask in masks:
+            output = output.replace(mask, "***")
+        return Run(process.returncode, output)
+
+    @property
+    def stored(self) -> str | None:
+        """The secret in the repository."""
+        file = self.home / "stored"
+        return file.read_text() if file.exists() else None
+
+
+@pytest.fixture
+def rotation(tmp_path: Path, site: str, api_key: ApiKey, owner: User) -> Iterator[Rotation]:
+    program("jq", install="apt-get install jq")
+    browser = Browser(site, owner)
+    with browser.session:
+        yield Rotation(tmp_path, site, api_key, browser)
+
+
+def test_the_workflow_rotates_the_key_and_stores_the_new_secret(
+    rotation: Rotation, api_key: ApiKey, workspace: Workspace, secret: str
+) -> None:
+    (rotation.home / "failures").write_text("1\n2\n")
+
+    result = rotation.run()
+
+    assert result.returncode == 0, result.output
+    assert result.output.count("HTTP 502") == 2
+    new_secret = rotation.stored
+    assert new_secret is not None
+    api_key.refresh_from_db()
+    assert StoredSecret.objects.find_by_secret(new_secret) == api_key.current_secret != api_key.previous_secret
+    assert [Api(text).get("/me").status_code for text in (secret, new_secret)] == [200, 200]
+    assert "The old secret works until 2" in result.output
+    assert new_secret in rotation.masked
+    assert all(value not in result.output for value in (secret, *rotation.masked))
+    event = AuditEvent.objects.get(action="api_key.rotated")
+    assert (event.subject, event.via, str(event.actor)) == (api_key.pk, "api", "owner@example.com")
+    assert not AccessToken.objects.exists()
+    assert not RefreshToken.objects.filter(revoked=None).exists()
+
+
+def test_the_workflow_rotates_nothing_while_an_old_secret_works(
+    rotation: Rotation, api_key: ApiKey, secret: str, owner: User, admin: User
+) -> None:
+    """Otherwise another attempt would end the old secret while the new one is stored nowhere.
+
+    The `Idempotency-Key` doesn't prevent this, because it is scoped to the person who allows the attempt.
+    """
+    (rotation.home / "failures").write_text("1\n" * 5)  # as many as the first attempt stores the secret
+
+    attempts = [rotation.run()]
+    for person in (admin, owner):
+        rotation.browser = Browser(rotation.site, person)
+        with rotation.browser.session:
+            attempts.append(rotation.run())
+
+    assert all(attempt.returncode != 0 for attempt in attempts)
+    assert all("because a rotation is under way" in attempt.output for attempt in attempts[1:])
+    assert rotation.stored is None
+    assert api_key.secrets.count() == 2
+    assert Api(secret).get("/me").status_code == 200
+    assert all(value not in attempt.output for attempt in attempts for value in rotation.masked)
+
+
+def test_the_workflow_stores_nothing_if_the_response_has_no_secret(rotation: Rotation, api_key: ApiKey) -> None:
+    """As after `curl` has repeated a request whose response was lost."""
+    assert rotation.run(0, 1, 2).returncode == 0
+    stored = rotation.stored
+    api_key.end_previous_secret(by=BY_TEST)
+
+    repeated = rotation.run(2)
+
+    assert repeated.returncode != 0
+    assert "An earlier request with this Idempotency-Key rotated the key" in repeated.output
+    assert rotation.stored == stored
+    assert api_key.secrets.count() == 2
+
+
+def test_the_workflow_rotates_nothing_if_it_cannot_access_the_secrets(rotation: Rotation, api_key: ApiKey) -> None:
+    rotation.contexts["secrets"]["SECRETS_TOKEN"] = "expired"
+
+    assert rotation.run().returncode == 4
+    assert api_key.secrets.count() == 1

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, StoredSecret
 from onehorizon.documents import SITE
 from tests.helpers import advance_quota_clock, commits, make_token, run_over_quota
 from tests.processes import ROOT, TIMEOUT, program
@@ -26,6 +26,7 @@ from workspaces.models import Task, User, Workspace
 
 pytestmark = [commits, pytest.mark.one_database("documents and clients of the API")]
 
+HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 ID = re.compile(r"(w|u|tsk|key)_[0-9a-z]{26}")
 GENERATORS = "Generating a client"  # the section whose blocks test_generators.py runs
@@ -112,17 +113,22 @@ class Reader:
         return result.stdout
 
 
+def without_values(text: str) -> str:
+    """Return the text without dates, numbers and hosts."""
+    return re.sub(r"\d+", "0", re.sub(r"https?://[^/]+", "", HTTP_DATE.sub("a date", text)))
+
+
 def parse(language: str, text: str) -> Any:
     """Return the value of a JSON body, or the status line, headers and body of an HTTP response.
 
-    Headers are compared without numbers and hosts, which differ.
+    Headers are compared without numbers, dates and hosts, which differ.
     """
     if language == "json":
         return json.loads(text)
     head, _, body = text.replace("\r\n", "\n").partition("\n\n")
     status, *headers = head.splitlines()
     pairs = (line.split(": ", 1) for line in headers)
-    fields = {name.lower(): re.sub(r"\d+", "0", re.sub(r"https?://[^/]+", "", value)) for name, value in pairs}
+    fields = {name.lower(): without_values(value) for name, value in pairs}
     return status, fields, json.loads(body) if body.strip() else None
 
 
@@ -141,7 +147,7 @@ def shape(value: Any, name: str = "") -> Any:
         case str() if match := ID.fullmatch(value):
             return match[1]
         case str() if name == "message":
-            return re.sub(r"\d+", "0", re.sub(r"https?://[^/]+", "", value))  # without the host, which differs
+            return without_values(value)
     return type(value)
 
 
@@ -220,6 +226,52 @@ def test_every_block_of_the_document_runs_and_gets_the_response_shown(
         Workspace.objects.filter(pk=workspace.pk).update(tier="standard")
         advance_quota_clock(workspace.pk, 900)
     program("npm", install="apt-get install nodejs npm (or your system's equivalent)")
+
+
+def test_the_programs_that_rotate_a_key_store_its_new_secret(
+    reader: Reader, api_key: ApiKey, workspace: Workspace, tmp_path: Path
+) -> None:
+    program("npm", install="apt-get install nodejs npm (or your system's equivalent)")
+    all_blocks = blocks("api-keys")
+    (installation,) = (block for block in all_blocks if block.text.startswith("npm install"))
+    rotating = [block for block in all_blocks if block.section == "Rotating a key" and block.language != "sh"]
+    reader.environment["API_KEY_ID"] = api_key.pk
+    reader.run(installation)
+
+    for block in rotating:
+        before = api_key.secrets.count()
+        reader.run(block)
+        api_key.refresh_from_db()
+        if "endPreviousSecret" in block.text:
+            assert api_key.previous_secret is None
+        else:
+            file = tmp_path / "one-api-key"
+            assert StoredSecret.objects.find_by_secret(file.read_text()) == api_key.current_secret
+            assert file.stat().st_mode & 0o777 == 0o600
+            assert api_key.secrets.count() == before + 1
+            assert api_key.previous_secret is not None
+    assert [block.language for block in rotating] == ["python", "js", "js"]
+
+
+def test_the_programs_that_rotate_a_key_keep_the_file_if_the_response_has_no_secret(
+    reader: Reader, api_key: ApiKey, tmp_path: Path
+) -> None:
+    program("npm", install="apt-get install nodejs npm (or your system's equivalent)")
+    all_blocks = blocks("api-keys")
+    (installation,) = (block for block in all_blocks if block.text.startswith("npm install"))
+    rotating = [block for block in all_blocks if block.language != "sh" and "overlapSeconds" in block.text]
+    reader.environment["API_KEY_ID"] = api_key.pk
+    reader.replacements |= {"uuid.uuid4()": '"1"', "randomUUID()": '"1"'}  # all requests are repetitions of the first
+    reader.run(installation)
+    reader.run(rotating[0])
+    file = tmp_path / "one-api-key"
+    secret = file.read_text()
+
+    for block in rotating:
+        with pytest.raises(AssertionError, match="An earlier request with this Idempotency-Key rotated the key"):
+            reader.run(block)
+        assert file.read_text() == secret
+    assert [block.language for block in rotating] == ["python", "js"]
 
 
 def run_import(reader: Reader, block: Block, workspace: Workspace) -> None:

@@ -198,7 +198,7 @@ def test_the_page_links_to_the_guides(visit: Visit, owner: User, keys_url: str) 
         expect(link).to_have_attribute("href", url)
         with page.expect_popup() as guide:
             link.click()
-        expect(guide.value.get_by_role("heading", name=heading)).to_be_visible()
+        expect(guide.value.get_by_role("heading", name=heading, exact=True)).to_be_visible()
     expect(page.locator("#secret")).to_be_visible()
 
 
