@@ -8,6 +8,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -99,6 +100,10 @@ def revoke_key(api_key: ApiKey, **_: Any) -> None:
     api_key.revoke(by=BY_TEST)
 
 
+def end_secret(api_key: ApiKey, **_: Any) -> None:
+    api_key.rotate(overlap=timedelta(), by=BY_TEST)
+
+
 def suspend(workspace: Workspace, **_: Any) -> None:
     workspace.suspend("Unpaid", by=BY_TEST)
 
@@ -125,6 +130,10 @@ KEY_FORM = b"description=Back+door&expiry=never&idempotency_key=0123456789abcdef
 PAGE = "/w/{workspace}/settings/developer/api-keys"
 
 
+def stored_keys() -> list[tuple[Any, ...]]:
+    return list(ApiKey.objects.values_list("pk", "revoked_at", "secrets__key_id", "secrets__ends_at").order_by("pk"))
+
+
 @pytest.mark.parametrize(
     ("end", "caller", "path", "body", "status"),
     [
@@ -139,7 +148,12 @@ PAGE = "/w/{workspace}/settings/developer/api-keys"
         (deactivate, "session", f"{PAGE}/add/", KEY_FORM, 302),
         (end_session, "session", f"{PAGE}/add/", KEY_FORM, 302),
         (demote, "session", f"{PAGE}/{{api_key}}/revoke/", b"reason=", 403),
+        (demote, "token", f"{API}/api-keys/{{api_key}}/rotate", b'{"overlapSeconds": 0}', 403),
+        (remove, "token", "/api/v1/workspaces/{workspace}/api-keys/{api_key}/rotate", b'{"overlapSeconds": 0}', 404),
+        (revoke_key, "token", f"{API}/api-keys/{{api_key}}/rotate", b'{"overlapSeconds": 0}', 409),
+        (suspend, "token", f"{API}/api-keys/{{api_key}}/rotate", b'{"overlapSeconds": 0}', 409),
         (revoke_key, "key", f"{API}/tasks", b'{"title": "Ship"}', 401),
+        (end_secret, "key", f"{API}/tasks", b'{"title": "Ship"}', 401),
         (suspend, "key", f"{API}/tasks", b'{"title": "Ship"}', 401),
     ],
 )
@@ -157,18 +171,18 @@ def test_credentials_are_checked_when_the_body_has_arrived(
 ) -> None:
     path = path.format(workspace=workspace.pk, api_key=api_key.pk)
     headers = credentials[caller] | (FORM if caller == "session" else JSON)
-    keys = list(ApiKey.objects.values_list("pk", "revoked_at"))
+    keys = stored_keys()
 
     with exchange(site, "POST", path, **headers, Expect="100-continue", Content_Length=str(len(body))) as request:
         request.wait_until_body_is_read()
         request.send(body[:5])
         end(admin=admin, workspace=workspace, api_key=api_key)
-        if end is revoke_key:
-            keys = list(ApiKey.objects.values_list("pk", "revoked_at"))
+        if end in (revoke_key, end_secret):
+            keys = stored_keys()
         request.send(body[5:])
 
         assert request.response().status == status
-    assert list(ApiKey.objects.values_list("pk", "revoked_at")) == keys
+    assert stored_keys() == keys
     assert not Task.objects.exists()
 
 

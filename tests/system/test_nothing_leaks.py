@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,10 @@ def traffic(
         responses = [response for _, secret in created for response in send_everywhere(secret, site)]
         if request.param == "off":  # with DEBUG on, Django's 404 page shows the path
             responses += [send(site, "GET", f"/{secret}", {}) for _, secret in created]
+        # With each key, from here on, a current and a previous secret.
+        created += [(key, key.rotate(overlap=timedelta(hours=1), by=BY_TEST)) for key, _ in created]
+        responses += [response for _, secret in created[3:] for response in send_everywhere(secret, site)]
+        created[1][0].end_previous_secret(by=BY_TEST)
         created[0][0].rename("Renamed", by=BY_TEST)
         created[0][0].revoke(by=BY_TEST, reason="Leaked")
         for _, secret in created:
@@ -131,7 +136,8 @@ def database_bytes() -> bytes:
 def test_a_secret_sent_everywhere_is_stored_nowhere(traffic: RecordedTraffic) -> None:
     stored = tables()
     assert "Renamed" in stored["apikeys_apikey"]
-    assert "api_key.revoked" in stored["workspaces_auditevent"]
+    for action in ("api_key.revoked", "api_key.rotated", "api_key.previous_secret_ended"):
+        assert action in stored["workspaces_auditevent"]
     assert b"rate limit exceeded" in traffic.responses
     assert "/api/v1/workspaces/current/tasks" in traffic.log
     assert "access /api/v1/workspaces/current/tasks" in traffic.log

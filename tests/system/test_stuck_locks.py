@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.db import connection
+from psycopg import sql
 
 from tests.helpers import commits, lift_quota, make_key, make_token, sign_in
 from tests.processes import TIMEOUT, database_url, fetch, wait_until
@@ -147,12 +148,13 @@ def test_a_stuck_writer_of_sqlite_leaves_a_thread_to_reads(secret: str, site: st
 
 
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="part of the test of SQLite")
-def test_a_malformed_key_is_rejected_while_the_table_of_keys_is_locked(secret: str, site: str) -> None:
+@pytest.mark.parametrize("table", ["apikeys_apikey", "apikeys_storedsecret"])
+def test_a_malformed_key_is_rejected_while_the_table_of_keys_is_locked(table: str, secret: str, site: str) -> None:
     """It is rejected without the database, so it neither waits nor counts as a success that ends the block."""
     request, malformed = read(site, secret), read(site, f"{secret}x")
 
     with psycopg.connect(database_url()) as holder:
-        holder.execute("LOCK TABLE apikeys_apikey")
+        holder.execute(sql.SQL("LOCK TABLE {}").format(sql.Identifier(table)))
         with repeating(request) as statuses:
             wait_until(lambda: len(statuses) > CLIENTS)
             rejected = [malformed() for _ in range(5)]

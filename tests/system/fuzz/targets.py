@@ -30,7 +30,7 @@ with atheris.instrument_imports(
     from rest_framework.test import APIClient
 
     from apikeys import keys
-    from apikeys.serializers import NewApiKeySerializer
+    from apikeys.serializers import ApiKeyRotationSerializer, NewApiKeySerializer
     from core.client_ip import client_ip, networks_of
     from core.formats import BodyTooLarge, OrjsonParser
     from onehorizon.errors import error_response, flatten
@@ -85,16 +85,16 @@ def query(data: bytes) -> None:
 
 
 def body(data: bytes) -> None:
-    """A JSON body, and the expiry of a key in it."""
+    """A JSON body, and the expiry of a key and the overlap of a rotation in it."""
     try:
         parsed = OrjsonParser().parse(io.BytesIO(data))
     except (ParseError, BodyTooLarge):
         return
-    serializer = NewApiKeySerializer(data=parsed)
-    if serializer.is_valid():
-        assert len(serializer.digest) == 64
-    else:
-        require_field_errors(serializer.errors)
+    for serializer in (NewApiKeySerializer(data=parsed), ApiKeyRotationSerializer(data=parsed)):
+        if serializer.is_valid():
+            assert len(serializer.digest) == 64
+        else:
+            require_field_errors(serializer.errors)
 
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]

@@ -137,7 +137,7 @@ def test_no_mutation_of_a_valid_key_authenticates(data: st.DataObject, secret: s
 @fuzz_settings
 @given(text=texts | near_misses(WELL_FORMED))
 def test_no_invented_key_is_looked_up(text: str) -> None:
-    with pytest.raises(ApiKey.DoesNotExist):
+    with pytest.raises(StoredSecret.DoesNotExist):
         StoredSecret.objects.look_up(text)
     assert StoredSecret.objects.find_by_secret(text) is None
     with pytest.raises(CredentialRejected):
@@ -219,6 +219,7 @@ def test_an_invented_id_gets_404(method: str, workspace: str, task: str, api_key
         f"/workspaces/{workspace}/api-keys/{api_key}",
         f"/workspaces/current/tasks/{task}",
         f"/workspaces/current/api-keys/{api_key}",
+        f"/workspaces/current/api-keys/{api_key}/previous-secret",
     ]
     options = json_options(b"{}") if method == "PATCH" else {}
     for path in paths:
@@ -290,6 +291,28 @@ def test_a_key_is_created_as_sent_or_not_at_all(body: bytes, owner_api: Api) -> 
     assert response.status_code in (201, 400, 413)
     if response.status_code == 201:
         assert response.json()["description"] == normalize(json.loads(body)["description"].strip())
+
+
+@pytest.mark.django_db
+@fuzz_settings
+@given(body=bodies("overlapSeconds", "secret", "\udfff"))
+@example(body=b'{"overlapSeconds":604800.0}')
+@example(body=b'{"overlapSeconds":1e400}')
+@example(body=b'{"overlapSeconds":"60"}')
+def test_a_key_is_rotated_with_the_overlap_that_was_sent_or_not_at_all(body: bytes, owner_api: Api) -> None:
+    key = send(owner_api, "POST", KEYS, **json_options(b'{"description":"CI"}')).json()
+
+    response = send(owner_api, "POST", f"{KEYS}/{key['apiKeyId']}/rotate", **json_options(body))
+
+    assert response.status_code in (200, 400, 413)
+    current = StoredSecret.objects.current().get(api_key=key["apiKeyId"])
+    assert (current.masked != key["maskedKey"]) is (response.status_code == 200)
+    if response.status_code == 200:
+        replaced = StoredSecret.objects.get(key_id=keys.key_id_of(key["secret"]))
+        assert replaced.replaced_at is not None
+        assert replaced.ends_at is not None
+        sent = json.loads(body.decode("utf-8-sig")).get("overlapSeconds", 86400) if body else 86400
+        assert (replaced.ends_at - replaced.replaced_at).total_seconds() == sent
 
 
 @pytest.mark.django_db
