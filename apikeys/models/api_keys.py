@@ -24,6 +24,7 @@ from workspaces.validators import REASON_MAX_LENGTH, clean_text
 ANY_STATUS = "all"  # the value of a status filter that selects all keys
 DEFAULT_OVERLAP = timedelta(days=1)  # how long the previous secret works after a rotation
 MAX_OVERLAP = timedelta(days=7)
+QUIET_PERIOD = timedelta(hours=1)  # how long only the current secret is used before the previous one is quiet
 
 
 class ApiKeyStatus(models.TextChoices):
@@ -253,11 +254,17 @@ class ApiKey(models.Model):
 
     @property
     def previous_secret_is_quiet(self) -> bool:
-        """Whether the previous secret has not been used since the first use of the current one."""
-        first_use, previous = self.current_secret.first_used_at, self.previous_secret
-        if first_use is None or previous is None:
+        """Whether only the current secret is in use.
+
+        The previous one was not used since the first use of the current one or, where both were used for a while, such
+        as in a rolling deployment, not in the `QUIET_PERIOD` before the last use of the current one.
+        """
+        current, previous = self.current_secret, self.previous_secret
+        if current.first_used_at is None or current.last_used_at is None or previous is None:
             return False
-        return previous.last_used_at is None or previous.last_used_at < first_use
+        if previous.last_used_at is None or previous.last_used_at < current.first_used_at:
+            return True
+        return current.last_used_at - previous.last_used_at >= QUIET_PERIOD
 
     @property
     def last_rotated_at(self) -> datetime | None:

@@ -306,6 +306,40 @@ def test_the_pages_say_when_the_old_secret_is_safe_to_end(
             assert ("Safe to end." in page) == ("Safe to end." in message), url
 
 
+@pytest.mark.parametrize(
+    ("minutes", "message"),
+    [
+        (60, "Not used since 26 Nov 2026, 13:05 UTC. Safe to end."),
+        (59, "It was still used after the new secret's first use."),
+    ],
+)
+def test_after_an_hour_in_which_only_the_new_secret_was_used_the_old_one_is_safe_to_end(
+    minutes: int,
+    message: str,
+    owner_client: Client,
+    api_key: ApiKey,
+    secret: str,
+    key_url: str,
+    time_machine: TimeMachineFixture,
+) -> None:
+    """Both were used for a while, as in a rolling deployment. Time without a use of the new one says nothing."""
+    new = rotate(api_key)
+    time_machine.move_to(NOW, tick=False)
+    StoredSecret.objects.filter(pk=keys.parse(secret)).update(
+        ends_at=NOW + timedelta(days=1), last_used_at=NOW - timedelta(minutes=minutes)
+    )
+    of_new = StoredSecret.objects.filter(pk=keys.parse(new))
+    of_new.update(first_used_at=NOW - timedelta(hours=3), last_used_at=NOW)
+
+    page = text_of(owner_client.get(key_url))
+    of_new.update(last_used_at=NOW - timedelta(hours=1))
+    without_a_use = text_of(owner_client.get(key_url))
+
+    assert message in page
+    assert ("Safe to end." in page) == ("Safe to end." in message)
+    assert "Safe to end." not in without_a_use
+
+
 def test_the_old_secret_is_ended_after_a_confirmation(
     owner_client: Client, api_key: ApiKey, secret: str, key_url: str
 ) -> None:

@@ -249,6 +249,26 @@ def test_an_old_secret_is_quiet_once_only_the_new_one_is_used(api_key: ApiKey, s
         assert stored(api_key).previous_secret_is_quiet
 
 
+def test_an_old_secret_is_quiet_again_after_an_hour_in_which_only_the_new_one_was_used(
+    api_key: ApiKey, secret: str
+) -> None:
+    with at(0):
+        new_secret = rotate(api_key, overlap=timedelta(days=1))
+    use(new_secret, 1)
+    use(secret, 2)
+    use(new_secret, 3600)
+    with at(3600):
+        assert not stored(api_key).previous_secret_is_quiet
+
+    use(new_secret, 3660)
+
+    with at(3660):
+        assert stored(api_key).previous_secret_is_quiet
+    use(secret, 3670)
+    with at(3670):
+        assert not stored(api_key).previous_secret_is_quiet
+
+
 def test_an_old_secret_that_was_never_used_is_quiet(api_key: ApiKey) -> None:
     with at(0):
         new_secret = rotate(api_key)
