@@ -33,9 +33,12 @@ CLIENTS = 2  # per secret and server
 
 @pytest.fixture(scope="module")
 def sites(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """The URLs of two servers on one database, one of them with two workers."""
-    directory = tmp_path_factory.mktemp("servers")
-    with server(directory / "first") as first, server(directory / "second", workers=2) as second:
+    """The URLs of two servers on one database, one of them with two workers. They count failures of many tests."""
+    directory, limit = tmp_path_factory.mktemp("servers"), "100000"
+    with (
+        server(directory / "first", APIKEYS_FAILURES_PER_MINUTE=limit) as first,
+        server(directory / "second", workers=2, APIKEYS_FAILURES_PER_MINUTE=limit) as second,
+    ):
         yield [first, second]
 
 
