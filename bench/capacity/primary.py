@@ -23,7 +23,12 @@ class Tier:
 
     @property
     def used(self) -> list[float]:
-        """The ages in seconds of the admissions of a quota that is 80 % used, steadily, and not in the last minute."""
+        """The ages in seconds of the admissions of a quota that is 80 % used, steadily, and not in the last minute.
+
+        For a tier with slots, only the newest: `SET_SLOTS` sets the totals.
+        """
+        if self.requests >= SLOTS_FROM:
+            return [0]
         count = self.requests * 4 // 5
         return [61 + 800 * number / count for number in range(count)]
 
@@ -32,7 +37,17 @@ class Tier:
         return [1 + number / 1000 for number in range(self.burst)] + self.used
 
 
-STANDARD, THOUSAND, LARGE = Tier("standard", 200, 40), Tier("thousand", 1000, 250), Tier("large", 10_000, 2000)
+STANDARD, THOUSAND, LARGE = Tier("standard", 200, 40), Tier("thousand", 1000, 250), Tier("large", 1_000_000, 200_000)
+SLOTS_FROM = 1001  # requests
+# Quotas with admissions in each slot, 80 % used.
+SET_SLOTS = """
+    UPDATE workspaces_quota SET
+        admissions = admissions[1:1],
+        layout = ARRAY[%(requests)s, %(seconds)s, %(burst)s, %(burst_seconds)s],
+        main_totals = ARRAY(SELECT %(requests)s / 258 * 4 / 5 * n FROM generate_series(0, 258) AS n),
+        burst_totals = ARRAY(SELECT %(burst)s / 258 * 4 / 5 * n FROM generate_series(0, 258) AS n)
+    WHERE subject = ANY(%(subjects)s)
+"""
 
 
 class Primary:
@@ -56,10 +71,12 @@ class Primary:
     def quota_bytes(self) -> int:
         return int(self.execute("SELECT pg_total_relation_size('workspaces_quota')")[0][0])
 
-    def set_quotas(self, subjects: Sequence[str], ages: Sequence[float]) -> None:
-        """Set the quotas to admissions of these ages in seconds."""
+    def set_quotas(self, subjects: Sequence[str], tier: Tier, ages: Sequence[float]) -> None:
+        """Set the quotas of this tier to admissions of these ages in seconds."""
         for subject in subjects:
             self.execute(SET_QUOTA, subject=subject, ages=list(ages))
+        if tier.requests >= SLOTS_FROM:
+            self.execute(SET_SLOTS, **vars(tier), subjects=list(subjects))
 
     def set_tier(self, tier: Tier, subjects: Sequence[str]) -> None:
         """Move the workspaces to a tier, which is created if it doesn't exist."""
@@ -84,7 +101,7 @@ def primary(stage: Stage, database: str) -> Iterator[Primary]:
 
 
 PER_SLICE = 1200  # statements
-HOT = 240  # statements for one workspace before its quota is reset
+HOT = 200  # statements for one workspace before its quota is reset
 CONNECTIONS = (1, 2, 8)
 
 
@@ -105,6 +122,7 @@ class Load:
     label: str
     connections: int
     part: slice  # of the secrets, and of their workspaces
+    tier: Tier
     ages: list[float]  # of the admissions in each quota before a burst
     is_admitted: bool = True
     slices: list[Slice] = field(default_factory=list)
@@ -151,18 +169,19 @@ def admissions(stage: Stage, seeded: dict[str, list[str]], rounds: int) -> Itera
     """Yield the lines of a table: what authenticating and counting a request costs the primary, without HTTP."""
     workspaces = [f"w_{50 * number:026}" for number in range(402)]  # of the first 402 secrets
     loads = [
-        Load(label, connections, part, ages, is_admitted)
-        for label, part, ages, is_admitted in (
-            ("standard, 400 workspaces", slice(0, 400), STANDARD.used, True),
-            ("standard, 400 workspaces, rejected", slice(0, 400), STANDARD.used_up, False),
-            ("1 workspace, up to 240 admissions in its row", slice(400, 401), [1000.0], True),
-            ("1 workspace, 8,000 admissions in its row", slice(401, 402), LARGE.used, True),
+        Load(label, connections, part, tier, ages, is_admitted)
+        for label, part, tier, ages, is_admitted in (
+            ("standard, 400 workspaces", slice(0, 400), STANDARD, STANDARD.used, True),
+            ("standard, 400 workspaces, rejected", slice(0, 400), STANDARD, STANDARD.used_up, False),
+            ("1,000 requests, 1 workspace", slice(400, 401), THOUSAND, THOUSAND.used, True),
+            ("1,000,000 requests, 1 workspace", slice(401, 402), LARGE, LARGE.used, True),
         )
         for connections in CONNECTIONS
     ]
     with primary(stage, "many") as server:
         server.set_tier(STANDARD, workspaces[:400])
-        server.set_tier(LARGE, workspaces[400:])
+        server.set_tier(THOUSAND, workspaces[400:401])
+        server.set_tier(LARGE, workspaces[401:])
         runner = Admissions(stage, seeded["secrets"][:402])
         for number in range(rounds):
             for load in loads[:: -1 if number % 2 else 1]:
@@ -183,7 +202,7 @@ def admissions(stage: Stage, seeded: dict[str, list[str]], rounds: int) -> Itera
 def measure(server: Primary, load: Load, subjects: Sequence[str], runner: Admissions) -> Slice:
     total = Slice(0, 0, 0, 0)
     for _ in range(PER_SLICE // load.burst):
-        server.set_quotas(subjects, load.ages)
+        server.set_quotas(subjects, load.tier, load.ages)
         processor, wal, size = server.processor_seconds(), server.wal_bytes(), server.quota_bytes()
         seconds, admitted = runner.run(load)
         assert admitted == (load.burst if load.is_admitted else 0), (load.label, admitted)

@@ -44,8 +44,8 @@ KINDS = [
     Kind("the same, and saves the last use", SEVERAL, STANDARD, saves_use=True),
     Kind("the same, but creates a task", SEVERAL, STANDARD, creates=True),
     Kind("1,000 requests, 1 workspace", slice(144, 145), THOUSAND),
-    Kind("10,000 requests, 1 workspace", slice(145, 146), LARGE),
-    Kind("10,000 requests, 100 workspaces", slice(146, 246), LARGE),
+    Kind("1,000,000 requests, 1 workspace", slice(145, 146), LARGE),
+    Kind("1,000,000 requests, 100 workspaces", slice(146, 246), LARGE),
 ]
 WITH_FEW_KEYS = Kind("standard, 1 workspace, 20 keys in all", ONE, STANDARD)
 
@@ -96,7 +96,7 @@ class Load:
         total = Slice(0, 0, 0, 0)
         client = self.target.connect()  # for each slice: granian closes idle connections
         for _ in range(PER_SLICE // burst):
-            self.target.primary.set_quotas(self.subjects, self.kind.tier.used)
+            self.target.primary.set_quotas(self.subjects, self.kind.tier, self.kind.tier.used)
             if self.kind.saves_use:
                 self.target.primary.execute(SET_LAST_USE.format("NULL"), subjects=self.subjects)
             requests = list(islice(self.requests, burst))

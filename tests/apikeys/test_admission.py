@@ -28,7 +28,7 @@ TASKS = "/workspaces/current/tasks"
 
 def current_delay(subject: str, tier: Tier) -> int:
     """Return the Retry-After, in seconds, of a request that is rejected now."""
-    return quota.rejected(tier, *quota.read(subject)).retry_after
+    return quota.status(subject, tier).retry_after
 
 
 @pytest.fixture

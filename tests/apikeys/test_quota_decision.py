@@ -7,8 +7,9 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.apikeys.exact_windows import delay, window
 from workspaces import quota
-from workspaces.quota import SECOND, Limit, Status, Window, delay, window_at
+from workspaces.quota import SECOND, Limit, Status, Window
 
 limits_drawn = st.lists(
     st.builds(Limit, st.just("some"), requests=st.integers(1, 6), seconds=st.integers(1, 12)), min_size=1, max_size=3
@@ -103,7 +104,7 @@ def test_remaining_is_the_number_of_requests_that_the_limit_alone_still_admits(
         while delay(probe, now, [limit]) <= 0:
             probe.insert(0, now)
             admitted_now += 1
-        assert window_at(admissions, now, limit).remaining == admitted_now
+        assert window(admissions, now, limit).remaining == admitted_now
 
 
 @given(arrivals_drawn, limits_drawn, moments)
@@ -113,12 +114,12 @@ def test_reset_is_the_first_whole_second_at_which_more_remains(
     admissions = admissions_of(arrivals, limits)
     now = arrivals[-1] + pause
     for limit in limits:
-        current = window_at(admissions, now, limit)
+        current = window(admissions, now, limit)
         if current.remaining == limit.requests:
             assert current.reset == 0
             continue
-        later = window_at(admissions, now + current.reset * SECOND, limit)
-        earlier = window_at(admissions, now + (current.reset - 1) * SECOND, limit)
+        later = window(admissions, now + current.reset * SECOND, limit)
+        earlier = window(admissions, now + (current.reset - 1) * SECOND, limit)
         assert 1 <= current.reset <= limit.seconds
         assert later.remaining > current.remaining
         assert earlier.remaining == current.remaining
@@ -131,12 +132,12 @@ def test_after_a_limit_was_lowered_the_delay_and_the_reset_are_still_exact(
     admissions = admissions_of(arrivals, limits)
     lowered = Limit("lowered", requests, 10)
     now = arrivals[-1] + pause
-    wait, current = delay(admissions, now, [lowered]), window_at(admissions, now, lowered)
+    wait, current = delay(admissions, now, [lowered]), window(admissions, now, lowered)
 
     assert (current.remaining == 0) == (wait > 0)
     if wait > 0:
         assert current.reset == -(-wait // SECOND)
-        assert window_at(admissions, now + wait, lowered).remaining >= 1
+        assert window(admissions, now + wait, lowered).remaining >= 1
         assert delay(admissions, now + wait, [lowered]) <= 0
 
 
@@ -151,15 +152,15 @@ def test_admissions_in_the_future_count_as_now_and_no_delay_exceeds_the_longest_
     assert delay(admissions, now, limits) == delay(as_now, now, limits)
     assert delay(admissions, now, limits) <= max(limit.seconds for limit in limits) * SECOND
     for limit in limits:
-        assert window_at(admissions, now, limit) == window_at(as_now, now, limit)
-        assert window_at(admissions, now, limit).reset <= limit.seconds
+        assert window(admissions, now, limit) == window(as_now, now, limit)
+        assert window(admissions, now, limit).reset <= limit.seconds
 
 
 def test_an_unused_quota_is_full_and_has_no_delay() -> None:
     limit = Limit("standard", 200, 900)
 
     assert delay([], 0, [limit]) == 0
-    assert window_at([], 0, limit) == Window(limit, remaining=200, reset=0)
+    assert window([], 0, limit) == Window(limit, remaining=200, reset=0)
 
 
 def test_an_admission_leaves_its_window_at_the_exact_microsecond() -> None:
@@ -167,8 +168,8 @@ def test_an_admission_leaves_its_window_at_the_exact_microsecond() -> None:
 
     assert delay([0], 60 * SECOND - 1, [limit]) == 1
     assert delay([0], 60 * SECOND, [limit]) == 0
-    assert window_at([0], 60 * SECOND - 1, limit) == Window(limit, remaining=0, reset=1)
-    assert window_at([0], 60 * SECOND, limit) == Window(limit, remaining=1, reset=0)
+    assert window([0], 60 * SECOND - 1, limit) == Window(limit, remaining=0, reset=1)
+    assert window([0], 60 * SECOND, limit) == Window(limit, remaining=1, reset=0)
 
 
 def test_the_status_is_rendered_as_headers_and_as_json() -> None:
@@ -189,5 +190,5 @@ def test_the_status_is_rendered_as_headers_and_as_json() -> None:
 
 
 def test_admissions_are_read_the_same_from_both_databases() -> None:
-    assert quota._parse("[2,1]") == quota._parse([2, 1]) == [2, 1]
-    assert quota._parse(None) == []
+    assert quota._decoded("[2,1]") == quota._decoded([2, 1]) == [2, 1]
+    assert quota._decoded(None) is None

@@ -1,6 +1,7 @@
-"""Processes of the release before use the same database during an upgrade. They keep a key's secret in the key's row.
+"""Processes of the release before use the same database during an upgrade.
 
-The tests execute the statements of that release.
+They keep a key's secret in the key's row, and the time of each request in the quota's row. The tests execute the
+statements of that release.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from django.utils import timezone
 
 from apikeys import hashing, keys
 from apikeys.models import ApiKey, StoredSecret
-from tests.helpers import BY_TEST, Api, commits, make_key
+from tests.helpers import BY_TEST, Api, commits, fill_quota, make_key
 from tests.processes import TIMEOUT, database_url, in_threads, wait_until_blocked
+from workspaces import quota
 from workspaces.ids import new_id
-from workspaces.models import Workspace
+from workspaces.models import Tier, Workspace
 
 pytestmark = pytest.mark.django_db
 
@@ -221,3 +223,80 @@ def test_a_rotation_and_a_use_that_the_release_before_records_are_no_deadlock(wo
 
     assert isinstance(outcome, str), outcome
     assert StoredSecret.objects.filter(api_key=api_key).count() == 2
+
+
+# ---- the quota ----
+
+NOW = {
+    "postgresql": "(date_part('epoch', clock_timestamp()) * 1000000)::bigint",
+    "sqlite": "(CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)",
+}
+ADMIT = {
+    "postgresql": """
+        INSERT INTO workspaces_quota AS quota (subject, admissions) VALUES (%(subject)s, ARRAY[{now}])
+        ON CONFLICT (subject) DO UPDATE
+            SET admissions = ARRAY[{now}] || quota.admissions[1:%(requests)s - 1]
+            WHERE quota.admissions[1] <= {now}
+              AND coalesce(quota.admissions[%(requests)s] <= {now} - %(window)s, true)
+              AND coalesce(quota.admissions[%(burst_requests)s] <= {now} - %(burst_window)s, true)
+    """,
+    "sqlite": """
+        INSERT INTO workspaces_quota AS quota (subject, admissions) VALUES (%(subject)s, json_array({now}))
+        ON CONFLICT (subject) DO UPDATE
+            SET admissions = json_remove(
+                '[' || {now} || ',' || substr(quota.admissions, 2),
+                '$[' || %(requests)s || ']',
+                '$[' || %(requests)s || ']'
+            )
+            WHERE json_extract(quota.admissions, '$[0]') <= {now}
+              AND coalesce(json_extract(quota.admissions, '$[' || (%(requests)s - 1) || ']') <= {now} - %(window)s, 1)
+              AND coalesce(
+                    json_extract(quota.admissions, '$[' || (%(burst_requests)s - 1) || ']') <= {now} - %(burst_window)s,
+                    1
+                  )
+    """,
+}
+
+
+def admit_with_release_before(subject: str, tier: Tier) -> bool:
+    main, burst = quota.limits_of(tier)
+    params: dict[str, str | int] = {
+        "subject": subject,
+        "requests": main.requests,
+        "window": main.window,
+        "burst_requests": burst.requests,
+        "burst_window": burst.window,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(ADMIT[connection.vendor].format(now=NOW[connection.vendor]), params)
+        return bool(cursor.rowcount == 1)
+
+
+def test_both_releases_count_the_requests_of_a_tier_without_slots(workspace: Workspace) -> None:
+    standard = workspace.tier
+    admitted = 0
+    for _ in range(25):
+        admitted += quota.admit(workspace.pk, standard).admitted
+        admitted += admit_with_release_before(workspace.pk, standard)
+
+    assert admitted == 40
+    assert len(quota.read(workspace.pk)[0].admissions) == 40
+
+
+def test_a_row_of_the_release_before_is_counted_in_slots_from_the_next_request_on(workspace: Workspace) -> None:
+    large = Tier(name="large", requests=5000, seconds=900, burst_requests=2000, burst_seconds=60)
+    for _ in range(30):
+        assert admit_with_release_before(workspace.pk, large)
+
+    assert [window.remaining for window in quota.admit(workspace.pk, large).status.windows] == [4969, 1969]
+
+
+def test_the_release_before_takes_nothing_from_slots(workspace: Workspace) -> None:
+    """It counts the requests of a tier with slots separately."""
+    large = Tier(name="large", requests=5000, seconds=900, burst_requests=2000, burst_seconds=60)
+    fill_quota(workspace.pk, large, 1500)
+    for _ in range(5):
+        assert admit_with_release_before(workspace.pk, large)
+
+    assert [window.remaining for window in quota.admit(workspace.pk, large).status.windows] == [3499, 499]
+    assert admit_with_release_before(workspace.pk, large)

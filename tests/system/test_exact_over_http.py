@@ -20,8 +20,19 @@ from django.db import connection
 from django.test import Client
 
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, commits, lift_quota, make_key, make_token, make_user, make_workspace, stretch_windows
+from tests.helpers import (
+    BY_TEST,
+    commits,
+    fill_quota,
+    lift_quota,
+    make_key,
+    make_token,
+    make_user,
+    make_workspace,
+    stretch_windows,
+)
 from tests.processes import TIMEOUT, fetch, server, wait_until
+from workspaces import quota
 from workspaces.models import AuditEvent, Tier, User, Workspace
 from workspaces.quota import SECOND
 
@@ -126,6 +137,51 @@ def test_no_window_exceeds_its_limit_and_a_single_client_that_waits_is_admitted(
     assert statuses == {200, 429}
     assert most_within(sliding_times, 4) == 12
     assert most_within(sliding_times, 1) == 5
+
+
+def test_exactly_a_limit_in_slots_is_admitted(site: str) -> None:
+    large = Tier.objects.create(name="large", requests=20_000, seconds=900, burst_requests=5000, burst_seconds=900)
+    workspace = make_workspace(make_user("owner"))
+    Workspace.objects.filter(pk=workspace.pk).update(tier=large)
+    _, secret = make_key(workspace)
+    fill_quota(workspace.pk, large, 4950)
+
+    with ThreadPoolExecutor(PROCESSES * CONNECTIONS) as clients:
+        statuses = Counter(clients.map(lambda _: fetch(f"{site}/api/v1/me", secret)[0], range(160)))
+
+    assert statuses == {200: 50, 429: 110}
+    assert [window.remaining for window in quota.status(workspace.pk, large).windows] == [15_000, 0]
+
+
+def test_no_span_exceeds_a_limit_in_slots(site: str) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip(ONLY_POSTGRESQL)
+    quick = Tier.objects.create(name="quick", requests=1001, seconds=10, burst_requests=1001, burst_seconds=10)
+    workspace = make_workspace(make_user("owner"))
+    Workspace.objects.filter(pk=workspace.pk).update(tier=quick)
+    _, secret = make_key(workspace)
+    stop = threading.Event()
+
+    def send_until_stopped(_: int) -> list[int]:
+        statuses = []
+        while not stop.is_set():
+            statuses.append(fetch(f"{site}/api/v1/me", secret)[0])
+        return statuses
+
+    fill_quota(workspace.pk, quick, 990)
+    filled_at = quota.read(workspace.pk)[0].admissions[0]
+    with recorded_admissions() as admissions, ThreadPoolExecutor(CONNECTIONS) as clients:
+        flood = [clients.submit(send_until_stopped, number) for number in range(CONNECTIONS)]
+        try:
+            # 11 requests are admitted at once, and more only after the 990 have left the window.
+            wait_until(lambda: len(admissions(workspace.pk)) >= 60)
+        finally:
+            stop.set()
+        statuses = [future.result() for future in flood]
+        times = [filled_at] * 989 + admissions(workspace.pk)  # the first of the 990 was earlier
+
+    assert set(chain.from_iterable(statuses)) == {200, 429}
+    assert most_within(times, 10) in (1000, 1001)
 
 
 def test_requests_after_a_revocation_are_rejected_in_every_process(site: str) -> None:
