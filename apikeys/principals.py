@@ -5,6 +5,7 @@ from django.db.models import QuerySet
 from django.utils.http import http_date
 
 from apikeys.models import ApiKey, StoredSecret
+from apikeys.usage import recorder
 from workspaces.access import Principal, Scope
 from workspaces.models import Tier, Workspace
 from workspaces.quota import Decision
@@ -32,6 +33,10 @@ class ApiKeyPrincipal(Principal):
 
     def record_use(self, client_ip: str | None) -> None:
         self.stored_secret.record_use(client_ip)
+
+    def count_response(self, status: int) -> None:
+        if self.decision is not None:  # None: the quota could not be checked
+            recorder.count(self.stored_secret.api_key_id, admitted=self.decision.admitted, status=status)
 
     def has_scope(self, scope: Scope) -> bool:
         return scope != Scope.MANAGE_KEYS

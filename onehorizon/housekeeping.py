@@ -11,6 +11,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from apikeys.models import ApiKey, ApiKeyQuerySet, StoredSecret, StoredSecretQuerySet
+from apikeys.models.usage import delete_old_usage
 from core.db.batches import delete_in_batches, in_batches
 from oauth import expiry
 from workspaces import quota
@@ -39,6 +40,7 @@ PARTS: dict[str, Callable[[], Iterable[int]]] = {
     "sessions": sessions,
     "idempotency_keys": idempotency_keys,
     "quotas": quota.delete_idle,
+    "usage": delete_old_usage,
     "audit_events": archive_events,
 }
 

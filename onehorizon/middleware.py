@@ -119,8 +119,8 @@ class ForwardedMiddleware:
         return self.get_response(request)
 
 
-class PrincipalHeadersMiddleware:
-    """Adds the headers that every response to the principal has, such as RateLimit, also to a 429."""
+class PrincipalMiddleware:
+    """Counts every response to a principal, and adds the headers that each has, such as RateLimit, also to a 429."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -129,6 +129,7 @@ class PrincipalHeadersMiddleware:
         response = self.get_response(request)
         principal: Principal | None = getattr(request, "principal", None)
         if principal is not None:
+            principal.count_response(response.status_code)
             for name, value in principal.headers().items():
                 response[name] = value
         return response

@@ -86,6 +86,8 @@ APIKEYS_PROOFS_MAX = env_int("APIKEYS_PROOFS_MAX", 10_000, minimum=1, maximum=1_
 APIKEYS_PROOF_SECONDS = env_int("APIKEYS_PROOF_SECONDS", 3600, minimum=1, maximum=86_400)
 # Failed authentications per client IP and minute that are answered with 401; further ones get 429.
 APIKEYS_FAILURES_PER_MINUTE = env_int("APIKEYS_FAILURES_PER_MINUTE", 120, minimum=1, maximum=100_000)
+# How long the numbers of requests per key and hour are kept.
+APIKEYS_USAGE_DAYS = env_int("APIKEYS_USAGE_DAYS", 90, minimum=1, maximum=3_650)
 
 # ---- audit events ----
 
@@ -119,7 +121,7 @@ MIDDLEWARE = [
     "onehorizon.middleware.ForwardedMiddleware",
     "corsheaders.middleware.CorsMiddleware",  # outside all that returns errors: these must be readable too
     "onehorizon.middleware.ApiMiddleware",
-    "onehorizon.middleware.PrincipalHeadersMiddleware",
+    "onehorizon.middleware.PrincipalMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "onehorizon.middleware.BodyMiddleware",

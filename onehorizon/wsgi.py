@@ -1,6 +1,7 @@
 import logging
 import os
 import sys
+import threading
 
 import django
 from django.conf import settings
@@ -33,6 +34,7 @@ try:
 except ImproperlyConfigured as error:
     sys.exit(f"onehorizon: {error}")
 
+from apikeys import usage  # noqa: E402, needs django.setup()
 from core import metrics  # noqa: E402, reads the settings
 from core.requests import Handler, remove_request_variables  # noqa: E402, needs django.setup()
 from onehorizon.backup_metrics import BackupCollector  # noqa: E402, needs django.setup()
@@ -43,4 +45,5 @@ remove_request_variables(os.environ)  # granian copies the environment after thi
 
 for message in run_checks(tags=[checks.PRODUCTION], include_deployment_checks=True):
     logging.getLogger("onehorizon").warning("%s %s", message.msg, message.hint)
-metrics.serve(HousekeepingCollector, BackupCollector)
+metrics.serve(HousekeepingCollector, BackupCollector, usage.UsageCollector)
+usage.start_writing(threading.main_thread())

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from pytest_django.plugin import blocking_manager_key
 from time_machine import TimeMachineFixture
 
-from apikeys import hashing
+from apikeys import hashing, usage
 from apikeys.models import ApiKey
 from tests import sweep
 from tests.helpers import Api, make_key, make_staff, make_user, make_workspace, sign_in
@@ -89,6 +89,8 @@ def _fresh_process() -> None:
     """
     ids._last = 0
     hashing.proofs.clear()
+    usage.recorder._counts.clear()
+    usage.recorder._batches.clear()
     for cache in caches.all():
         cache.clear()
 

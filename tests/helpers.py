@@ -25,7 +25,7 @@ from oauth2_provider.scopes import get_scopes_backend
 from playwright.sync_api import Page
 from rest_framework.test import APIClient
 
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, ApiKeyUsage, Counts
 from oauth.models import Application
 from tests.described import validate_response
 from workspaces import quota
@@ -131,6 +131,11 @@ def failing_events() -> Iterator[None]:
 
 def make_key(workspace: Workspace, description: str = "CI, production", **options: Any) -> tuple[ApiKey, str]:
     return ApiKey.objects.create_key(workspace, description=description, by=BY_TEST, **options)
+
+
+def usage_of(**filters: Any) -> Counts:
+    """Return the sum of the stored usage that matches these filters, such as `api_key`."""
+    return Counts.sum(counts for _, counts in ApiKeyUsage.objects.filter(**filters).by_key())
 
 
 def make_token(user: User, *scopes: str) -> str:

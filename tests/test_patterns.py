@@ -84,6 +84,7 @@ def test_every_exception_from_the_security_rules_is_listed() -> None:
 
     assert exceptions == {
         ("apikeys/admission.py", "S608"),  # names of columns, and parts of statements
+        ("apikeys/models/usage.py", "S608"),  # parts of statements
         ("workspaces/models/audit.py", "S105"),  # names of actions that contain "token" or "password"
         ("workspaces/quota/sql.py", "S608"),
         ("workspaces/task_pages.py", "S608"),

@@ -72,7 +72,9 @@ def test_each_table_of_workspaces_has_an_index_that_starts_with_the_workspace() 
     with connection.cursor() as cursor:
         for table in workspace_tables():
             constraints = connection.introspection.get_constraints(cursor, table).values()
-            columns = [item["columns"] for item in constraints if item["index"] or item["unique"]]
+            columns = [
+                item["columns"] for item in constraints if item["index"] or item["unique"] or item["primary_key"]
+            ]
             assert any(index[0] == "workspace_id" and len(index) > 1 for index in columns), table
 
 

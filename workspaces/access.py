@@ -79,6 +79,9 @@ class Principal(ABC):
     def record_use(self, client_ip: str | None) -> None:  # noqa: B027, only API keys store their last use
         """Store when and from which client IP the credential was used. Never fails the request."""
 
+    def count_response(self, status: int) -> None:  # noqa: B027, only the usage of API keys is counted
+        """Count the request as answered with this HTTP status. Needs no I/O."""
+
     def headers(self) -> dict[str, str]:
         """Return the headers that every response to the principal has."""
         return self.decision.status.headers() if self.decision is not None else {}

@@ -18,6 +18,7 @@ from apikeys.models.stored_secrets import (
     StoredSecret,
     StoredSecretQuerySet,
 )
+from apikeys.models.usage import ApiKeyUsage, ApiKeyUsageQuerySet, Counts, Interval, Period
 
 __all__ = [
     "ANY_STATUS",
@@ -28,11 +29,16 @@ __all__ = [
     "ApiKey",
     "ApiKeyQuerySet",
     "ApiKeyStatus",
+    "ApiKeyUsage",
+    "ApiKeyUsageQuerySet",
+    "Counts",
     "IdempotencyKeyReused",
+    "Interval",
     "KeyAlreadyCreated",
     "KeyAlreadyRotated",
     "KeyNotCreated",
     "KeyNotRotated",
+    "Period",
     "StoredSecret",
     "StoredSecretQuerySet",
     "WorkspaceSuspended",

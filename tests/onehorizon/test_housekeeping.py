@@ -59,6 +59,7 @@ CLEANED = {
     "oauth_grant",
     "oauth_devicegrant",
     "django_session",
+    "apikeys_apikeyusage",
     "workspaces_quota",
     "workspaces_auditevent",
 }
