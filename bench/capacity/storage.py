@@ -46,6 +46,13 @@ FILL = [
            '192.0.2.7', jsonb_build_object('description', 'Nightly export ' || i), now()
     FROM generate_series(0, 199999) AS i
     """,
+    # Ten hours of 20,000 keys, in the order in which processes write them.
+    """
+    INSERT INTO apikeys_apikeyusage (workspace_id, hour, api_key_id, admitted, rejected, client_errors, server_errors)
+    SELECT workspace_id, timestamptz '2026-01-01 00:00Z' + hour * interval '1 hour', id, 40, 0, 1, 0
+    FROM generate_series(0, 9) AS hour, apikeys_apikey WHERE id < 'key_' || lpad('20000', 26, '0')
+    ORDER BY hour, random()
+    """,
 ]
 TABLES = {
     "workspace": "workspaces_workspace",
@@ -56,6 +63,7 @@ TABLES = {
     "task": "workspaces_task",
     "contributor": "workspaces_taskcontributor",
     "audit event": "workspaces_auditevent",
+    "usage of a key in an hour": "apikeys_apikeyusage",
     "quota, 160 admissions": "workspaces_quota",
 }
 SIZES = """

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,12 +156,14 @@ def granian(port: int, workers: int = 2) -> list[str]:
 
 
 @contextmanager
-def serving(url: str, secret: str, log: Path, *prefix: str, workers: int = 2) -> Iterator[Site]:
-    """Run granian as in the README, with the command `prefix` before it."""
+def serving(
+    url: str, secret: str, log: Path, *prefix: str, workers: int = 2, options: Sequence[str] = ()
+) -> Iterator[Site]:
+    """Run granian as in the README, with the command `prefix` before it, and `options` that override the README's."""
     port = free_port()
     # No PGOPTIONS: these tests need durable commits, even if the machine sets synchronous_commit=off for speed.
     environment = {"DATABASE_URL": url, "PGOPTIONS": ""}
-    with process([*prefix, *granian(port, workers)], log, **environment) as started:
+    with process([*prefix, *granian(port, workers), *options], log, **environment) as started:
         wait_until_responding(f"http://127.0.0.1:{port}/healthz", started, log)
         yield Site(f"http://127.0.0.1:{port}", secret, log, started)
 
