@@ -1,6 +1,6 @@
 from django.urls import path
 
-from apikeys.viewsets import ApiKeyViewSet
+from apikeys.viewsets import ApiKeyViewSet, WorkspaceUsageViewSet
 
 urlpatterns = [
     path("workspaces/<str:workspace_id>/api-keys", ApiKeyViewSet.as_view({"get": "list", "post": "create"})),
@@ -17,4 +17,6 @@ urlpatterns = [
         "workspaces/<str:workspace_id>/api-keys/<str:api_key_id>/previous-secret",
         ApiKeyViewSet.as_view({"delete": "end_previous_secret"}),
     ),
+    path("workspaces/<str:workspace_id>/api-keys/<str:api_key_id>/usage", ApiKeyViewSet.as_view({"get": "usage"})),
+    path("workspaces/<str:workspace_id>/usage", WorkspaceUsageViewSet.as_view({"get": "retrieve"})),
 ]

@@ -54,3 +54,9 @@ class KeyManagerRequired(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         workspace: Workspace = view.workspace
         return workspace.can_manage_keys(cast(User, request.user))
+
+
+def may_manage_keys(principal: Principal, workspace: Workspace) -> bool:
+    """Return whether the principal meets the requirements of the operations on this workspace's keys."""
+    user = principal.user
+    return user is not None and principal.has_scope(Scope.MANAGE_KEYS) and workspace.can_manage_keys(user)

@@ -1,12 +1,24 @@
 import hashlib
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from apikeys.models import ANY_STATUS, DEFAULT_OVERLAP, MAX_OVERLAP, ApiKey, ApiKeyStatus, StoredSecret
+from apikeys.models import (
+    ANY_STATUS,
+    DEFAULT_OVERLAP,
+    MAX_OVERLAP,
+    ApiKey,
+    ApiKeyStatus,
+    Counts,
+    Interval,
+    Period,
+    StoredSecret,
+)
 from apikeys.validators import DESCRIPTION_MAX_LENGTH, DESCRIPTION_VALIDATORS, PART_OF_A_KEY
 from workspaces.api_fields import (
     LINE_HELP,
@@ -18,10 +30,15 @@ from workspaces.api_fields import (
     TimeField,
     WholeNumberField,
 )
-from workspaces.serializers import InputSerializer, PageQuery, PersonSerializer
+from workspaces.serializers import InputSerializer, PageQuery, PersonSerializer, QuerySerializer
 
 SHOWN_ONCE = "The full bearer string. No other response contains it."
 WHY_MISSING = "Why `secret` is missing: an earlier request had the same Idempotency-Key."
+WHY_NULL = "Null, unless this key sends the request or you can manage keys."
+
+DEFAULT_PERIOD = {Interval.HOUR: timedelta(hours=24), Interval.DAY: timedelta(days=30)}
+MAX_PERIOD = {Interval.HOUR: timedelta(days=31), Interval.DAY: timedelta(days=366)}
+MAX_KEYS_OF_USAGE = 100
 
 
 class RepeatableSerializer(InputSerializer):
@@ -138,4 +155,111 @@ class ApiKeyQuery(PageQuery):
         choices=[*ApiKeyStatus.values, ANY_STATUS],
         default=ApiKeyStatus.ACTIVE.value,
         help_text=f"Only keys with this status, or `{ANY_STATUS}`.",
+    )
+
+
+# ---- usage ----
+
+
+class TimeParameterField(TimeField):
+    """A time in a query string. A `+` that is not encoded as `%2B` arrives as a space."""
+
+    def to_internal_value(self, data: Any) -> datetime:
+        return super().to_internal_value(data.replace(" ", "+"))
+
+
+class UsageQuery(QuerySerializer):
+    """The query string of apiKeyUsage and workspaceUsage. `requested_period` validates the period."""
+
+    locals()["from"] = TimeParameterField(  # a keyword of Python
+        source="start",
+        required=False,
+        help_text="The start of the period, by default 24 hours before `to`, or 30 days with `interval=day`. A period "
+        f"has at most {MAX_PERIOD[Interval.HOUR].days} days, or {MAX_PERIOD[Interval.DAY].days} with `interval=day`. "
+        "Leap seconds are rejected.",
+    )
+    to = TimeParameterField(
+        source="end",
+        required=False,
+        help_text="The end of the period, by default now. Must be after `from`. Leap seconds are rejected.",
+    )
+    interval = ChoiceField(
+        choices=Interval.choices,
+        default=Interval.HOUR.value,
+        help_text="The length of an interval. Days start at midnight UTC.",
+    )
+
+
+def requested_period(query: Mapping[str, Any]) -> Period:
+    """Return the period that a validated `UsageQuery` asks for. Raise `ValidationError`.
+
+    Not a part of the serializer, because the defaults depend on the time, and validated queries are cached.
+    """
+    interval = Interval(query["interval"])
+    try:
+        end = query.get("end") or timezone.now()
+        start = query.get("start") or end - DEFAULT_PERIOD[interval]
+        if start >= end:
+            raise serializers.ValidationError({"from": "This must be before `to`, which is now by default."})
+        if end - start > MAX_PERIOD[interval]:
+            days = MAX_PERIOD[interval].days
+            raise serializers.ValidationError({"from": f"With interval={interval}, a period has at most {days} days."})
+        return Period.containing(start, end, interval)
+    except OverflowError:
+        raise serializers.ValidationError({"to": "The period must be within the years 1 to 9999."}) from None
+
+
+class UsageCountsSerializer(serializers.Serializer[Counts]):
+    admitted = serializers.IntegerField(help_text="Requests that counted against the quota.")
+    rejected = serializers.IntegerField(help_text="Requests that were answered 429, because the quota was exceeded.")
+    clientErrors = serializers.IntegerField(
+        source="client_errors", help_text="Admitted requests that were answered 4xx."
+    )
+    serverErrors = serializers.IntegerField(
+        source="server_errors", help_text="Admitted requests that were answered 5xx."
+    )
+
+
+class _IntervalSerializer(serializers.Serializer[Any]):
+    at = serializers.DateTimeField(help_text="The start of the interval.")
+
+
+class UsagePointSerializer(_IntervalSerializer, UsageCountsSerializer):
+    """The usage in one interval."""
+
+
+class _KeySerializer(serializers.Serializer[Any]):
+    apiKeyId = IdField("key", source="api_key_id", allow_null=True, help_text=WHY_NULL)
+    maskedKey = serializers.CharField(source="masked", help_text="The current secret, masked.")
+    description = serializers.CharField(allow_null=True, help_text=WHY_NULL)
+
+
+class UsageByKeySerializer(_KeySerializer, UsageCountsSerializer):
+    """The usage of one key, in the usage of its workspace."""
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    """What the responses of apiKeyUsage and workspaceUsage share."""
+
+    locals()["from"] = serializers.DateTimeField(  # a keyword of Python
+        source="period.start", help_text="The start of the first interval."
+    )
+    to = serializers.DateTimeField(source="period.end", help_text="The end of the last interval.")
+    interval = serializers.ChoiceField(source="period.interval", choices=Interval.choices)
+    total = UsageCountsSerializer()
+    points = UsagePointSerializer(many=True, help_text="Every interval of the period, the oldest first.")
+
+
+class ApiKeyUsageSerializer(UsageSerializer):
+    apiKeyId = IdField("key", source="api_key.pk")
+    maskedKey = serializers.CharField(source="api_key.masked", help_text="The current secret, masked.")
+
+
+class WorkspaceUsageSerializer(UsageSerializer):
+    workspaceId = IdField("w", source="workspace.pk")
+    apiKeys = UsageByKeySerializer(
+        source="by_key",
+        many=True,
+        help_text="The keys that sent requests in the period, also revoked ones: those with the most requests, "
+        f"admitted and rejected together, first. At most {MAX_KEYS_OF_USAGE}; `total` has the requests of all keys.",
     )

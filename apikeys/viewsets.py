@@ -11,18 +11,39 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apikeys.models import ApiKey, ApiKeyQuerySet, KeyAlreadyCreated, KeyAlreadyRotated
-from apikeys.permissions import KeyManagerRequired, PersonRequired, PrincipalRequired, ScopeRequired
+from apikeys.models import (
+    ApiKey,
+    ApiKeyQuerySet,
+    ApiKeyUsageQuerySet,
+    Counts,
+    KeyAlreadyCreated,
+    KeyAlreadyRotated,
+    Period,
+    StoredSecret,
+)
+from apikeys.permissions import (
+    KeyManagerRequired,
+    PersonRequired,
+    PrincipalRequired,
+    ScopeRequired,
+    may_manage_keys,
+)
+from apikeys.principals import ApiKeyPrincipal
 from apikeys.serializers import (
+    MAX_KEYS_OF_USAGE,
     ApiKeyChangesSerializer,
     ApiKeyListSerializer,
     ApiKeyQuery,
     ApiKeyRotationSerializer,
     ApiKeySerializer,
+    ApiKeyUsageSerializer,
     CreatedApiKeySerializer,
     NewApiKeySerializer,
     RepeatedApiKeySerializer,
     RotatedApiKeySerializer,
+    UsageQuery,
+    WorkspaceUsageSerializer,
+    requested_period,
 )
 from workspaces.access import Scope, Scopes
 from workspaces.api import created_response
@@ -41,6 +62,10 @@ ALREADY_ROTATED = (
 )
 
 MANAGERS_ONLY = "Requires an OAuth token of an owner or admin of the workspace. API keys always get 403."
+WHAT_IS_COUNTED = (
+    "Counts authenticated requests of API keys, by the hour or day in UTC. The period is extended to whole intervals. "
+    "Figures are up to five seconds late, and are kept for 90 days unless the installation sets another number."
+)
 API_KEY_BODY = {"x-codegen-request-body-name": "apiKey"}
 IDEMPOTENCY = [
     OpenApiParameter(
@@ -99,7 +124,7 @@ IDEMPOTENCY = [
 class ApiKeyViewSet(InWorkspaceViewSet):
     permission_classes = [PrincipalRequired, PersonRequired, ScopeRequired, KeyManagerRequired]
     scopes = Scopes(read=Scope.MANAGE_KEYS, write=Scope.MANAGE_KEYS)
-    query_serializers: ClassVar = {"list": ApiKeyQuery}
+    query_serializers: ClassVar = {"list": ApiKeyQuery, "usage": UsageQuery}
 
     def get_queryset(self) -> ApiKeyQuerySet:
         return self.workspace.api_keys.with_users().with_secrets()
@@ -174,6 +199,19 @@ class ApiKeyViewSet(InWorkspaceViewSet):
         self.get_object().end_previous_secret(by=self.actor)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    @extend_schema(
+        operation_id="apiKeyUsage",
+        summary="Fetch the usage of an API key",
+        description=f"{MANAGERS_ONLY} {WHAT_IS_COUNTED}",
+        parameters=[UsageQuery],
+        responses=ApiKeyUsageSerializer,
+    )
+    def usage(self, request: Request, workspace_id: str, api_key_id: str) -> Response:
+        api_key = self.get_object()
+        period = requested_period(self.query)
+        usage = _usage(self.workspace.usage.filter(api_key=api_key), period)
+        return Response(ApiKeyUsageSerializer(usage | {"api_key": api_key}).data)
+
     def _idempotency(self, digest: str) -> dict[str, Any]:
         """Return the arguments of `create_key` or `rotate` for the header, whose value is scoped to the person."""
         header = self.request.headers.get("Idempotency-Key")
@@ -203,3 +241,47 @@ class ApiKeyViewSet(InWorkspaceViewSet):
 def _repeated(api_key: ApiKey, notice: str) -> Response:
     """Return the response to a repeated request, without the secret."""
     return Response({**ApiKeySerializer(api_key).data, "notice": notice}, headers={"Idempotent-Replayed": "true"})
+
+
+@extend_schema(tags=["Workspaces"])
+class WorkspaceUsageViewSet(InWorkspaceViewSet):
+    query_serializers: ClassVar = {"retrieve": UsageQuery}
+
+    @extend_schema(
+        operation_id="workspaceUsage",
+        summary="Fetch the usage of a workspace by its API keys",
+        description=f"{WHAT_IS_COUNTED} Requests with OAuth tokens count against the quota of a person, and are not "
+        "included. `apiKeyId` and `description` are null, except for the key that sends the request, and for owners "
+        "and admins with the scope `api-keys:manage`.",
+        parameters=[UsageQuery],
+        responses=WorkspaceUsageSerializer,
+    )
+    def retrieve(self, request: Request, workspace_id: str) -> Response:
+        workspace, period = self.workspace, requested_period(self.query)
+        usage = _usage(workspace.usage.all(), period) | {"workspace": workspace, "by_key": self._by_key(period)}
+        return Response(WorkspaceUsageSerializer(usage).data)
+
+    def _by_key(self, period: Period) -> list[dict[str, Any]]:
+        """Return the usage of each key, with the id and the description of those that the principal may know."""
+        counts = dict(self.workspace.usage.in_period(period).busiest_keys(MAX_KEYS_OF_USAGE))
+        secrets = StoredSecret.objects.current().filter(workspace=self.workspace, api_key__in=counts)
+        by_key = {stored.api_key_id: stored for stored in secrets.select_related("api_key").without_hashes()}
+        known = set(counts) if may_manage_keys(self.principal, self.workspace) else set()
+        if isinstance(self.principal, ApiKeyPrincipal):
+            known.add(self.principal.stored_secret.api_key_id)
+        return [
+            {
+                "api_key_id": api_key_id if api_key_id in known else None,
+                "masked": by_key[api_key_id].masked,
+                "description": by_key[api_key_id].api_key.description if api_key_id in known else None,
+                **numbers._asdict(),
+            }
+            for api_key_id, numbers in counts.items()
+        ]
+
+
+def _usage(usage: ApiKeyUsageQuerySet, period: Period) -> dict[str, Any]:
+    """Return the values of a `UsageSerializer`."""
+    points = usage.by_interval(period)
+    total = Counts.sum(counts for _, counts in points)
+    return {"period": period, "total": total, "points": [{"at": at, **counts._asdict()} for at, counts in points]}

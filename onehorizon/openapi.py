@@ -120,7 +120,9 @@ _THIS_KEY = _SAME_WORKSPACE | {"apiKeyId": "$response.body#/apiKeyId"}
 _FIRST_KEY = _SAME_WORKSPACE | {"apiKeyId": "$response.body#/apiKeys/0/apiKeyId"}
 _FIRST_WORKSPACE = {"workspaceId": "$response.body#/workspaces/0/workspaceId"}
 LINKS: dict[str, dict[str, dict[str, str]]] = {
-    "listWorkspaces": dict.fromkeys(("fetchWorkspace", "listMembers", "listTasks", "createTask"), _FIRST_WORKSPACE),
+    "listWorkspaces": dict.fromkeys(
+        ("fetchWorkspace", "listMembers", "listTasks", "createTask", "workspaceUsage"), _FIRST_WORKSPACE
+    ),
     "listMembers": {"listTasks": _SAME_WORKSPACE | {"userId": "$response.body#/members/0/userId"}},
     "listTasks": {
         "listTasks": _SAME_WORKSPACE | {"cursor": "$response.body#/nextCursor"},  # the next page
@@ -128,7 +130,9 @@ LINKS: dict[str, dict[str, dict[str, str]]] = {
     },
     "createTask": dict.fromkeys(("fetchTask", "updateTask", "deleteTask"), _THIS_TASK),
     "updateTask": dict.fromkeys(("fetchTask", "deleteTask"), _THIS_TASK),
-    "listApiKeys": dict.fromkeys(("fetchApiKey", "updateApiKey", "rotateApiKey", "revokeApiKey"), _FIRST_KEY),
+    "listApiKeys": dict.fromkeys(
+        ("fetchApiKey", "updateApiKey", "rotateApiKey", "revokeApiKey", "apiKeyUsage"), _FIRST_KEY
+    ),
     "createApiKey": dict.fromkeys(("fetchApiKey", "updateApiKey", "rotateApiKey", "revokeApiKey"), _THIS_KEY),
     "updateApiKey": dict.fromkeys(("fetchApiKey", "rotateApiKey", "revokeApiKey"), _THIS_KEY),
     "rotateApiKey": dict.fromkeys(("fetchApiKey", "endPreviousSecret", "revokeApiKey"), _THIS_KEY),
@@ -272,9 +276,11 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
                     parameter["description"], parameter["schema"]["pattern"] = PATH_PARAMETERS[parameter["name"]]
                 if parameter["name"] == "workspaceId":
                     parameter["example"] = "current"
-                items = parameter["schema"].get("items", {})
-                if name := enums.get(tuple(items.get("enum", ()))):
-                    parameter["schema"]["items"] = {"$ref": f"#/components/schemas/{name}"}
+                values = parameter["schema"].get("items", parameter["schema"])
+                if name := enums.get(tuple(values.get("enum", ()))):
+                    for keyword in values.keys() - {"default"}:
+                        del values[keyword]
+                    values["$ref"] = f"#/components/schemas/{name}"
     return result
 
 

@@ -15,7 +15,7 @@ OPENAPI_SETTINGS: dict[str, Any] = {
         {"name": "ApiKeys", "description": "The API keys of a workspace. Only its owners and admins can manage them."},
         {"name": "Me", "description": "The principal of the request."},
         {"name": "Tasks", "description": "The tasks of a workspace."},
-        {"name": "Workspaces", "description": "Workspaces, and their members."},
+        {"name": "Workspaces", "description": "Workspaces, their members, and their usage."},
     ],
     "COMPONENT_SPLIT_PATCH": False,  # bodies of PATCH have serializers of their own
     "CAMELIZE_NAMES": True,
@@ -29,6 +29,7 @@ OPENAPI_SETTINGS: dict[str, Any] = {
         "TaskContributionType": "workspaces.models.TaskContributionType",
         "Role": "workspaces.models.Role",
         "ApiKeyStatus": "apikeys.models.ApiKeyStatus",
+        "UsageInterval": "apikeys.models.Interval",
     },
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "onehorizon.openapi.finish"],

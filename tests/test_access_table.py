@@ -33,6 +33,8 @@ TABLE = [
     ("GET",    "/workspaces/current",               None,    200, 200,     401,    401),
     ("GET",    "/workspaces/{workspace}/members",   None,    200, 404,     401,    401),
     ("GET",    "/workspaces/current/members",       None,    200, 200,     401,    401),
+    ("GET",    "/workspaces/{workspace}/usage",     None,    200, 404,     401,    401),
+    ("GET",    "/workspaces/current/usage",         None,    200, 200,     401,    401),
     ("GET",    TASKS,                               None,    200, 404,     401,    401),
     ("GET",    CURRENT_TASKS,                       None,    200, 200,     401,    401),
     ("POST",   TASKS,                               A_TASK,  201, 404,     401,    401),
@@ -56,6 +58,7 @@ KEY_MANAGEMENT = [
     ("DELETE", "/workspaces/{workspace}/api-keys/{api_key}",       None,    403, 403,     401,    401),
     ("POST",   "/workspaces/{workspace}/api-keys/{api_key}/rotate",              {},   403, 403, 401,    401),
     ("DELETE", "/workspaces/{workspace}/api-keys/{api_key}/previous-secret",     None, 403, 403, 401,    401),
+    ("GET",    "/workspaces/{workspace}/api-keys/{api_key}/usage", None,    403, 403,     401,    401),
     ("GET",    "/workspaces/current/api-keys",                     None,    403, 403,     401,    401),
     ("POST",   "/workspaces/current/api-keys",                     A_KEY,   403, 403,     401,    401),
     ("GET",    "/workspaces/current/api-keys/{api_key}",           None,    403, 403,     401,    401),
@@ -63,6 +66,7 @@ KEY_MANAGEMENT = [
     ("DELETE", "/workspaces/current/api-keys/{api_key}",           None,    403, 403,     401,    401),
     ("POST",   "/workspaces/current/api-keys/{api_key}/rotate",                  {},   403, 403, 401,    401),
     ("DELETE", "/workspaces/current/api-keys/{api_key}/previous-secret",         None, 403, 403, 401,    401),
+    ("GET",    "/workspaces/current/api-keys/{api_key}/usage",     None,    403, 403,     401,    401),
 ]
 # fmt: on
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.db import OperationalError
 from django.test import RequestFactory
 from jsonschema import Draft202012Validator
 
+from apikeys.models import ApiKey, ApiKeyUsage
 from core.requests import BodyTooSlow
 from onehorizon.checks import api_routes
 from onehorizon.errors import api_error_response
@@ -23,7 +25,7 @@ from workspaces import quota
 IDS = {
     "whoAmI", "listWorkspaces", "fetchWorkspace", "listMembers", "listTasks", "createTask", "fetchTask", "updateTask",
     "deleteTask", "listApiKeys", "createApiKey", "fetchApiKey", "updateApiKey", "revokeApiKey",
-    "rotateApiKey", "endPreviousSecret",
+    "rotateApiKey", "endPreviousSecret", "apiKeyUsage", "workspaceUsage",
 }  # fmt: skip
 
 
@@ -309,6 +311,13 @@ def record_requests() -> Recording:
     recording.request(person, "POST", f"{keys}/{key['apiKeyId']}/rotate", {"overlapSeconds": 3600})
     recording.request(person, "GET", f"{keys}/{key['apiKeyId']}")
     recording.request(person, "GET", keys)
+    hours = [int(datetime.fromisoformat(f"2026-11-23T{hour}:00:00Z").timestamp()) for hour in ("02", "03")]
+    nightly = ApiKey.objects.get(description="CI, production")
+    counts = {(nightly.pk, hours[1]): (180, 24, 2, 0), (key["apiKeyId"], hours[0]): (12, 0, 1, 0)}
+    ApiKeyUsage.objects.add(counts | {(key["apiKeyId"], hours[1]): (20, 3, 0, 0)})
+    night = "from=2026-11-23T02:00:00Z&to=2026-11-23T04:00:00Z"
+    recording.request(person, "GET", f"{keys}/{key['apiKeyId']}/usage?{night}")
+    recording.request(person, "GET", f"/workspaces/current/usage?{night}")
 
     recording.request(person, "POST", keys, {"description": "Another"}, **idempotent)  # 422
     recording.request(api, "POST", tasks, {"title": "", "status": "done"})  # 400

@@ -131,7 +131,8 @@ def test_fields_of_api_keys(owner: User, api_key: ApiKey) -> None:
 
 @pytest.mark.django_db
 def test_query_parameters(api: Api, owner: User, workspace: Workspace) -> None:
-    clients = {TASKS: api, KEYS: Api(make_token(owner))}
+    usage = "/workspaces/current/usage"
+    clients = {TASKS: api, KEYS: Api(make_token(owner)), usage: api}
     cases: list[tuple[str, str, list[Any]]] = [
         (TASKS, "cursor", [new_id("tsk"), new_id("key"), "tsk_", f" {new_id('tsk')}", f"{new_id('tsk')}0", ""]),
         (KEYS, "cursor", [new_id("key"), new_id("tsk"), new_id("key").upper(), ""]),
@@ -139,15 +140,21 @@ def test_query_parameters(api: Api, owner: User, workspace: Workspace) -> None:
         (TASKS, "status", ["open", "done", "OPEN", ""]),
         (KEYS, "status", ["active", "all", "ACTIVE", ""]),
         (TASKS, "limit", [0, 1, 200, 201, -1]),
+        (usage, "to", ["2026-01-31T09:00:00Z", "2026-01-31T09:00:00+02:00", "2026-01-31t09:00:00.5-23:59"]),
+        (usage, "to", ["2026-01-31", "2026-01-31 09:00:00Z", "2026-01-31T09:00:00", "2026-02-30T09:00:00Z", "now", ""]),
+        (usage, "interval", ["hour", "day", "week", "Day", ""]),
     ]
     for path, name, values in cases:
         operation = operation_at(f"/api/v1{path}", "GET")
         assert operation is not None
         (parameter,) = [parameter for parameter in operation["parameters"] if parameter["name"] == name]
-        described = Draft202012Validator({**parameter["schema"], "components": schema()["components"]})
+        described = Draft202012Validator(
+            {**parameter["schema"], "components": schema()["components"]},
+            format_checker=Draft202012Validator.FORMAT_CHECKER,
+        )
         for value in values:
             decoded = value if value != "%00" else "\0"
-            permitted = described.is_valid([decoded] if parameter["schema"]["type"] == "array" else decoded)
+            permitted = described.is_valid([decoded] if parameter["schema"].get("type") == "array" else decoded)
             response = clients[path].get(f"{path}?{name}={value}")
             assert (response.status_code == 200) is permitted, (name, value)
 

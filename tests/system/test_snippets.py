@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from apikeys.models import ApiKey, StoredSecret
+from apikeys.models import ApiKey, ApiKeyUsage, StoredSecret
 from onehorizon.documents import SITE
 from tests.helpers import advance_quota_clock, commits, make_token, run_over_quota
 from tests.processes import ROOT, TIMEOUT, program
@@ -190,6 +191,8 @@ def reader(
             user=member,
             contributors=[(member.pk, "assignee")],
         )
+    hour = int(datetime(2026, 11, 23, 3, tzinfo=UTC).timestamp())
+    ApiKeyUsage.objects.add({(api_key.pk, hour): (32, 3, 1, 0)})
     return Reader(
         tmp_path,
         {

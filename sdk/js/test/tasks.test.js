@@ -2,7 +2,16 @@ import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { test } from 'node:test';
 
-import { ApiKeysApi, Configuration, MeApi, TaskKind, TasksApi, TaskStatus, WorkspacesApi } from '@onehorizon/sdk-js';
+import {
+    ApiKeysApi,
+    Configuration,
+    MeApi,
+    TaskKind,
+    TasksApi,
+    TaskStatus,
+    UsageInterval,
+    WorkspacesApi,
+} from '@onehorizon/sdk-js';
 
 const workspaceId = 'current';
 const basePath = process.env.SITE;
@@ -59,6 +68,18 @@ test('a key gets its principal and workspace', async () => {
         'admin',
         'member',
     ]);
+});
+
+test('a key gets the usage of its workspace in a period', async () => {
+    const [from, to] = [new Date('2026-11-23T02:30:00Z'), new Date('2026-11-24T00:00:00Z')];
+    const workspaces = new WorkspacesApi(config);
+
+    const usage = await workspaces.workspaceUsage({ workspaceId, from, to, interval: UsageInterval.Day });
+
+    const counts = { admitted: 0, rejected: 0, clientErrors: 0, serverErrors: 0 };
+    assert.deepEqual([usage.from, usage.to], [new Date('2026-11-23T00:00:00Z'), to]);
+    assert.deepEqual(usage.points, [{ at: usage.from, ...counts }]);
+    assert.deepEqual([usage.interval, usage.total, usage.apiKeys], ['day', counts, []]);
 });
 
 test('a user manages keys with an access token', async () => {

@@ -44,6 +44,11 @@ import {
     ApiKeyRotationToJSON,
 } from '../models/ApiKeyRotation.js';
 import {
+    type ApiKeyUsage,
+    ApiKeyUsageFromJSON,
+    ApiKeyUsageToJSON,
+} from '../models/ApiKeyUsage.js';
+import {
     type CreatedApiKey,
     CreatedApiKeyFromJSON,
     CreatedApiKeyToJSON,
@@ -63,6 +68,34 @@ import {
     RotatedApiKeyFromJSON,
     RotatedApiKeyToJSON,
 } from '../models/RotatedApiKey.js';
+import {
+    type UsageInterval,
+    UsageIntervalFromJSON,
+    UsageIntervalToJSON,
+} from '../models/UsageInterval.js';
+
+export interface ApiKeyUsageRequest {
+    /**
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
+     */
+    workspaceId: string;
+    /**
+     * The `apiKeyId` of a key.
+     */
+    apiKeyId: string;
+    /**
+     * The start of the period, by default 24 hours before `to`, or 30 days with `interval=day`. A period has at most 31 days, or 366 with `interval=day`. Leap seconds are rejected.
+     */
+    from?: Date | undefined;
+    /**
+     * The end of the period, by default now. Must be after `from`. Leap seconds are rejected.
+     */
+    to?: Date | undefined;
+    /**
+     * The length of an interval. Days start at midnight UTC.
+     */
+    interval?: UsageInterval | undefined;
+}
 
 export interface CreateApiKeyRequest {
     /**
@@ -169,6 +202,81 @@ export interface UpdateApiKeyRequest {
  * 
  */
 export class ApiKeysApi extends runtime.BaseAPI {
+
+    /**
+     * Creates request options for apiKeyUsage without sending the request
+     */
+    async apiKeyUsageRequestOpts(requestParameters: ApiKeyUsageRequest): Promise<runtime.RequestOpts> {
+        if (requestParameters['workspaceId'] == null) {
+            throw new runtime.RequiredError(
+                'workspaceId',
+                'Required parameter "workspaceId" was null or undefined when calling apiKeyUsage().'
+            );
+        }
+
+        if (requestParameters['apiKeyId'] == null) {
+            throw new runtime.RequiredError(
+                'apiKeyId',
+                'Required parameter "apiKeyId" was null or undefined when calling apiKeyUsage().'
+            );
+        }
+
+        const queryParameters: any = {};
+
+        if (requestParameters['from'] != null) {
+            queryParameters['from'] = runtime.serializeDateTime(requestParameters['from'] as any);
+        }
+
+        if (requestParameters['to'] != null) {
+            queryParameters['to'] = runtime.serializeDateTime(requestParameters['to'] as any);
+        }
+
+        if (requestParameters['interval'] != null) {
+            queryParameters['interval'] = requestParameters['interval'];
+        }
+
+        const headerParameters: runtime.HTTPHeaders = {};
+
+        if (this.configuration && this.configuration.accessToken) {
+            const token = this.configuration.accessToken;
+            const tokenString = await token("oauth2", ["api-keys:manage"]);
+
+            if (tokenString) {
+                headerParameters["Authorization"] = `Bearer ${tokenString}`;
+            }
+        }
+
+        let urlPath = `/api/v1/workspaces/{workspaceId}/api-keys/{apiKeyId}/usage`;
+        urlPath = urlPath.replace('{workspaceId}', encodeURIComponent(String(requestParameters['workspaceId'])));
+        urlPath = urlPath.replace('{apiKeyId}', encodeURIComponent(String(requestParameters['apiKeyId'])));
+
+        return {
+            path: urlPath,
+            method: 'GET',
+            headers: headerParameters,
+            query: queryParameters,
+        };
+    }
+
+    /**
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403. Counts authenticated requests of API keys, by the hour or day in UTC. The period is extended to whole intervals. Figures are up to five seconds late, and are kept for 90 days unless the installation sets another number.
+     * Fetch the usage of an API key
+     */
+    async apiKeyUsageRaw(requestParameters: ApiKeyUsageRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<ApiKeyUsage>> {
+        const requestOptions = await this.apiKeyUsageRequestOpts(requestParameters);
+        const response = await this.request(requestOptions, initOverrides);
+
+        return new runtime.JSONApiResponse(response, (jsonValue) => ApiKeyUsageFromJSON(jsonValue));
+    }
+
+    /**
+     * Requires an OAuth token of an owner or admin of the workspace. API keys always get 403. Counts authenticated requests of API keys, by the hour or day in UTC. The period is extended to whole intervals. Figures are up to five seconds late, and are kept for 90 days unless the installation sets another number.
+     * Fetch the usage of an API key
+     */
+    async apiKeyUsage(requestParameters: ApiKeyUsageRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<ApiKeyUsage> {
+        const response = await this.apiKeyUsageRaw(requestParameters, initOverrides);
+        return await response.value();
+    }
 
     /**
      * Creates request options for createApiKey without sending the request

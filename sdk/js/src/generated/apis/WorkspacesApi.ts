@@ -34,6 +34,11 @@ import {
     MemberListToJSON,
 } from '../models/MemberList.js';
 import {
+    type UsageInterval,
+    UsageIntervalFromJSON,
+    UsageIntervalToJSON,
+} from '../models/UsageInterval.js';
+import {
     type Workspace,
     WorkspaceFromJSON,
     WorkspaceToJSON,
@@ -43,6 +48,11 @@ import {
     WorkspaceListFromJSON,
     WorkspaceListToJSON,
 } from '../models/WorkspaceList.js';
+import {
+    type WorkspaceUsage,
+    WorkspaceUsageFromJSON,
+    WorkspaceUsageToJSON,
+} from '../models/WorkspaceUsage.js';
 
 export interface FetchWorkspaceRequest {
     /**
@@ -56,6 +66,25 @@ export interface ListMembersRequest {
      * An id, or `current`: the workspace of the key, or the one that the person chose last.
      */
     workspaceId: string;
+}
+
+export interface WorkspaceUsageRequest {
+    /**
+     * An id, or `current`: the workspace of the key, or the one that the person chose last.
+     */
+    workspaceId: string;
+    /**
+     * The start of the period, by default 24 hours before `to`, or 30 days with `interval=day`. A period has at most 31 days, or 366 with `interval=day`. Leap seconds are rejected.
+     */
+    from?: Date | undefined;
+    /**
+     * The end of the period, by default now. Must be after `from`. Leap seconds are rejected.
+     */
+    to?: Date | undefined;
+    /**
+     * The length of an interval. Days start at midnight UTC.
+     */
+    interval?: UsageInterval | undefined;
 }
 
 /**
@@ -217,6 +246,73 @@ export class WorkspacesApi extends runtime.BaseAPI {
      */
     async listWorkspaces(initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<WorkspaceList> {
         const response = await this.listWorkspacesRaw(initOverrides);
+        return await response.value();
+    }
+
+    /**
+     * Creates request options for workspaceUsage without sending the request
+     */
+    async workspaceUsageRequestOpts(requestParameters: WorkspaceUsageRequest): Promise<runtime.RequestOpts> {
+        if (requestParameters['workspaceId'] == null) {
+            throw new runtime.RequiredError(
+                'workspaceId',
+                'Required parameter "workspaceId" was null or undefined when calling workspaceUsage().'
+            );
+        }
+
+        const queryParameters: any = {};
+
+        if (requestParameters['from'] != null) {
+            queryParameters['from'] = runtime.serializeDateTime(requestParameters['from'] as any);
+        }
+
+        if (requestParameters['to'] != null) {
+            queryParameters['to'] = runtime.serializeDateTime(requestParameters['to'] as any);
+        }
+
+        if (requestParameters['interval'] != null) {
+            queryParameters['interval'] = requestParameters['interval'];
+        }
+
+        const headerParameters: runtime.HTTPHeaders = {};
+
+        if (this.configuration && this.configuration.accessToken) {
+            const token = this.configuration.accessToken;
+            const tokenString = await token("oauth2", ["workspace:read"]);
+
+            if (tokenString) {
+                headerParameters["Authorization"] = `Bearer ${tokenString}`;
+            }
+        }
+
+        let urlPath = `/api/v1/workspaces/{workspaceId}/usage`;
+        urlPath = urlPath.replace('{workspaceId}', encodeURIComponent(String(requestParameters['workspaceId'])));
+
+        return {
+            path: urlPath,
+            method: 'GET',
+            headers: headerParameters,
+            query: queryParameters,
+        };
+    }
+
+    /**
+     * Counts authenticated requests of API keys, by the hour or day in UTC. The period is extended to whole intervals. Figures are up to five seconds late, and are kept for 90 days unless the installation sets another number. Requests with OAuth tokens count against the quota of a person, and are not included. `apiKeyId` and `description` are null, except for the key that sends the request, and for owners and admins with the scope `api-keys:manage`.
+     * Fetch the usage of a workspace by its API keys
+     */
+    async workspaceUsageRaw(requestParameters: WorkspaceUsageRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<runtime.ApiResponse<WorkspaceUsage>> {
+        const requestOptions = await this.workspaceUsageRequestOpts(requestParameters);
+        const response = await this.request(requestOptions, initOverrides);
+
+        return new runtime.JSONApiResponse(response, (jsonValue) => WorkspaceUsageFromJSON(jsonValue));
+    }
+
+    /**
+     * Counts authenticated requests of API keys, by the hour or day in UTC. The period is extended to whole intervals. Figures are up to five seconds late, and are kept for 90 days unless the installation sets another number. Requests with OAuth tokens count against the quota of a person, and are not included. `apiKeyId` and `description` are null, except for the key that sends the request, and for owners and admins with the scope `api-keys:manage`.
+     * Fetch the usage of a workspace by its API keys
+     */
+    async workspaceUsage(requestParameters: WorkspaceUsageRequest, initOverrides?: RequestInit | runtime.InitOverrideFunction): Promise<WorkspaceUsage> {
+        const response = await this.workspaceUsageRaw(requestParameters, initOverrides);
         return await response.value();
     }
 
