@@ -17,6 +17,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.generic import FormView, TemplateView
 
 from apikeys import keys
+from apikeys.charts import ChosenUsage
 from apikeys.forms import (
     DAY_IS_OVER,
     AddKeyForm,
@@ -34,11 +35,13 @@ from apikeys.models import (
     ApiKeyStatus,
     KeyAlreadyCreated,
     KeyAlreadyRotated,
+    KeyMark,
     KeyNotCreated,
     KeyNotRotated,
     StoredSecret,
     StoredSecretQuerySet,
 )
+from apikeys.usage_by_key import UsageByKey
 from core.ratelimits import LimitedFormMixin
 from core.sites import site_url
 from workspaces import quota
@@ -84,7 +87,7 @@ class ManagesKeysMixin(AccessMixin):
 
     @property
     def keys(self) -> ApiKeyQuerySet:
-        return self.workspace.api_keys.with_users().with_secrets()
+        return self.workspace.api_keys.with_users().with_secrets().with_marks()
 
     @property
     def workspace_secrets(self) -> StoredSecretQuerySet:
@@ -111,6 +114,12 @@ def text_and_status(params: QueryDict) -> tuple[str, str]:
     return text, status if status in STATUS_TABS else ApiKeyStatus.ACTIVE
 
 
+def chosen_mark(params: QueryDict) -> KeyMark | None:
+    """Return the mark to filter by. An invalid one is ignored."""
+    mark = params.get("show", "")
+    return KeyMark(mark) if mark in KeyMark else None
+
+
 class KeyListView(ManagesKeysMixin, TemplateView):
     template_name = "apikeys/list.html"
 
@@ -119,17 +128,40 @@ class KeyListView(ManagesKeysMixin, TemplateView):
         api_keys = self.keys.with_status(status)
         if text:
             api_keys = api_keys.matching(text)
+        mark = chosen_mark(self.request.GET)
+        if mark:
+            api_keys = api_keys.with_mark(mark)
         page: Page[ApiKey] = Paginator(api_keys, KEYS_PER_PAGE).get_page(self.request.GET.get("page"))
         return super().get_context_data(
             page=page,
+            usage=UsageByKey(self.workspace, list(page)),
             q=text,
             status=status,
             status_tabs=STATUS_TABS,
+            mark=mark,
+            marks=self._marks(mark),
+            filters=self._filters(text, status, mark),
             any_keys=bool(page) or self.keys.exists(),
             quota=quota.status(self.workspace.pk, self.workspace.tier),
             **self._secret_search(),
             **kwargs,
         )
+
+    def _marks(self, chosen: KeyMark | None) -> list[tuple[KeyMark, int]]:
+        """Return the marks that keys have, and the chosen one, with the numbers of keys."""
+        numbers = self.workspace.api_keys.count_marks()
+        return [(mark, number) for mark, number in numbers.items() if number or mark is chosen]
+
+    def _filters(self, text: str, status: str, mark: KeyMark | None) -> QueryDict:
+        """Return the parameters for links to the same list. Unlike those of the request, they contain no secret."""
+        filters = {
+            "q": text,
+            "status": status if "status" in self.request.GET else "",
+            "show": mark.value if mark else "",
+        }
+        query = QueryDict(mutable=True)
+        query.update({name: value for name, value in filters.items() if value})
+        return query
 
     def _secret_search(self) -> dict[str, Any]:
         """Return the context of a search for a secret. FindKeyView redirects here with its key id."""
@@ -164,6 +196,8 @@ class FindKeyView(LimitedFormMixin, ManagesKeysMixin, FormView[FindForm]):
         if looks_like_secret(text):
             stored = self.workspace_secrets.find_by_secret(text)
             query = {"secret": stored.key_id if stored else "unknown"}
+        elif mark := chosen_mark(self.request.GET):
+            query["show"] = mark.value
         return redirect(reverse("api-keys", args=[self.workspace.pk], query=query))
 
     def form_invalid(self, form: FindForm) -> HttpResponse:
@@ -221,6 +255,11 @@ class OneKeyMixin(ManagesKeysMixin):
         """The key's audit events, newest first, for the templates that show them."""
         cursor = self.request.GET.get("before", "")
         return page_after(self.api_key.audit_events, cursor if is_id("evt", cursor) else "", EVENTS_PER_PAGE)
+
+    @cached_property
+    def usage(self) -> ChosenUsage:
+        """The key's usage, for the templates that show it."""
+        return ChosenUsage.of(self.api_key.usage.filter(workspace=self.workspace), self.request.GET)
 
     def get_success_url(self) -> str:
         return reverse("api-key", args=[self.workspace.pk, self.api_key.pk])

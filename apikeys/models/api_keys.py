@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef, Prefetch, Q
+from django.db.models import Count, Exists, OuterRef, Prefetch, Q
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.views.decorators.debug import sensitive_variables
@@ -25,12 +25,22 @@ ANY_STATUS = "all"  # the value of a status filter that selects all keys
 DEFAULT_OVERLAP = timedelta(days=1)  # how long the previous secret works after a rotation
 MAX_OVERLAP = timedelta(days=7)
 QUIET_PERIOD = timedelta(hours=1)  # how long only the current secret is used before the previous one is quiet
+UNUSED_PERIOD = timedelta(days=30)  # after this long without requests, a key is unused
+EXPIRES_SOON_DAYS = 4
 
 
 class ApiKeyStatus(models.TextChoices):
     ACTIVE = "active"
     REVOKED = "revoked"
     EXPIRED = "expired"
+
+
+class KeyMark(models.TextChoices):
+    """Why an active key may need attention. Each is a filter of the list of keys."""
+
+    NEVER_USED = "never-used", "Never used"
+    UNUSED = "unused", f"Unused for {UNUSED_PERIOD.days} days"
+    EXPIRES_SOON = "expiring", "Expires soon"
 
 
 class KeyNotCreated(Exception):
@@ -71,6 +81,10 @@ class KeyAlreadyRotated(Exception):
         self.api_key = api_key
 
 
+# The attributes of a key that `with_marks` fetches.
+_MARKS = {KeyMark.NEVER_USED: "is_never_used", KeyMark.UNUSED: "is_unused", KeyMark.EXPIRES_SOON: "expires_soon"}
+
+
 class ApiKeyQuerySet(IdempotentQuerySet["ApiKey"]):
     def active(self) -> ApiKeyQuerySet:
         """Return keys that are not revoked and not expired."""
@@ -91,6 +105,40 @@ class ApiKeyQuerySet(IdempotentQuerySet["ApiKey"]):
             ANY_STATUS: self.all,
         }
         return querysets[status]()
+
+    def never_used(self) -> ApiKeyQuerySet:
+        """Return active keys none of whose secrets was ever used, including those before a rotation."""
+        used = StoredSecret.objects.filter(api_key=OuterRef("pk"), last_used_at__isnull=False)
+        return self.active().filter(~Exists(used))
+
+    def unused(self) -> ApiKeyQuerySet:
+        """Return active keys older than the `UNUSED_PERIOD` without a secret that was used in it."""
+        cutoff = timezone.now() - UNUSED_PERIOD
+        worked = Q(ends_at=None) | Q(ends_at__gt=cutoff)  # limits the secrets to read, however often a key was rotated
+        used = StoredSecret.objects.filter(worked, api_key=OuterRef("pk"), last_used_at__gt=cutoff)
+        return self.active().filter(~Exists(used), created_at__lte=cutoff)
+
+    def expiring_soon(self) -> ApiKeyQuerySet:
+        """Return active keys that expire in less than `EXPIRES_SOON_DAYS`."""
+        return self.active().filter(expires_at__lt=timezone.now() + timedelta(days=EXPIRES_SOON_DAYS))
+
+    def with_mark(self, mark: KeyMark) -> ApiKeyQuerySet:
+        querysets = {
+            KeyMark.NEVER_USED: self.never_used,
+            KeyMark.UNUSED: self.unused,
+            KeyMark.EXPIRES_SOON: self.expiring_soon,
+        }
+        return querysets[mark]()
+
+    def with_marks(self) -> ApiKeyQuerySet:
+        """Annotate each key with its marks."""
+        key = ApiKey.objects.filter(workspace=OuterRef("workspace"), pk=OuterRef("pk"))
+        return self.annotate(**{name: Exists(key.with_mark(mark)) for mark, name in _MARKS.items()})
+
+    def count_marks(self) -> dict[KeyMark, int]:
+        """Return the number of active keys with each mark, in one query."""
+        marks = {mark.name: Count("pk", filter=Q(**{name: True})) for mark, name in _MARKS.items()}
+        return {KeyMark[name]: number for name, number in self.active().with_marks().aggregate(**marks).items()}
 
     def matching(self, text: str) -> ApiKeyQuerySet:
         """Return keys whose description contains `text`, whose id it is, or with a secret whose key id matches it."""
@@ -197,6 +245,11 @@ class ApiKey(models.Model):
     revoke_reason = LineField(max_length=REASON_MAX_LENGTH, blank=True, validators=REASON_VALIDATORS)
     idempotency_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001, "" would be a value
     request_digest = models.CharField(max_length=64, blank=True, editable=False)
+
+    # Set by `with_marks`.
+    is_never_used: bool
+    is_unused: bool
+    expires_soon: bool
 
     objects = ApiKeyManager()
 

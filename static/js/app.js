@@ -6,9 +6,14 @@ const queryAll = (selector, root = document) => Array.from(root.querySelectorAll
 // ---- times: relative to now, exact ones in the user's time zone ----
 
 const relativeFormat = new Intl.RelativeTimeFormat("en", { numeric: "always" });
-const exactFormat = new Intl.DateTimeFormat("en-GB", {
-  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
-});
+const clock = { hour: "2-digit", minute: "2-digit" };
+const dateFormat = (options) => new Intl.DateTimeFormat("en-GB", options);
+const dateFormats = {
+  exact: dateFormat({ day: "numeric", month: "short", year: "numeric", ...clock, timeZoneName: "short" }),
+  hour: dateFormat({ weekday: "short", day: "numeric", month: "short", ...clock }),
+  weekday: dateFormat({ weekday: "short", ...clock }),
+  clock: dateFormat(clock),
+};
 const UNITS = [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60]];
 
 function formatRelative(seconds) {
@@ -22,17 +27,20 @@ function formatRelative(seconds) {
 function updateTimes(root = document) {
   for (const time of queryAll("time[data-moment]", root)) {
     const date = new Date(time.dateTime);
-    if (time.dataset.moment === "exact") {
-      time.textContent = exactFormat.format(date);
-    } else {
+    if (time.dataset.moment === "relative") {
       time.textContent = formatRelative((date - Date.now()) / 1000);
-      time.title = exactFormat.format(date);
+      time.title = dateFormats.exact.format(date);
+    } else {
+      time.textContent = dateFormats[time.dataset.moment].format(date);
     }
   }
 }
 
 updateTimes();
 setInterval(updateTimes, 30000);
+for (const zone of queryAll("[data-time-zone]")) {
+  zone.textContent = dateFormats.exact.formatToParts().find((part) => part.type === "timeZoneName").value;
+}
 
 // ---- forms: ignore every submit after the first ----
 

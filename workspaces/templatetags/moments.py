@@ -1,6 +1,6 @@
 """Relative and exact times as `<time>` elements. JavaScript converts both to the user's time zone."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django import template
 from django.utils import timezone
@@ -45,6 +45,14 @@ def exact_moment(time: datetime) -> SafeString:
     return format_html(
         '<time datetime="{}" data-moment="exact">{}</time>', time.isoformat(timespec="seconds"), exact(time)
     )
+
+
+@register.filter
+def soon(time: datetime) -> str:
+    """Return a time in the future relative to now: `today`, `tomorrow` (both in UTC), or such as `in 3 days`."""
+    now = timezone.now()
+    days = max(0, (time.astimezone(UTC).date() - now.astimezone(UTC).date()).days)  # it may have passed meanwhile
+    return ("today", "tomorrow")[days] if days < 2 else relative(time, now)
 
 
 @register.filter
