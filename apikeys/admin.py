@@ -17,7 +17,17 @@ from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from apikeys.forms import FindForm, KeylessInput, ReasonForm, looks_like_secret
-from apikeys.models import ANY_STATUS, ApiKey, ApiKeyQuerySet, ApiKeyStatus, StoredSecret
+from apikeys.models import (
+    ANY_STATUS,
+    ApiKey,
+    ApiKeyQuerySet,
+    ApiKeyStatus,
+    ApiKeyUsage,
+    ApiKeyUsageQuerySet,
+    Period,
+    StoredSecret,
+)
+from apikeys.usage_admin import BUSIEST, UsageMixin, busiest_keys
 from core.admin import change_url, changelist_url, link
 from workspaces.ids import is_id
 from workspaces.models import Actor, User, Via, Workspace
@@ -72,7 +82,7 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
+class ApiKeyAdmin(UsageMixin, OperatorsAdmin[ApiKey]):
     list_display = (
         "masked",
         "description",
@@ -147,6 +157,7 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
         view = self.admin_site.admin_view
         return [
             path("find/", view(self.find_view), name="apikeys_apikey_find"),
+            path("busiest/", view(self.busiest_view), name="apikeys_apikey_busiest"),
             path("revoke/", view(self.revoke_view), name="apikeys_apikey_revoke"),
             path("revoke-all/<str:workspace_id>/", view(self.revoke_all_view), name="apikeys_apikey_revoke_all"),
             *super().get_urls(),
@@ -192,6 +203,26 @@ class ApiKeyAdmin(OperatorsAdmin[ApiKey]):
             | Q(pk__in=list(secrets.order_by().values_list("api_key", flat=True)[:100]))
         )
         return queryset.filter(matches), False
+
+    # ---- usage ----
+
+    def usage_of(self, obj: ApiKey) -> ApiKeyUsageQuerySet:
+        return ApiKeyUsage.objects.filter(workspace=obj.workspace_id, api_key=obj)
+
+    def busiest_view(self, request: HttpRequest) -> HttpResponse:
+        """List the workspaces and the keys with the most requests of the last day."""
+        if not (self.has_view_permission(request) and request.user.has_perm("workspaces.view_workspace")):
+            raise PermissionDenied
+        usage = ApiKeyUsage.objects.in_period(Period.last_day())
+        workspaces = usage.busiest_workspaces(BUSIEST)
+        by_id = Workspace.objects.in_bulk([pk for pk, _ in workspaces])
+        return self.page(
+            request,
+            "busiest.html",
+            title="Busiest in the last 24 hours",
+            workspaces=[(by_id[pk], counts) for pk, counts in workspaces],
+            keys=busiest_keys(usage),
+        )
 
     # ---- revocation ----
 

@@ -13,7 +13,8 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from apikeys.forms import ReasonForm
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, ApiKeyUsage, ApiKeyUsageQuerySet, Period
+from apikeys.usage_admin import UsageMixin, busiest_keys
 from core.admin import changelist_url
 from onehorizon import people_admin  # noqa: F401, registers its admin
 from onehorizon.members_admin import MembershipInline, members_page
@@ -28,7 +29,7 @@ admin.site.unregister(Group)  # migrations define the groups
 
 
 @admin.register(Workspace)
-class WorkspaceAdmin(QuotaAdmin[Workspace]):
+class WorkspaceAdmin(UsageMixin, QuotaAdmin[Workspace]):
     list_display = ("name", "slug", "tier_name", "active_keys", "suspended_at", "created_at", "links")
     search_fields = ("^slug", "^name", "id__exact")
     search_help_text = "Search by the start of the name or slug, or by id."
@@ -85,6 +86,7 @@ class WorkspaceAdmin(QuotaAdmin[Workspace]):
     ) -> HttpResponse:
         if obj is not None:
             context["members"] = members_page(request, obj.memberships.all())
+            context["keys"] = busiest_keys(self.usage_of(obj).in_period(Period.last_day()))
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def get_inlines(self, request: HttpRequest, obj: Workspace | None) -> Any:
@@ -128,6 +130,9 @@ class WorkspaceAdmin(QuotaAdmin[Workspace]):
             membership.change_role(Role(membership.role), by=actor)
         for membership in formset.deleted_objects:
             membership.leave(by=actor)
+
+    def usage_of(self, obj: Workspace) -> ApiKeyUsageQuerySet:
+        return ApiKeyUsage.objects.filter(workspace=obj)
 
     # ---- suspend and resume ----
 

@@ -13,6 +13,7 @@ MODELS: list[type[Model]] = [Workspace, User, Tier, ApiKey, AuditEvent, Applicat
 INDEX = reverse("admin:index")
 FIND = reverse("admin:apikeys_apikey_find")
 REVOKE = reverse("admin:apikeys_apikey_revoke")
+BUSIEST = reverse("admin:apikeys_apikey_busiest")
 
 
 def action_url(obj: Model, action: str) -> str:

@@ -11,7 +11,7 @@ from oauth2_provider.models import AccessToken, RefreshToken
 from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url
 from oauth.models import Application
-from tests.admin.pages import FIND, INDEX, MODELS, REVOKE, action_url, add_url
+from tests.admin.pages import BUSIEST, FIND, INDEX, MODELS, REVOKE, action_url, add_url
 from tests.helpers import make_token, sign_in
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
@@ -29,6 +29,7 @@ def pages(workspace: Workspace, api_key: ApiKey, owner: User) -> dict[str, str]:
     return {
         "index": INDEX,
         "find": FIND,
+        "busiest": BUSIEST,
         "revoke": f"{REVOKE}?key={api_key.pk}",
         **{f"list {model._meta.model_name}": changelist_url(model) for model in MODELS},
         **{f"show {obj._meta.model_name}": change_url(obj) for obj in shown},
@@ -44,6 +45,7 @@ def pages(workspace: Workspace, api_key: ApiKey, owner: User) -> dict[str, str]:
 
 SUPPORT_PAGES = {
     "find",
+    "busiest",
     "revoke",
     "revoke all",
     *(f"{verb} {model._meta.model_name}" for verb in ("list", "show") for model in MODELS),

@@ -8,10 +8,10 @@ from django.utils import timezone
 from oauth2_provider.models import AccessToken, RefreshToken
 from playwright.sync_api import Page, expect
 
-from apikeys.models import ApiKey, StoredSecret
+from apikeys.models import ApiKey, ApiKeyUsage, StoredSecret
 from core.admin import change_url, changelist_url
 from oauth.models import Application
-from tests.admin.pages import MODELS
+from tests.admin.pages import BUSIEST, MODELS
 from tests.helpers import BY_TEST, Api, Visit, commits, make_key, make_staff, make_token, make_user, make_workspace
 from workspaces.models import Actor, Tier, User, Via, Workspace
 
@@ -176,6 +176,7 @@ def test_no_page_overflows_or_violates_the_content_security_policy(
         f"apikeys/apikey/revoke/?key={api_key.pk}",
         "workspaces/workspace/add/",
         "oauth/application/add/",
+        "apikeys/apikey/busiest/",
     ]
     for path in paths:
         page.goto(f"/admin/{path}")
@@ -200,13 +201,38 @@ def test_each_list_and_each_form_fits_the_window(page: Page, db: None) -> None:
     token, application = AccessToken.objects.get(), Application.objects.get(client_id="tests")
     RefreshToken.objects.create(user=owner, token="r", application=application, access_token=token)
     Application.objects.filter(pk=application.pk).update(name="Application-" * 10, client_id="c" * 40)
-    for model in MODELS:
-        for url in (changelist_url(model), change_url(model._default_manager.all()[0])):
-            page.goto(url)
-            for width in (1280, 390):
-                page.set_viewport_size({"width": width, "height": 900})
-                assert page.evaluate("document.documentElement.scrollWidth") <= width, (url, width)
-                hidden = page.locator("#changelist .results").evaluate_all(
-                    "lists => lists.map((list) => list.scrollWidth - list.clientWidth)"
-                )
-                assert not any(hidden) or width < 1280, url
+    hour = int(timezone.now().timestamp()) // 3600 * 3600
+    ApiKeyUsage.objects.add({(api_key.pk, hour): [10**10] * 4 for api_key in ApiKey.objects.all()})
+    lists = [changelist_url(model) for model in MODELS]
+    for url in [BUSIEST, *lists, *(change_url(model._default_manager.all()[0]) for model in MODELS)]:
+        page.goto(url)
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (url, width)
+            hidden = page.locator("#changelist .results").evaluate_all(
+                "lists => lists.map((list) => list.scrollWidth - list.clientWidth)"
+            )
+            assert not any(hidden) or width < 1280, url
+
+
+def test_the_chart_of_usage_shows_the_figures_of_one_hour_and_stays_out_of_the_form(
+    page: Page, acme: Workspace, console_errors: list[str]
+) -> None:
+    api_key = make_key(acme, "Nightly import")[0]
+    hour = int(timezone.now().timestamp()) // 3600 * 3600
+    ApiKeyUsage.objects.add({(api_key.pk, hour): (1200, 30, 0, 0), (api_key.pk, hour - 7200): (7, 0, 0, 0)})
+    page.goto(f"{change_url(api_key)}?usage=7d")
+
+    page.get_by_role("link", name="24 hours").click()
+    expect(page.get_by_text("1,237 requests in the last 24 hours.")).to_be_visible()
+    figures = page.locator(".figures", has_text="7 admitted")
+    expect(figures).to_have_css("opacity", "0")
+    page.get_by_role("radio").first.focus()
+    page.keyboard.press("Space")
+    expect(figures).to_have_css("opacity", "1")
+
+    page.get_by_label("Description").fill("Nightly export")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    assert ApiKey.objects.get(pk=api_key.pk).description == "Nightly export"
+    assert console_errors == []
