@@ -267,9 +267,16 @@ def sign_in(user: User) -> str:
 
 
 def post(url: str, body: bytes, **headers: str) -> tuple[int, bytes]:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=TIMEOUT) as response:
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
+    """Send a request until the response is no 503: on a busy machine it may wait too long for the workspace's lock."""
+
+    def attempt() -> tuple[int, bytes] | None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=TIMEOUT) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return None if error.code == 503 else (error.code, error.read())
+
+    response = wait_until(attempt)
+    assert response is not None
+    return response
