@@ -14,9 +14,9 @@ class Migration(migrations.Migration):
             name='ApiKeyUsage',
             fields=[
                 ('pk', models.CompositePrimaryKey('workspace_id', 'hour', 'api_key_id', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('workspace', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='usage', to='workspaces.workspace')),
+                ('workspace', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='usage', to='workspaces.workspace')),
                 ('hour', models.DateTimeField(editable=False)),
-                ('api_key', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='usage', to='apikeys.apikey')),
+                ('api_key', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='usage', to='apikeys.apikey')),
                 ('admitted', models.BigIntegerField(default=0, editable=False)),
                 ('rejected', models.BigIntegerField(default=0, editable=False)),
                 ('client_errors', models.BigIntegerField(default=0, editable=False)),

@@ -180,9 +180,14 @@ class ApiKeyUsage(models.Model):
 
     # The workspace comes first: its rows are read together, and can move to another database together.
     pk = models.CompositePrimaryKey("workspace_id", "hour", "api_key_id")
-    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="usage", db_index=False)
+    # Without constraints: they would make a write wait for a locked workspace. `add` only adds rows of existing keys.
+    workspace = models.ForeignKey(
+        Workspace, on_delete=models.PROTECT, related_name="usage", db_index=False, db_constraint=False
+    )
     hour = models.DateTimeField(editable=False)  # its start
-    api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="usage", db_index=False)
+    api_key = models.ForeignKey(
+        ApiKey, on_delete=models.PROTECT, related_name="usage", db_index=False, db_constraint=False
+    )
     admitted = models.BigIntegerField(default=0, editable=False)
     rejected = models.BigIntegerField(default=0, editable=False)
     client_errors = models.BigIntegerField(default=0, editable=False)

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -183,19 +183,13 @@ def transaction_with(statement: str, *params: Any) -> Iterator[Any]:
         client.close()
 
 
-def lock_database(workspace: Workspace) -> AbstractContextManager[Any]:
+def lock_database() -> AbstractContextManager[Any]:
     if connection.vendor == "sqlite":
         return transaction_with("BEGIN IMMEDIATE")
     return transaction_with("LOCK TABLE apikeys_apikeyusage IN EXCLUSIVE MODE")  # it can be read
 
 
-def lock_workspace(workspace: Workspace) -> AbstractContextManager[Any]:
-    return transaction_with("SELECT 1 FROM workspaces_workspace WHERE id = %s FOR UPDATE", workspace.pk)
-
-
-@pytest.mark.parametrize("lock", [lock_database, pytest.param(lock_workspace, marks=on_postgresql)])
 def test_a_long_transaction_delays_the_usage_and_loses_nothing(
-    lock: Callable[[Workspace], AbstractContextManager[Any]],
     workspace: Workspace,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -210,13 +204,13 @@ def test_a_long_transaction_delays_the_usage_and_loses_nothing(
 
         with ExitStack() as locked:
             if connection.vendor == "postgresql":
-                locked.enter_context(lock(workspace))
+                locked.enter_context(lock_database())
                 statuses += [site.request().status for _ in range(10)]
             else:  # requests need the lock too, and a write may come between them and the lock
                 while not pending_requests():
                     locked.close()
                     statuses.append(site.request().status)
-                    locked.enter_context(lock(workspace))
+                    locked.enter_context(lock_database())
             wait_until(lambda: UNWRITTEN in site.log.read_text(), site.log.read_text)
             pending = pending_requests()
             written = usage_of().admitted
