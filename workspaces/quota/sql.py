@@ -5,7 +5,7 @@ from typing import NamedTuple
 from workspaces.quota.slots import LAST, SLOTS, TOTALS
 from workspaces.quota.windows import MAX_EXACT, SECOND
 
-MAX_TOTAL = 1_000_000_000  # of a row's totals, which are `integer`; `Slots.recorded` lets them begin at 0 again
+MAX_TOTAL = 1_000_000_000  # of a row's totals, which are `integer`; `Slots.recorded` restarts them at 0
 
 _NOW = {
     # Double precision is exact until 2255; `extract` returns `numeric`, which is slow.
