@@ -140,6 +140,10 @@ class BusyTime:
         return cls(points[first][0], points[last][0], interval, first == 0, continues)
 
     @property
+    def is_one_day(self) -> bool:
+        return self.interval is Interval.DAY and self.first == self.last
+
+    @property
     def end(self) -> datetime:
         """The end of the last hour, or the start of the last day: as people say "to 6:00" and "to Friday"."""
         return self.last + self.interval.length if self.interval is Interval.HOUR else self.last

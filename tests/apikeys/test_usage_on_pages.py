@@ -289,6 +289,7 @@ def test_the_figures_of_the_chosen_period_are_those_of_its_bars(
         ([50, 51], "7d", "Busiest from Tue 24 Nov, 07:00 to Tue 24 Nov, 09:00."),
         ([10, 34, 58], "30d", "Busy since Tue 24 Nov."),
         ([72, 96], "30d", "Busiest from Sun 22 Nov to Mon 23 Nov."),
+        ([72], "30d", "Busiest on Mon 23 Nov."),
     ],
 )
 def test_the_page_says_since_when_the_key_is_busy(
