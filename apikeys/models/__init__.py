@@ -1,14 +1,11 @@
+from apikeys.models.api_key_querysets import ANY_STATUS, ApiKeyQuerySet, ApiKeyStatus, KeyMark
 from apikeys.models.api_keys import (
-    ANY_STATUS,
     DEFAULT_OVERLAP,
     MAX_OVERLAP,
     ActiveKeyLimitReached,
     ApiKey,
-    ApiKeyQuerySet,
-    ApiKeyStatus,
     KeyAlreadyCreated,
     KeyAlreadyRotated,
-    KeyMark,
     KeyNotCreated,
     KeyNotRotated,
     WorkspaceSuspended,
