@@ -28,7 +28,8 @@ SET_QUOTA = """
         SELECT (extract(epoch FROM clock_timestamp() - age * interval '1 s') * 1000000)::bigint
         FROM unnest(%(ages)s::float[]) AS age ORDER BY age
     )
-    ON CONFLICT (subject) DO UPDATE SET admissions = excluded.admissions
+    ON CONFLICT (subject) DO UPDATE SET
+        admissions = excluded.admissions, layout = NULL, main_totals = NULL, burst_totals = NULL
 """
 
 
