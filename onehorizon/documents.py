@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
 from django.conf import settings
@@ -83,6 +84,7 @@ class Renderer(RendererHTML):
 # The plugin gives each heading an id in GitHub's style: `creating-a-key` for `Creating a key`.
 _markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=Renderer).enable("table")
 _markdown.use(anchors_plugin, max_level=6)
+_parsing = Lock()  # while markdown-it-py prepares its rules, another thread may get only some of them
 
 
 def plain_text(inline: Token) -> str:
@@ -95,7 +97,9 @@ def document(name: str) -> Document:
     """Return the rendered document. Raise `KeyError` if the name is unknown."""
     if name not in NAMES:
         raise KeyError(name)
-    tokens = _markdown.parse((settings.BASE_DIR / "docs" / f"{name}.md").read_text())
+    text = (settings.BASE_DIR / "docs" / f"{name}.md").read_text()
+    with _parsing:
+        tokens = _markdown.parse(text)
     headings = [(token, plain_text(inline)) for token, inline in pairwise(tokens) if token.type == "heading_open"]
     return Document(
         name=name,

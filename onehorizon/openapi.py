@@ -5,6 +5,7 @@ headers and security (RFC 6750, RFC 9110, draft-ietf-httpapi-ratelimit-headers),
 """
 
 from functools import cache
+from threading import Lock
 from typing import Any, cast
 
 import orjson
@@ -284,11 +285,15 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     return result
 
 
+_generating = Lock()  # drf-spectacular fails if two threads load its extensions at the same time
+
+
 @cache
 def schema() -> dict[str, Any]:
-    """Return the document. It is generated once per process, because it is the same for all clients."""
+    """Return the document. Each process keeps it, because it is the same for all clients."""
     generator = SchemaGenerator(urlconf="onehorizon.urls")  # type: ignore[no-untyped-call]  # drf-spectacular
-    return cast(dict[str, Any], generator.get_schema(public=True))  # type: ignore[no-untyped-call]  # drf-spectacular
+    with _generating:
+        return cast(dict[str, Any], generator.get_schema(public=True))  # type: ignore[no-untyped-call]  # the same
 
 
 @cache
