@@ -27,6 +27,7 @@ def add_key(page: Page, keys_url: str, description: str = "CI, production") -> s
     page.get_by_label("Description").fill(description)
     page.get_by_role("button", name="Create key").click()
     secret = page.locator("#secret").text_content() or ""
+    page.wait_for_load_state()  # by then, the script has replaced the history entry of the submitted form
     assert keys.parse(secret)
     return secret
 

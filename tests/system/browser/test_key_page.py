@@ -19,6 +19,8 @@ def test_revoking_shows_the_consequences_and_applies_from_the_next_request(
     page = visit(owner, java_script_enabled=javascript)
     page.goto(keys_url)
     page.get_by_role("link", name=api_key.description).click()
+    expect(page.get_by_role("heading", name=api_key.description, exact=True)).to_be_visible()
+    page.wait_for_load_state()
 
     page.get_by_role("link", name="Revoke", exact=True).click()
     confirmation = page.get_by_role("dialog") if javascript else page.get_by_role("main")

@@ -39,6 +39,7 @@ def rotate(page: Page, key_url: str, javascript: bool = True) -> str:
     page.get_by_role("button", name="Rotate key").click()
     expect(page.get_by_role("heading", name="Save your new API key")).to_be_visible()
     secret = page.locator("#secret").text_content() or ""
+    page.wait_for_load_state()  # by then, the script has replaced the history entry of the submitted form
     assert keys.parse(secret)
     return secret
 
