@@ -338,16 +338,17 @@ def test_a_reload_loses_no_request(deployed: Deployed, workspace: Workspace, sec
     expected = {("GET granian", 200), ("POST granian", 201), ("GET nginx", 200), ("POST nginx", 201)}
     created = 0
     # Another attempt if the machine was too busy to start a worker within the interval, or if a worker that stopped
-    # closed a connection before it read the request, which docs/operations.md says of granian. An interval that is too
-    # short loses requests in every attempt.
+    # closed one connection before it read the request, which docs/operations.md says of granian.
     for _ in range(3):
         wait_until_responding(f"http://127.0.0.1:{deployed.port}/healthz", deployed.process, deployed.log)
         with requests(clients, secret) as outcomes:
             was_ready = reload(deployed)
         created += sum(count for (_, status), count in outcomes.items() if status == 201)
-        if was_ready and set(outcomes) == expected:
+        lost = outcomes.total() - sum(outcomes[outcome] for outcome in expected)
+        if was_ready and lost != 1:
             break
     deployed.slow_start.unlink()
 
-    assert (was_ready, set(outcomes)) == (True, expected), outcomes
+    assert (was_ready, lost) == (True, 0), outcomes
+    assert set(outcomes) == expected
     assert Task.objects.count() == created
