@@ -179,6 +179,7 @@ def test_a_web_server_clock_that_steps_back_causes_no_error(api: Api, api_key: A
 
 
 @commits
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no row locks: it has one writer at a time")
 @pytest.mark.parametrize("locked", [ApiKey, StoredSecret])
 def test_no_request_waits_for_a_locked_row(
     locked: type[ApiKey] | type[StoredSecret], workspace: Workspace, settings: Any
@@ -186,8 +187,6 @@ def test_no_request_waits_for_a_locked_row(
     """Neither to save the last use, nor to rehash the secret after the settings of Argon2 have changed."""
     api_key, secret = make_key(workspace)
     settings.APIKEYS_ARGON2_TIME_COST = 2
-    if connection.vendor != "postgresql":
-        pytest.skip("SQLite has no row locks: it has one writer at a time.")
 
     def get_me() -> int:
         try:
