@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test lint coverage check format install lock upgrade fixture audit tools bench capacity fuzz sdk cluster faults
+.PHONY: run test lint coverage check format install lock upgrade fixture audit tools bench capacity fuzz sdk cluster faults screenshots
 .DEFAULT_GOAL := run
 
 run: .venv/.installed
@@ -46,6 +46,12 @@ cluster: .venv/.installed-dev
 faults: export DEBUG ?= on
 faults: .venv/.installed-dev
 	@DJANGO_SETTINGS_MODULE=onehorizon.settings $(BIN)/python -m tests.system.cluster.faults
+
+# Screenshots of every state of the pages, at 390 and 1280 pixels, light and dark. Takes two minutes.
+screenshots: export SCREENSHOTS ?= var/screenshots
+screenshots: .venv/.installed-dev
+	@$(BIN)/pytest tests/system/browser/test_craft.py -k every_width $(ARGS)
+	@echo "The screenshots are in $(SCREENSHOTS)."
 
 # The report of the --cov runs before it, on both databases: some of the code is for one of them alone.
 coverage: .venv/.installed-dev

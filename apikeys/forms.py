@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -115,9 +116,26 @@ class ReasonField(LineFormField):
 
 
 class RevokeForm(forms.Form):
-    """An optional reason."""
+    """An optional reason, and the description of a key that was used recently, typed as a confirmation."""
 
+    confirmation = LineFormField(
+        max_length=DESCRIPTION_MAX_LENGTH,
+        widget=KeylessInput(attrs={"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}),
+        error_messages={"required": "Type the description to confirm that you want to revoke a key that is in use."},
+    )
     reason = ReasonField(required=False)
+
+    def __init__(self, *args: Any, api_key: ApiKey, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.api_key = api_key
+        if not api_key.was_used_recently:
+            del self.fields["confirmation"]
+
+    def clean_confirmation(self) -> str:
+        confirmation: str = self.cleaned_data["confirmation"]
+        if confirmation.casefold() != self.api_key.description.casefold():
+            raise ValidationError("This is not the key's description. Type it as shown above.")
+        return confirmation
 
 
 class ReasonForm(forms.Form):

@@ -33,11 +33,15 @@ from apikeys.models import (
     ApiKey,
     ApiKeyQuerySet,
     ApiKeyStatus,
+    ApiKeyUsageQuerySet,
+    Counts,
     KeyAlreadyCreated,
     KeyAlreadyRotated,
     KeyMark,
     KeyNotCreated,
     KeyNotRotated,
+    KeyOrder,
+    Period,
     StoredSecret,
     StoredSecretQuerySet,
 )
@@ -99,11 +103,12 @@ class ManagesKeysMixin(AccessMixin):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(  # type: ignore[misc, no-any-return]  # the view's
-            workspace=self.workspace,
-            active_count=self.workspace.api_keys.active().count(),
-            active_limit=settings.APIKEYS_MAX_ACTIVE,
-            **kwargs,
+            workspace=self.workspace, active_limit=settings.APIKEYS_MAX_ACTIVE, **kwargs
         )
+
+    def changed(self) -> set[str]:
+        """Return what the messages on this page confirm a change of: their tags. It is highlighted."""
+        return {message.extra_tags for message in messages.get_messages(self.request) if message.extra_tags}
 
 
 def text_and_status(params: QueryDict) -> tuple[str, str]:
@@ -120,54 +125,76 @@ def chosen_mark(params: QueryDict) -> KeyMark | None:
     return KeyMark(mark) if mark in KeyMark else None
 
 
+def chosen_order(params: QueryDict) -> KeyOrder:
+    """Return the order to sort the list by. An invalid one becomes newest first."""
+    order = params.get("sort", "")
+    return KeyOrder(order) if order in KeyOrder else KeyOrder.CREATED
+
+
+def valid_filters(params: QueryDict, **others: str) -> dict[str, str]:
+    """Return the parameters for a link to the list with the same mark and order, and the `others` that are set."""
+    mark, order = chosen_mark(params), chosen_order(params)
+    filters = others | {"show": mark.value if mark else "", "sort": "" if order is KeyOrder.CREATED else order.value}
+    return {name: value for name, value in filters.items() if value}
+
+
 class KeyListView(ManagesKeysMixin, TemplateView):
     template_name = "apikeys/list.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         text, status = text_and_status(self.request.GET)
-        api_keys = self.keys.with_status(status)
-        if text:
-            api_keys = api_keys.matching(text)
-        mark = chosen_mark(self.request.GET)
-        if mark:
-            api_keys = api_keys.with_mark(mark)
-        page: Page[ApiKey] = Paginator(api_keys, KEYS_PER_PAGE).get_page(self.request.GET.get("page"))
+        mark, order = chosen_mark(self.request.GET), chosen_order(self.request.GET)
+        searched, found = self._secret_search()
+        page: Page[ApiKey] = Paginator(
+            self.keys.filter(pk=found.api_key_id) if found else self._listed(text, status, mark, order), KEYS_PER_PAGE
+        ).get_page(self.request.GET.get("page"))
+        counts = self.workspace.api_keys.count_by_status()
         return super().get_context_data(
             page=page,
             usage=UsageByKey(self.workspace, list(page)),
             q=text,
             status=status,
-            status_tabs=STATUS_TABS,
+            tabs=[(tab, counts[tab]) for tab in STATUS_TABS],
+            active_count=counts[ApiKeyStatus.ACTIVE],
+            many_active=settings.APIKEYS_MAX_ACTIVE * 4 // 5,
+            any_keys=bool(counts[ANY_STATUS]),
             mark=mark,
             marks=self._marks(mark),
-            filters=self._filters(text, status, mark),
-            any_keys=bool(page) or self.keys.exists(),
+            order=order,
+            orders=KeyOrder,
+            filters=self._filters(text, status),
             quota=quota.status(self.workspace.pk, self.workspace.tier),
-            **self._secret_search(),
+            searched_secret=searched,
+            found_secret=found,
+            changed=self.changed(),
             **kwargs,
         )
+
+    def _listed(self, text: str, status: str, mark: KeyMark | None, order: KeyOrder) -> ApiKeyQuerySet:
+        api_keys = self.keys.with_status(status).in_order(order)
+        if text:
+            api_keys = api_keys.matching(text)
+        return api_keys.with_mark(mark) if mark else api_keys
 
     def _marks(self, chosen: KeyMark | None) -> list[tuple[KeyMark, int]]:
         """Return the marks that keys have, and the chosen one, with the numbers of keys."""
         numbers = self.workspace.api_keys.count_marks()
         return [(mark, number) for mark, number in numbers.items() if number or mark is chosen]
 
-    def _filters(self, text: str, status: str, mark: KeyMark | None) -> QueryDict:
+    def _filters(self, text: str, status: str) -> QueryDict:
         """Return the parameters for links to the same list. Unlike those of the request, they contain no secret."""
-        filters = {
-            "q": text,
-            "status": status if "status" in self.request.GET else "",
-            "show": mark.value if mark else "",
-        }
         query = QueryDict(mutable=True)
-        query.update({name: value for name, value in filters.items() if value})
+        query.update(valid_filters(self.request.GET, q=text, status=status if "status" in self.request.GET else ""))
         return query
 
-    def _secret_search(self) -> dict[str, Any]:
-        """Return the context of a search for a secret. FindKeyView redirects here with its key id."""
+    def _secret_search(self) -> tuple[bool, StoredSecret | None]:
+        """Return whether a secret was searched for, and what is stored of it.
+
+        FindKeyView redirects here with the secret's key id.
+        """
         key_id = self.request.GET.get("secret", "")
         stored = self.workspace_secrets.filter(pk=key_id).first() if keys.KEY_ID_PATTERN.fullmatch(key_id) else None
-        return {"searched_secret": "secret" in self.request.GET, "found_secret": stored}
+        return "secret" in self.request.GET, stored
 
 
 class QuotaView(ManagesKeysMixin, TemplateView):
@@ -192,12 +219,11 @@ class FindKeyView(LimitedFormMixin, ManagesKeysMixin, FormView[FindForm]):
     @sensitive_variables()
     def form_valid(self, form: FindForm) -> HttpResponse:
         text = form.cleaned_data["text"]
-        query = {"q": text} if text else {}
         if looks_like_secret(text):
             stored = self.workspace_secrets.find_by_secret(text)
             query = {"secret": stored.key_id if stored else "unknown"}
-        elif mark := chosen_mark(self.request.GET):
-            query["show"] = mark.value
+        else:
+            query = valid_filters(self.request.GET, q=text)
         return redirect(reverse("api-keys", args=[self.workspace.pk], query=query))
 
     def form_invalid(self, form: FindForm) -> HttpResponse:
@@ -211,6 +237,9 @@ class AddKeyView(LimitedFormMixin, ManagesKeysMixin, FormView[AddKeyForm]):
     form_class = AddKeyForm
     form_limit = ("add-key", "60/5m")
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(active_count=self.workspace.api_keys.active().count(), **kwargs)
+
     @sensitive_variables("secret")
     def form_valid(self, form: AddKeyForm) -> HttpResponse:
         try:
@@ -223,6 +252,7 @@ class AddKeyView(LimitedFormMixin, ManagesKeysMixin, FormView[AddKeyForm]):
         except ValidationError:  # the form is valid, but its last day ended before the key was created
             form.add_error("expires_on", DAY_IS_OVER)
             return self.form_invalid(form)
+        messages.success(self.request, "Key created.", extra_tags=api_key.pk)  # the next page shows it
         context = self.get_context_data(form=form, api_key=api_key, secret=secret, site=site_url(self.request))
         return render(self.request, "apikeys/secret.html", context)
 
@@ -244,11 +274,11 @@ class OneKeyMixin(ManagesKeysMixin):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         kwargs = {
             "previous": self.api_key.previous_secret,
-            "revoke_form": RevokeForm(),
+            "revoke_form": RevokeForm(api_key=self.api_key),
             "rotate_form": RotateForm(api_key=self.api_key),
             "rename_form": DescriptionForm(initial={"description": self.api_key.description}),
         } | kwargs
-        return super().get_context_data(api_key=self.api_key, duplicate=self.request.GET.get("duplicate"), **kwargs)
+        return super().get_context_data(api_key=self.api_key, **kwargs)
 
     @cached_property
     def history(self) -> CursorPage[AuditEvent]:
@@ -259,7 +289,16 @@ class OneKeyMixin(ManagesKeysMixin):
     @cached_property
     def usage(self) -> ChosenUsage:
         """The key's usage, for the templates that show it."""
-        return ChosenUsage.of(self.api_key.usage.filter(workspace=self.workspace), self.request.GET)
+        return ChosenUsage.of(self.usage_of_key, self.request.GET)
+
+    @cached_property
+    def requests_today(self) -> int:
+        """The key's requests in the last 24 hours, for the templates that show them."""
+        return Counts.sum(counts for _, counts in self.usage_of_key.in_period(Period.last_day()).by_key()).requests
+
+    @property
+    def usage_of_key(self) -> ApiKeyUsageQuerySet:
+        return self.api_key.usage.filter(workspace=self.workspace)
 
     def get_success_url(self) -> str:
         return reverse("api-key", args=[self.workspace.pk, self.api_key.pk])
@@ -267,6 +306,10 @@ class OneKeyMixin(ManagesKeysMixin):
 
 class KeyView(OneKeyMixin, TemplateView):
     template_name = "apikeys/key.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        duplicate = self.request.GET.get("duplicate")
+        return super().get_context_data(duplicate=duplicate, changed=self.changed(), **kwargs)
 
 
 class RenameKeyView(LimitedFormMixin, OneKeyMixin, FormView[DescriptionForm]):
@@ -281,11 +324,11 @@ class RenameKeyView(LimitedFormMixin, OneKeyMixin, FormView[DescriptionForm]):
 
     def form_valid(self, form: DescriptionForm) -> HttpResponse:
         if self.api_key.rename(form.cleaned_data["description"], by=self.actor):
-            messages.success(self.request, "Key renamed.")
+            messages.success(self.request, "Key renamed.", extra_tags="description")
         return super().form_valid(form)
 
     def form_invalid(self, form: DescriptionForm) -> HttpResponse:
-        return self.render_to_response(self.get_context_data(rename_form=form))
+        return self.render_to_response(self.get_context_data(form=form, rename_form=form))
 
 
 class RotateKeyView(LimitedFormMixin, OneKeyMixin, FormView[RotateForm]):
@@ -312,11 +355,18 @@ class RotateKeyView(LimitedFormMixin, OneKeyMixin, FormView[RotateForm]):
         except KeyNotRotated as error:
             form.add_error(None, str(error))
             return self.form_invalid(form)
-        context = self.get_context_data(secret=secret, rotated=True, site=site_url(self.request))
+        messages.success(self.request, "Key rotated.")  # the next page shows it
+        context = self.get_context_data(form=form, secret=secret, rotated=True, site=site_url(self.request))
         return render(self.request, "apikeys/secret.html", context)
 
     def form_invalid(self, form: RotateForm) -> HttpResponse:
-        return self.render_to_response(self.get_context_data(rotate_form=form))
+        return self.render_to_response(self.get_context_data(form=form, rotate_form=form))
+
+
+class FirstRequestView(OneKeyMixin, TemplateView):
+    """Whether the current secret has been used, as an HTML fragment, which the script of the page with it fetches."""
+
+    template_name = "apikeys/_first_request.html"
 
 
 class PreviousSecretView(OneKeyMixin, TemplateView):
@@ -363,10 +413,13 @@ class RevokeKeyView(LimitedFormMixin, OneKeyMixin, FormView[RevokeForm]):
             return redirect(self.get_success_url())
         return super().get(request, *args, **kwargs)
 
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return super().get_form_kwargs() | {"api_key": self.api_key}
+
     def form_valid(self, form: RevokeForm) -> HttpResponse:
         if self.api_key.revoke(by=self.actor, reason=form.cleaned_data["reason"]):
-            messages.success(self.request, "Key revoked.")
+            messages.success(self.request, "Key revoked.", extra_tags="status")
         return super().form_valid(form)
 
     def form_invalid(self, form: RevokeForm) -> HttpResponse:
-        return self.render_to_response(self.get_context_data(revoke_form=form))
+        return self.render_to_response(self.get_context_data(form=form, revoke_form=form))

@@ -177,6 +177,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "oauth.passwords.RevokeTokensOnPasswordChange"},
 ]
 SESSION_ENGINE = "core.sessions"
+FORM_RENDERER = "core.forms.FormRenderer"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # of the admin and the key pages
 CSRF_FAILURE_VIEW = "onehorizon.errors.csrf_failure"
 # django_ratelimit: without a shared cache the limits on forms count per process; onehorizon.checks warns about it.

@@ -1,4 +1,4 @@
-from apikeys.models.api_key_querysets import ANY_STATUS, ApiKeyQuerySet, ApiKeyStatus, KeyMark
+from apikeys.models.api_key_querysets import ANY_STATUS, ApiKeyQuerySet, ApiKeyStatus, KeyMark, KeyOrder
 from apikeys.models.api_keys import (
     DEFAULT_OVERLAP,
     MAX_OVERLAP,
@@ -37,6 +37,7 @@ __all__ = [
     "KeyMark",
     "KeyNotCreated",
     "KeyNotRotated",
+    "KeyOrder",
     "Period",
     "StoredSecret",
     "StoredSecretQuerySet",

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import models
-from django.db.models import Count, Exists, OuterRef, Prefetch, Q
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, Subquery
 from django.utils import timezone
 
 from apikeys.models.idempotency import IdempotentQuerySet
@@ -17,13 +17,30 @@ if TYPE_CHECKING:
 
 ANY_STATUS = "all"  # the value of a status filter that selects all keys
 UNUSED_PERIOD = timedelta(days=30)  # after this long without requests, a key is unused
-EXPIRES_SOON_DAYS = 4
+EXPIRES_SOON_DAYS = 7
 
 
 class ApiKeyStatus(models.TextChoices):
     ACTIVE = "active"
     REVOKED = "revoked"
     EXPIRED = "expired"
+
+
+def _has_status(status: ApiKeyStatus) -> Q:
+    now = timezone.now()
+    return {
+        ApiKeyStatus.ACTIVE: Q(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None),
+        ApiKeyStatus.EXPIRED: Q(expires_at__lte=now, revoked_at=None),
+        ApiKeyStatus.REVOKED: Q(revoked_at__isnull=False),
+    }[status]
+
+
+class KeyOrder(models.TextChoices):
+    """The orders of the list of keys. In each, keys without the value come last."""
+
+    CREATED = "created", "newest first"
+    LAST_USED = "used", "last used first"
+    EXPIRES = "expires", "next to expire first"
 
 
 class KeyMark(models.TextChoices):
@@ -41,23 +58,26 @@ _MARKS = {KeyMark.NEVER_USED: "is_never_used", KeyMark.UNUSED: "is_unused", KeyM
 class ApiKeyQuerySet(IdempotentQuerySet["ApiKey"]):
     def active(self) -> ApiKeyQuerySet:
         """Return keys that are not revoked and not expired."""
-        return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None)
-
-    def revoked(self) -> ApiKeyQuerySet:
-        return self.filter(revoked_at__isnull=False)
-
-    def expired(self) -> ApiKeyQuerySet:
-        return self.filter(expires_at__lte=timezone.now(), revoked_at=None)
+        return self.filter(_has_status(ApiKeyStatus.ACTIVE))
 
     def with_status(self, status: str) -> ApiKeyQuerySet:
         """Filter by an `ApiKeyStatus`, or don't filter if it is `ANY_STATUS`."""
-        querysets = {
-            ApiKeyStatus.ACTIVE: self.active,
-            ApiKeyStatus.REVOKED: self.revoked,
-            ApiKeyStatus.EXPIRED: self.expired,
-            ANY_STATUS: self.all,
-        }
-        return querysets[status]()
+        return self.all() if status == ANY_STATUS else self.filter(_has_status(ApiKeyStatus(status)))
+
+    def count_by_status(self) -> dict[str, int]:
+        """Return the number of keys with each status, and of all keys as `ANY_STATUS`, in one query."""
+        counts = {status.name: Count("pk", filter=_has_status(status)) for status in ApiKeyStatus}
+        found = self.aggregate(**counts, ANY=Count("pk"))
+        return {status: found[status.name] for status in ApiKeyStatus} | {ANY_STATUS: found["ANY"]}
+
+    def in_order(self, order: KeyOrder) -> ApiKeyQuerySet:
+        """Sort the keys, by the last use of their current secrets or by their expiry."""
+        if order is KeyOrder.CREATED:
+            return self.order_by("-pk")
+        if order is KeyOrder.EXPIRES:
+            return self.order_by(F("expires_at").asc(nulls_last=True), "-pk")
+        current = StoredSecret.objects.current().filter(api_key=OuterRef("pk"))
+        return self.order_by(Subquery(current.values("last_used_at")).desc(nulls_last=True), "-pk")
 
     def never_used(self) -> ApiKeyQuerySet:
         """Return active keys none of whose secrets was ever used, including those before a rotation."""

@@ -23,6 +23,7 @@ from workspaces.validators import REASON_MAX_LENGTH, clean_text
 
 DEFAULT_OVERLAP = timedelta(days=1)  # how long the previous secret works after a rotation
 MAX_OVERLAP = timedelta(days=7)
+RECENT_USE = timedelta(days=1)  # a key used within this time is probably still in use
 QUIET_PERIOD = timedelta(hours=1)  # how long only the current secret is used before the previous one is quiet
 
 
@@ -227,6 +228,12 @@ class ApiKey(models.Model):
         if previous.last_used_at is None or previous.last_used_at < current.first_used_at:
             return True
         return current.last_used_at - previous.last_used_at >= QUIET_PERIOD
+
+    @property
+    def was_used_recently(self) -> bool:
+        """Whether a secret that still works was used within `RECENT_USE`."""
+        cutoff = timezone.now() - RECENT_USE
+        return any(s.last_used_at is not None and s.last_used_at > cutoff for s in self.secrets_not_ended)
 
     @property
     def last_rotated_at(self) -> datetime | None:

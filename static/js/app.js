@@ -52,23 +52,22 @@ for (const form of queryAll("form[data-submit-once]")) {
 }
 addEventListener("pageshow", () => queryAll("form[data-submit-once]").forEach((form) => delete form.dataset.submitted));
 
-// ---- menus, and the navigation that collapses on narrow screens ----
+// ---- menus, and the form to edit a description ----
 
-for (const menu of queryAll("details.menu")) {
-  document.addEventListener("click", (event) => {
-    if (!menu.contains(event.target)) menu.open = false;
-  });
-  menu.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && menu.open) {
-      menu.open = false;
-      menu.querySelector("summary").focus();
+for (const details of queryAll("details.menu, details.edit")) {
+  const close = () => { details.open = false; };
+  details.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && details.open) {
+      close();
+      details.querySelector("summary").focus();
     }
   });
+  if (details.matches(".menu")) {
+    document.addEventListener("click", (event) => { if (!details.contains(event.target)) close(); });
+  } else {
+    details.addEventListener("toggle", () => { if (details.open) details.querySelector("input[type=text]").focus(); });
+  }
 }
-const narrowScreen = matchMedia("(max-width: 52rem)");
-const collapse = () => queryAll("details[data-collapsible]").forEach((details) => { details.open = !narrowScreen.matches; });
-narrowScreen.addEventListener("change", collapse);
-collapse();
 
 // ---- custom date: typing a date selects its radio button ----
 
@@ -106,7 +105,7 @@ async function copy(element) {
 }
 
 for (const button of queryAll("button[data-copy]")) {
-  const label = button.textContent;
+  const label = Array.from(button.childNodes);
   button.hidden = false;
   button.addEventListener("click", async () => {
     const copied = await copy(document.getElementById(button.dataset.copy));
@@ -114,97 +113,21 @@ for (const button of queryAll("button[data-copy]")) {
     button.textContent = copied ? "Copied" : "Press Ctrl-C";
     announcement.textContent = "";
     requestAnimationFrame(() => { announcement.textContent = copied ? "Copied to the clipboard." : "Text selected. Press Ctrl-C to copy."; });
-    setTimeout(() => { button.textContent = label; }, 2500);
+    setTimeout(() => { button.replaceChildren(...label); }, 2500);
+    if (copied) button.dispatchEvent(new Event("copied", { bubbles: true }));
   });
 }
 
-// ---- tabs: without JavaScript all panels are shown, each under its heading ----
-
-for (const group of queryAll("[data-tabs]")) {
-  const panels = queryAll("section", group);
-  const list = document.createElement("div");
-  list.className = "tabs";
-  list.setAttribute("role", "tablist");
-  list.setAttribute("aria-labelledby", group.dataset.tabs);
-  const tabs = panels.map((panel) => {
-    const heading = panel.querySelector("h3");
-    const tab = document.createElement("button");
-    tab.type = "button";
-    tab.id = `${panel.id}-tab`;
-    tab.textContent = heading.textContent;
-    tab.setAttribute("role", "tab");
-    tab.setAttribute("aria-controls", panel.id);
-    heading.hidden = true;
-    panel.setAttribute("role", "tabpanel");
-    panel.setAttribute("aria-labelledby", tab.id);
-    list.append(tab);
-    return tab;
-  });
-  const select = (selected) => {
-    tabs.forEach((tab, index) => {
-      tab.setAttribute("aria-selected", tab === selected);
-      tab.tabIndex = tab === selected ? 0 : -1;
-      panels[index].hidden = tab !== selected;
-    });
-  };
-  list.addEventListener("click", (event) => {
-    const tab = event.target.closest("[role=tab]");
-    if (tab) select(tab);
-  });
-  list.addEventListener("keydown", (event) => {
-    const index = tabs.indexOf(document.activeElement);
-    const last = tabs.length - 1;
-    const next = {
-      ArrowRight: index === last ? 0 : index + 1, ArrowLeft: index === 0 ? last : index - 1, Home: 0, End: last,
-    }[event.key];
-    if (next === undefined) return;
-    event.preventDefault();
-    select(tabs[next]);
-    tabs[next].focus();
-  });
-  panels[0].before(list);
-  select(tabs[0]);
-}
-
-// ---- the new secret: shown in a dialog that only "Done, I've saved it" closes ----
-
-const secretPage = document.querySelector("[data-secret-dialog]");
-if (secretPage) {
-  const nextUrl = secretPage.dataset.nextUrl;
-  // A reload, or going back to this history entry, loads that page and does not submit the form again.
-  history.replaceState(null, "", nextUrl);
-  const dialog = document.createElement("dialog");
-  dialog.setAttribute("aria-labelledby", secretPage.getAttribute("aria-labelledby"));
-  dialog.setAttribute("closedby", "none");
-  secretPage.removeAttribute("aria-labelledby");
-  secretPage.before(dialog);
-  dialog.append(secretPage);
-  const open = () => {
-    dialog.showModal();
-    secretPage.querySelector("h1").focus();
-  };
-  dialog.addEventListener("cancel", (event) => event.preventDefault());
-  dialog.addEventListener("close", () => { if (secretPage.isConnected) open(); });
-  const removeSecret = () => { secretPage.remove(); };
-  secretPage.querySelector("[data-saved]").addEventListener("click", (event) => {
-    event.preventDefault();
-    removeSecret();
-    location.replace(nextUrl);
-  });
-  // The back/forward cache must not keep the secret.
-  addEventListener("pagehide", removeSecret);
-  addEventListener("pageshow", (event) => { if (event.persisted) location.replace(nextUrl); });
-  open();
-}
-
-// ---- the quota, and the use of a previous secret: refreshed every 5 seconds while the page is visible ----
+// ---- what changes while the page is open: refreshed every 5 seconds while it is visible ----
 
 for (const tile of queryAll("[data-refresh]")) {
+  let shown = "";
   const refresh = async () => {
     if (document.hidden) return;
     try {
       const response = await fetch(tile.dataset.refresh, { headers: { Accept: "text/html" }, redirect: "error" });
-      if (response.ok) tile.innerHTML = await response.text();
+      const html = response.ok ? await response.text() : shown;
+      if (html !== shown) tile.innerHTML = shown = html;
       updateTimes(tile);
     } catch {
       // Network error: try again at the next refresh.
@@ -212,4 +135,5 @@ for (const tile of queryAll("[data-refresh]")) {
   };
   setInterval(refresh, 5000);
   document.addEventListener("visibilitychange", refresh);
+  addEventListener("focus", refresh);
 }

@@ -187,7 +187,7 @@ def test_a_key_that_expired_and_was_revoked_has_the_status_revoked(workspace: Wo
     assert api_key.revoke(by=BY_TEST)
 
     assert api_key.status == "revoked"
-    assert list(ApiKey.objects.revoked()) == [api_key]
+    assert list(ApiKey.objects.with_status("revoked")) == [api_key]
 
 
 # ---- the audit event ----

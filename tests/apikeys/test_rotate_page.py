@@ -394,7 +394,7 @@ def test_the_details_are_about_the_current_secret(
     page = text_of(owner_client.get(key_url))
     assert "Last used Not since the rotation" in page
     assert "Last rotated just now" in page
-    assert "This key has not been used with its current secret." in page
+    assert "It has not been used with its current secret." in page
     assert "Not since rotation" in text_of(owner_client.get(keys_url))
 
     use(api_key, new)
@@ -458,20 +458,24 @@ def test_a_search_for_a_secret_says_which_secret_of_the_key_it_is(
     def search(text: str) -> Any:
         return owner_client.post(f"{keys_url}find/", {"text": text}, follow=True)
 
-    for pasted, message, link in [
-        (third, "This is the current secret of CI, production", f"{key_url}rotate/"),
-        (second, "This is the old secret of CI, production", f"{key_url}end-previous-secret/"),
-        (secret, "This is an earlier secret of CI, production", key_url),
+    for pasted, message, links in [
+        (third, "This is the current secret of CI, production", [f"{key_url}rotate/", f"{key_url}revoke/"]),
+        (second, "This is the old secret of CI, production", [f"{key_url}end-previous-secret/", f"{key_url}revoke/"]),
+        (secret, "This is an earlier secret of CI, production", []),
     ]:
         response = search(pasted)
-        notice = re.search(r'<p class="notice[^>]*role="status">.*?</p>', response.content.decode(), re.DOTALL)
+        notice = re.search(
+            r'<div class="notice[^>]*role="status">.*?</div>\s*</div>', response.content.decode(), re.DOTALL
+        )
         assert notice
         assert message in strip_tags(notice[0])
-        assert f'href="{link}"' in notice[0]
+        assert re.findall(r'href="([^"]*)"', notice[0]) == [*links, keys_url]
         assert keys.mask(keys.parse(pasted) or "") in notice[0]
     assert "no longer works." in text_of(search(secret))
-    assert "If it leaked, end it now." in text_of(search(second))
+    assert "If it leaked, end it now, or revoke the key." in text_of(search(second))
 
     api_key.revoke(by=BY_TEST)
     for pasted in (secret, second, third):
-        assert "The key is revoked, so the secret no longer works." in text_of(search(pasted))
+        page = search(pasted)
+        assert "The key is revoked, so the secret no longer works." in text_of(page)
+        assert f'href="{key_url}revoke/"' not in page.content.decode()

@@ -90,7 +90,7 @@ def test_the_figures_are_those_of_the_requests(
 
     assert heaviest(html) == [text_of("CI, production") + f" {busy_now()} 100% 3 admitted"]
     idle, used = key_rows(html)
-    assert "3 100%" in used
+    assert "3 requests 100%" in used
     assert " 0 " in idle
     key_page = text_of(html_of(owner_client, f"{keys_url}{api_key.pk}/"))
     assert "Admitted 3 Rejected (429) 0 4xx errors 1 5xx errors 0" in key_page
@@ -122,7 +122,9 @@ def test_the_key_that_used_most_of_the_quota_comes_first(
         "Worker <1% 5 admitted",
     ]
     rows = key_rows(html)
-    for row, figures in zip(rows, ["5 <1%", "95 10% 12,000 rejected", "900 90% 60 rejected"], strict=True):
+    for row, figures in zip(
+        rows, ["5 requests <1%", "95 requests 10% 12,000 rejected", "900 requests 90% 60 rejected"], strict=True
+    ):
         assert f" {figures} " in row
 
 
@@ -425,12 +427,13 @@ def badges(html: str) -> list[str]:
         ("2026-11-28T23:59Z", "Expires in 2 days"),
         ("2026-11-29T10:30Z", "Expires in 3 days"),
         ("2026-11-29T23:59Z", "Expires in 3 days"),
-        ("2026-11-30T10:29Z", "Expires in 3 days"),
-        ("2026-11-30T10:30Z", None),
+        ("2026-11-30T10:30Z", "Expires in 4 days"),
+        ("2026-12-03T10:29Z", "Expires in 6 days"),
+        ("2026-12-03T10:30Z", None),
         (None, None),
     ],
 )
-def test_a_key_that_expires_in_less_than_four_days_is_marked(
+def test_a_key_that_expires_in_less_than_seven_days_is_marked(
     owner_client: Client, workspace: Workspace, keys_url: str, expires_at: str | None, badge: str | None
 ) -> None:
     expiry = datetime.fromisoformat(expires_at) if expires_at else None
@@ -480,8 +483,8 @@ def test_a_mark_is_combined_with_search_status_and_pages(
 
     assert len(key_rows(html)) == 50
     older = unescape(re.findall(r'rel="next" href="([^"]*)"', html)[0])
-    assert [row.split(" one_")[0] for row in key_rows(html_of(owner_client, keys_url + older))] == ["CI 0"]
-    assert re.search(r'href="\?q=CI" aria-current="true">Never used <b>52</b></a>', html)
+    assert [row.split(" one_")[0] for row in key_rows(html_of(owner_client, keys_url + older))] == ["CI 0 Never used"]
+    assert re.search(r'href="\./\?q=CI" aria-current="true">Never used <b>52</b></a>', html)
     assert 'find/?show=never-used" role="search"' in html
     found = owner_client.post(f"{keys_url}find/?show=never-used", {"text": "Worker"})
     assert found["Location"] == f"{keys_url}?q=Worker&show=never-used"

@@ -62,6 +62,15 @@ class Window(NamedTuple):
     remaining: int
     reset: int
 
+    @property
+    def low(self) -> int:
+        """The number of requests below which little is left: a fifth of the limit."""
+        return self.limit.requests // 5
+
+    @property
+    def is_low(self) -> bool:
+        return self.remaining < self.low or not self.remaining
+
 
 def window_at(usage: Usage, now: int, limit: Limit) -> Window:
     """Return the state of the limit at `now`."""

@@ -209,7 +209,7 @@ def test_the_dialog_closes_only_when_the_user_confirms_that_the_key_is_saved(
     page = visit(owner)
     secret = add_key(page, keys_url)
     dialog = page.get_by_role("dialog", name="Save your API key")
-    expect(dialog).to_contain_text("we can't show it again")
+    expect(dialog).to_contain_text("You won't see this again.")
 
     for _ in range(3):
         page.keyboard.press("Escape")
@@ -275,7 +275,7 @@ def test_a_reload_without_javascript_shows_that_one_key_was_created(
 
     page.reload()
 
-    expect(page.get_by_role("status")).to_contain_text("You submitted this form twice; only one key was created.")
+    expect(page.get_by_role("status").last).to_contain_text("You submitted this form twice; only one key was created.")
     assert_shown_nowhere(page, secret)
 
 
@@ -410,7 +410,7 @@ def test_with_twenty_active_keys_the_button_is_disabled_and_the_page_explains_wh
 
     page.goto(keys_url)
     expect(page.get_by_role("button", name="Add key")).to_be_disabled()
-    expect(page.get_by_text("revoke one that is no longer needed")).to_be_visible()
+    expect(page.get_by_text("You've reached the limit of 20 active keys. Revoke one to add another.")).to_be_visible()
     other_tab.get_by_label("Description").fill("One too many")
     other_tab.get_by_role("button", name="Create key").click()
 

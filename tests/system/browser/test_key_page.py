@@ -25,7 +25,8 @@ def test_revoking_shows_the_consequences_and_applies_from_the_next_request(
     page.get_by_role("link", name="Revoke", exact=True).click()
     confirmation = page.get_by_role("dialog") if javascript else page.get_by_role("main")
     expect(confirmation).to_contain_text("Requests with this key will fail immediately. Other keys keep working.")
-    expect(confirmation).to_contain_text("This key was last used just now from 127.0.0.1.")
+    expect(confirmation).to_contain_text("It was last used just now from 127.0.0.1")
+    confirmation.get_by_label("Type the description to confirm").fill(api_key.description)
     confirmation.get_by_label("Reason (optional)").fill("Leaked in a log")
     confirmation.get_by_role("button", name="Revoke key").click()
 
@@ -64,11 +65,12 @@ def test_renaming_is_in_the_history_with_the_user_and_the_client_ip(
     page = visit(admin)
     page.goto(f"{keys_url}{api_key.pk}/")
 
+    page.locator("details.edit summary").click()
     page.get_by_label("Description").fill("  CI, staging ")
     page.get_by_role("button", name="Rename key").click()
 
     expect(page.get_by_role("status")).to_have_text("Key renamed.")
-    expect(page.get_by_role("heading", name="CI, staging", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="CI, staging", exact=True)).to_be_focused()
     event = page.get_by_role("listitem").filter(has_text="Renamed from “CI, production” to “CI, staging”")
     expect(event).to_contain_text("by Admin from 127.0.0.1")
     assert AuditEvent.objects.filter(subject=api_key.pk, action="api_key.renamed", actor=admin).count() == 1
@@ -79,11 +81,14 @@ def test_an_invalid_description_gets_an_error_next_to_its_field_and_is_kept(
 ) -> None:
     page = visit(owner)
     page.goto(f"{keys_url}{api_key.pk}/")
+    page.locator("details.edit summary").click()
     page.get_by_label("Description").fill("right-to-left \u202e override")
 
     page.get_by_role("button", name="Rename key").click()
 
     expect(page.get_by_role("alert")).to_have_text("Remove line breaks and control characters.")
+    expect(page).to_have_title("Error: CI, production · One Horizon")
+    expect(page.get_by_label("Description")).to_be_focused()
     expect(page.get_by_label("Description")).to_have_value("right-to-left \u202e override")
     api_key.refresh_from_db()
     assert api_key.description == "CI, production"

@@ -42,7 +42,7 @@ def test_rows_show_each_keys_details_newest_first(
     expect(rows).to_have_count(2)
     expect(rows.nth(0)).to_contain_text("Billing worker, staging")
     expect(rows.nth(0)).to_contain_text(newer.masked)
-    for text in ("CI, production", "by Admin", "just now", "from 127.0.0.1", "in 1 month", "Active"):
+    for text in ("CI, production", "by Admin", "just now", "from 127.0.0.1", "in 1 month"):
         expect(rows.nth(1)).to_contain_text(text)
     assert secret not in page.content()
 
@@ -155,7 +155,7 @@ def test_times_are_relative_with_the_exact_time_in_the_readers_time_zone(
 
     for page, title in ((with_script, "3 Jan 2026, 08:30 GMT+9"), (without_script, "2 Jan 2026, 23:30 UTC")):
         page.goto(keys_url)
-        created = page.locator("td[data-label=Created] time")
+        created = page.locator("td.created time")
         expect(created).to_have_text(re.compile(r"^\d+ (months?|years?) ago$"))
         assert (created.get_attribute("title") or "").replace(" at ", ", ") == title
 
@@ -167,6 +167,6 @@ def test_a_long_list_is_paginated(visit: Visit, owner: User, workspace: Workspac
     page.goto(f"{keys_url}?status=revoked")
 
     expect(page.locator("tbody tr")).to_have_count(50)
-    page.get_by_role("link", name="Older").click()
+    page.get_by_role("link", name="Next", exact=True).click()
 
     expect(page.locator("tbody tr")).to_contain_text(["Key 0"])

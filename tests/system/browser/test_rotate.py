@@ -109,7 +109,7 @@ def test_reload_back_and_forward_rotate_once_and_show_no_secret(
     page.reload()
     assert_shown_nowhere(page, secret)
     if not javascript:
-        expect(page.get_by_role("status")).to_contain_text("the key was rotated only once")
+        expect(page.get_by_role("status").last).to_contain_text("the key was rotated only once")
     page.go_back()
     assert_shown_nowhere(page, secret)
     page.go_forward()
