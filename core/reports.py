@@ -4,7 +4,9 @@ import re
 from types import FrameType
 from typing import Any
 
+from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import HttpRequest, QueryDict
+from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
@@ -31,7 +33,10 @@ class ReportFilter(SafeExceptionReporterFilter):
 
 
 class Reporter(ExceptionReporter):
-    """Removes the query string from reports, and redacts credentials in them."""
+    """Removes the query string from reports, and redacts credentials in them.
+
+    An invalid request is not a bug, so DEBUG too answers it with the page for a 400. Its traceback is in the log.
+    """
 
     def get_traceback_data(self) -> dict[str, Any]:
         data: dict[str, Any] = super().get_traceback_data()
@@ -41,6 +46,8 @@ class Reporter(ExceptionReporter):
         return data
 
     def get_traceback_html(self) -> SafeString:
+        if isinstance(self.exc_value, BadRequest | SuspiciousOperation):
+            return render_to_string("400.html")
         return SafeString(redact(super().get_traceback_html()))
 
     def get_traceback_text(self) -> SafeString:

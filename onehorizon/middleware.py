@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import BadRequest, DisallowedHost, ImproperlyConfigured, RequestDataTooBig
 from django.core.handlers.exception import convert_exception_to_response
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.utils.module_loading import import_string
 
 from core.client_ip import client_ip, sent_by_trusted_proxy
@@ -21,6 +21,7 @@ from onehorizon.errors import (
     incomplete_response,
     json_error_response,
     method_not_allowed,
+    not_found,
     page_error_response,
 )
 from onehorizon.paths import is_for_programs, is_oauth_endpoint
@@ -44,7 +45,7 @@ class DefaultHeadersMiddleware:
     """Adds the headers that every response needs, and forbids caching of all but static files.
 
     The outermost middleware, so that static files, probes, redirects and early errors have them too. A page has its own
-    Content-Security-Policy from `CSPMiddleware`. Django's error pages for DEBUG have none: their styles are inline.
+    Content-Security-Policy from `CSPMiddleware`, which skips DEBUG's 404 and 500: Django's pages have inline styles.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -217,7 +218,11 @@ class PageMiddleware:
 
     def _get_view_response(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        return method_not_allowed(request, response["Allow"]) if response.status_code == 405 else response
+        if response.status_code == 405:
+            return method_not_allowed(request, response["Allow"])
+        if settings.DEBUG and response.status_code == 404 and request.resolver_match is None:
+            return not_found(request, Http404())  # instead of DEBUG's page, which lists all URL patterns
+        return response
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
         """Reject methods that no page supports.

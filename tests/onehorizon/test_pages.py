@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
 
 from apikeys.models import ApiKey
 from onehorizon.urls import handler400, handler403, handler404, handler500, urlpatterns
-from tests.helpers import BY_TEST
+from tests.helpers import BY_TEST, sign_in
 from workspaces.models import Tier, User, Workspace
 
 __all__ = ["handler400", "handler403", "handler404", "handler500"]
@@ -27,7 +29,20 @@ def without_tier(request: HttpRequest) -> HttpResponse:
     raise Tier.DoesNotExist
 
 
-urlpatterns = [*urlpatterns, path("broken/", broken), path("without-tier/", without_tier)]
+def forbidden(request: HttpRequest) -> HttpResponse:
+    raise PermissionDenied
+
+
+def suspicious(request: HttpRequest) -> HttpResponse:
+    raise SuspiciousOperation
+
+
+def bad_request(request: HttpRequest) -> HttpResponse:
+    raise BadRequest
+
+
+views = [broken, without_tier, forbidden, suspicious, bad_request]
+urlpatterns = [*urlpatterns, *(path(f"{view.__name__.replace('_', '-')}/", view) for view in views)]
 
 
 @pytest.fixture
@@ -121,7 +136,66 @@ def test_errors_have_the_products_layout(settings: Any, owner_client: Client, ur
     assert response["Cache-Control"] == "no-store"
 
 
-def test_an_unknown_host_is_rejected(owner_client: Client) -> None:
+@pytest.mark.parametrize("debug", [False, True], ids=["debug off", "debug on"])
+@pytest.mark.parametrize(
+    ("method", "url", "status", "title"),
+    [
+        ("GET", "/nothing/", 404, "Not found"),
+        ("GET", "/nothing", 404, "Not found"),
+        ("POST", "/nothing/", 404, "Not found"),
+        ("PUT", "/nothing/", 404, "Not found"),
+        ("GET", "/static/nothing.css", 404, "Not found"),
+        ("GET", "/.well-known/nothing", 404, "Not found"),
+        ("GET", "/admin/nothing/", 404, "Not found"),
+        ("GET", "/w/{elsewhere}/settings/developer/api-keys/", 404, "Not found"),
+        ("POST", "/w/{elsewhere}/settings/developer/api-keys/add/", 404, "Not found"),
+        ("GET", "/forbidden/", 403, "You don't have permission to do this"),
+        ("GET", "/suspicious/", 400, "Invalid request"),
+        ("GET", "/bad-request/", 400, "Invalid request"),
+        ("GET", "/sign-in/?" + "a&" * 1001, 400, "Invalid request"),
+    ],
+)
+def test_the_page_for_an_error_of_the_client_is_the_same_with_debug(
+    method: str, url: str, status: int, title: str, debug: bool, settings: Any, operator: User, elsewhere: Workspace
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.DEBUG = debug
+    client = sign_in(operator)
+
+    response = client.generic(method, url.format(elsewhere=elsewhere.pk))
+
+    assert response.status_code == status
+    content = response.content.decode()
+    assert f"<title>{title} · One Horizon</title>" in html.unescape(content)
+    assert "css/app.css" in content
+    for leaked in ("Traceback", "urlpatterns", __name__, "DEBUG = True"):
+        assert leaked not in content
+
+
+def test_with_debug_a_bug_shows_its_traceback(settings: Any, owner_client: Client) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.DEBUG = True
+
+    response = owner_client.get("/broken/")
+
+    assert response.status_code == 500
+    assert "Traceback" in response.content.decode()
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["debug off", "debug on"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_missing_slash_at_the_end_is_appended(method: str, debug: bool, settings: Any, client: Client) -> None:
+    settings.DEBUG = debug
+
+    response = client.generic(method, "/sign-in?next=/workspaces/")
+
+    assert (response.status_code, response["Location"]) == (301, "/sign-in/?next=/workspaces/")
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["debug off", "debug on"])
+def test_an_unknown_host_is_rejected(debug: bool, settings: Any, owner_client: Client) -> None:
+    settings.DEBUG = debug
+
     response = owner_client.get("/sign-in/", headers={"Host": "evil.example"})
 
     assert response.status_code == 400
