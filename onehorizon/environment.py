@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import URLValidator, validate_email
 from django.http.request import validate_host
 from environs import Env, EnvError, EnvValidationError, validate
 from redis.backoff import NoBackoff
@@ -161,6 +162,20 @@ def _is_network(text: str) -> bool:
     except ValueError:
         return False
     return network.prefixlen > 0 and getattr(network.network_address, "ipv4_mapped", None) is None
+
+
+def env_contact(name: str) -> str:
+    """Return an email address or a URL that starts with `https://`, or an empty string."""
+    contact = env_str(name, "")
+    validate_contact = URLValidator(["https"]) if contact.startswith("https://") else validate_email
+    try:
+        if contact:
+            validate_contact(contact)
+    except ValidationError:
+        raise ImproperlyConfigured(
+            f"{name} must be an email address such as support@example.com, or a URL that starts with https://."
+        ) from None
+    return contact
 
 
 def env_listener(name: str) -> tuple[str, int] | None:

@@ -12,6 +12,7 @@ from onehorizon.environment import (
     development_secret_key,
     env_base_url,
     env_cache,
+    env_contact,
     env_debug,
     env_directory,
     env_hosts,
@@ -64,6 +65,9 @@ if DEBUG and ENVIRONMENT.lower() == "production":
 ADMIN_URL = env_str("ADMIN_URL", "admin/")
 if not re.fullmatch(r"(?!(api|app|docs|w|settings|static|workspaces|sign-in|sign-out)/)([0-9A-Za-z_-]+/)+", ADMIN_URL):
     raise ImproperlyConfigured("ADMIN_URL must be an unused path that ends with a slash, such as operators/.")
+
+# An email address or a URL that pages name to people who need an operator.
+SUPPORT_CONTACT = env_contact("SUPPORT_CONTACT")
 
 # Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted.
 TRUSTED_PROXIES = env_networks("TRUSTED_PROXIES")
@@ -150,7 +154,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "builtins": ["workspaces.templatetags.moments"],
+            "builtins": ["workspaces.templatetags.moments", "workspaces.templatetags.support"],
         },
     }
 ]

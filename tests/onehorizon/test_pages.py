@@ -192,6 +192,26 @@ def test_a_missing_slash_at_the_end_is_appended(method: str, debug: bool, settin
     assert (response.status_code, response["Location"]) == (301, "/sign-in/?next=/workspaces/")
 
 
+@pytest.mark.parametrize(
+    ("contact", "expected"),
+    [
+        ("", "contact the people who run this installation."),
+        ("help+1@x.example", 'contact <a href="mailto:help%2B1@x.example">help+1@x.example</a>.'),
+        ("https://x.example/?a&b", 'contact <a href="https://x.example/?a&amp;b">https://x.example/?a&amp;b</a>.'),
+    ],
+)
+def test_a_person_without_a_workspace_learns_whom_to_contact(
+    contact: str, expected: str, settings: Any, outsider: User
+) -> None:
+    settings.SUPPORT_CONTACT = contact
+
+    page = sign_in(outsider).get("/workspaces/").content.decode()
+
+    assert "<h1>No workspace yet</h1>" in page
+    assert expected in page
+    assert outsider.email in page
+
+
 @pytest.mark.parametrize("debug", [False, True], ids=["debug off", "debug on"])
 def test_an_unknown_host_is_rejected(debug: bool, settings: Any, owner_client: Client) -> None:
     settings.DEBUG = debug

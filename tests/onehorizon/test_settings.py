@@ -122,6 +122,12 @@ INVALID = {
         *("127.0.0.1:9401/metrics", "http://127.0.0.1:9401", "::1:9401", "[::1:9401", "[::1]9401", "127.0.0.1:٩٤٠١"),
     ],
     "ENVIRONMENT": ["", " ", "x" * 31, "a\nb", "\x1b[31m", "\udcff"],
+    "SUPPORT_CONTACT": [
+        *(" ", "support", "support@", "@x.example", "a b@x.example", "Support <support@x.example>", "support@x"),
+        *("a@x.example, b@x.example", "mailto:support@x.example", "support@x.example\n", "\udcff@x.example"),
+        *("http://x.example", "HTTPS://x.example", "https://", "https://x y", "x.example/help", "//x.example"),
+        *("javascript:alert(1)", "https:x.example", "https://x.example\n"),
+    ],
     "ADMIN_URL": [
         *(
             "",
@@ -601,6 +607,7 @@ def test_optional_settings_have_their_documented_defaults(monkeypatch: pytest.Mo
 
     assert (settings["DEBUG"], settings["APIKEYS_MAX_ACTIVE"], settings["SECRET_KEY_FALLBACKS"]) == (True, 20, [])
     assert (settings["ENVIRONMENT"], settings["ADMIN_URL"]) == ("development", "admin/")
+    assert settings["SUPPORT_CONTACT"] == ""
     assert settings["DATABASES"]["default"]["NAME"] == str(ROOT / "var" / "onehorizon.sqlite3")
     assert "localhost" in settings["ALLOWED_HOSTS"]
     assert settings["BASE_URL"] == "http://127.0.0.1:8000"
