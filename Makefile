@@ -100,28 +100,30 @@ fixture: .venv/.installed-dev
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "One Horizon needs Python 3.11 or newer; this is %s. Name another with: make PYTHON=python3.12" % sys.version.split()[0])'
-	$(PYTHON) -m venv .venv
+	@echo "Creating the virtual environment in .venv"
+	@$(PYTHON) -m venv .venv
 
 # A lock names every package to install, hence --no-deps: pip before 23.3 would look up the newest release of a
 # requirement that has an extra, and then reject it because it has no hash.
-PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r
+INSTALL_LOCK = echo "Installing the packages of $< in .venv, which can take a minute" && \
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 
 .venv/.installed: requirements/production.lock | .venv/bin/pip
-	$(PIP_INSTALL) requirements/production.lock
+	@$(INSTALL_LOCK)
 	@touch $@
 
 .venv/.installed-dev: requirements/dev.lock | .venv/bin/pip
-	$(PIP_INSTALL) requirements/dev.lock
+	@$(INSTALL_LOCK)
 	@touch $@ .venv/.installed
 
 .venv/.installed-bench: requirements/bench.lock | .venv/bin/pip
-	$(PIP_INSTALL) requirements/bench.lock
+	@$(INSTALL_LOCK)
 	@touch $@ .venv/.installed .venv/.installed-dev
 
 .venv/.installed-sdk: requirements/sdk.lock | .venv/.installed-dev
-	$(PIP_INSTALL) requirements/sdk.lock
+	@$(INSTALL_LOCK)
 	@touch $@
 
 .venv/.installed-fuzz: requirements/fuzz.lock | .venv/.installed-dev
-	$(PIP_INSTALL) requirements/fuzz.lock
+	@$(INSTALL_LOCK)
 	@touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +21,17 @@ from django.core.management import CommandError, call_command
 
 from onehorizon import demo
 from tests.helpers import remaining
-from tests.processes import TIMEOUT, fetch, free_port, manage, process, program, wait_until_listening
+from tests.processes import (
+    ROOT,
+    TIMEOUT,
+    environment,
+    fetch,
+    free_port,
+    manage,
+    process,
+    program,
+    wait_until_listening,
+)
 
 pytestmark = pytest.mark.one_database("always uses SQLite")
 
@@ -120,6 +131,39 @@ def test_a_second_run_keeps_the_data_and_the_keys(tmp_path: Path) -> None:
         assert len(titles) == len(demo.TASKS) + 1
     sign_in = re.compile(r"Sign in.*")
     assert sign_in.findall(first.output) == sign_in.findall(second.output)
+
+
+def test_make_run_says_what_it_installs_only_when_it_does(tmp_path: Path) -> None:
+    """With a lock that has no packages, and a command that only prints its arguments."""
+    make = program("make", install="apt-get install make")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/production.lock").write_text("# no packages\n")
+    (tmp_path / "manage.py").write_text("import sys\nprint(*sys.argv)\n")
+
+    outputs = [
+        subprocess.run(
+            [make, "run", f"PYTHON={sys.executable}", "PORT=8123"],
+            cwd=tmp_path,
+            env=environment(MAKEFLAGS=None, MAKELEVEL=None, PYTHONWARNINGS=None),  # pip warns about itself
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT,
+            check=True,
+        ).stdout.splitlines()
+        for _ in range(2)
+    ]
+
+    quickstart_line = "manage.py quickstart --port 8123"
+    assert outputs == [
+        [
+            "Creating the virtual environment in .venv",
+            "Installing the packages of requirements/production.lock in .venv, which can take a minute",
+            quickstart_line,
+        ],
+        [quickstart_line],
+    ]
 
 
 def test_a_port_in_use_prints_one_sentence_and_creates_nothing(tmp_path: Path) -> None:
