@@ -7,9 +7,10 @@ from django.core.management.base import CommandError
 from django.db import transaction
 from django.utils.crypto import salted_hmac
 
-from apikeys.models import ActiveKeyLimitReached, ApiKey
+from apikeys.models import ActiveKeyLimitReached, ApiKey, ApiKeyQuerySet
 from workspaces.models import COMMAND_ACTOR, Role, Task, TaskContributionType, User, Workspace
 
+SLUG = "demo"
 KEY_DESCRIPTION = "Demo: local development"
 
 TASKS = [
@@ -32,25 +33,25 @@ TASKS = [
 @dataclass(frozen=True)
 class Demo:
     workspace: Workspace
-    users: list[dict[str, str]]  # email, password, role
-    secret: str
+    users: list[dict[str, str | None]]  # email, password, role; the password is None if somebody changed it
 
 
 def require_debug() -> None:
-    """Raise `CommandError` if DEBUG is off. `seed` takes over users with the demo's email addresses."""
+    """Raise `CommandError` if DEBUG is off. The demo's users have passwords that the commands print."""
     if not settings.DEBUG:
         raise CommandError("This command creates demo users, so it works only while DEBUG is on.")
 
 
-def seed() -> Demo:
-    """Create the demo data that is missing, and one new key. Existing workspaces, members and tasks are kept.
+def is_seeded() -> bool:
+    """Return whether the demo workspace exists."""
+    return Workspace.objects.filter(slug=SLUG).exists()
 
-    A demo user with another password gets the returned one, which revokes the user's OAuth tokens. If the demo
-    workspace is at its key limit, its oldest demo key is revoked.
-    """
+
+def seed() -> Demo:
+    """Create the demo data that is missing, except keys. Existing workspaces, members, tasks and passwords are kept."""
     with transaction.atomic():
         users = {role: _get_or_create_user(role) for role in ("owner", "admin", "member", "outsider")}
-        workspace = _get_or_create_workspace("demo", "Demo workspace", users["owner"])
+        workspace = _get_or_create_workspace(SLUG, "Demo workspace", users["owner"])
         _get_or_create_workspace("elsewhere", "Another workspace", users["outsider"])
         for role in (Role.ADMIN, Role.MEMBER):
             if not workspace.memberships.filter(user=users[role]).exists():
@@ -58,20 +59,45 @@ def seed() -> Demo:
         if not workspace.tasks.exists():
             _create_tasks(workspace, users)
     credentials = [
-        {"email": user.email, "password": _password(user.email), "role": role} for role, user in users.items()
+        {"email": user.email, "password": _current_password(user), "role": role} for role, user in users.items()
     ]
-    return Demo(workspace, credentials, _create_key(workspace))
+    return Demo(workspace, credentials)
+
+
+def latest_key(workspace: Workspace) -> ApiKey | None:
+    """Return the newest active demo key, or None. Its secret can't be shown again."""
+    return _active_keys(workspace).order_by("-id").first()
+
+
+def create_key(workspace: Workspace) -> str:
+    """Create a demo key and return its secret. If the workspace is at its key limit, revoke the oldest demo key first.
+
+    Raise `KeyNotCreated` if there is no demo key to revoke, or if the workspace is suspended.
+    """
+    while True:
+        try:
+            return ApiKey.objects.create_key(workspace, description=KEY_DESCRIPTION, by=COMMAND_ACTOR)[1]
+        except ActiveKeyLimitReached:
+            oldest = _active_keys(workspace).order_by("id").first()
+            if oldest is None:
+                raise
+            oldest.revoke(by=COMMAND_ACTOR, reason="Replaced by a new demo key")
+
+
+def _active_keys(workspace: Workspace) -> ApiKeyQuerySet:
+    return workspace.api_keys.active().filter(description=KEY_DESCRIPTION)
 
 
 def _get_or_create_user(role: str) -> User:
     email = f"{role}@example.com"
-    user = User.objects.filter(email=email).first()
-    if user is None:
-        return User.objects.create_user(email, role.capitalize(), _password(email))
-    if not user.check_password(_password(email)):
-        user.set_password(_password(email))
-        user.save(update_fields=["password"])
-    return user
+    existing = User.objects.filter(email=email).first()
+    return existing or User.objects.create_user(email, role.capitalize(), _password(email))
+
+
+def _current_password(user: User) -> str | None:
+    """Return the demo user's password, or None if it is no longer the one that the user was created with."""
+    password = _password(user.email)
+    return password if user.check_password(password) else None
 
 
 def _password(email: str) -> str:
@@ -103,19 +129,3 @@ def _create_tasks(workspace: Workspace, users: dict[str, User]) -> None:
             user=users[owner] if owner else None,
             contributors=contributors,
         )
-
-
-def _create_key(workspace: Workspace) -> str:
-    """Create a demo key and return its secret. If the workspace is at its key limit, revoke the oldest demo key first.
-
-    Raise `KeyNotCreated` if there is no demo key to revoke, or if the workspace is suspended.
-    """
-    while True:
-        try:
-            return ApiKey.objects.create_key(workspace, description=KEY_DESCRIPTION, by=COMMAND_ACTOR)[1]
-        except ActiveKeyLimitReached:
-            demo_keys = workspace.api_keys.active().filter(description=KEY_DESCRIPTION)
-            oldest = demo_keys.order_by("id").first()
-            if oldest is None:
-                raise
-            oldest.revoke(by=COMMAND_ACTOR, reason="Replaced by a new demo key")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,7 @@ from apikeys import keys
 from apikeys.models import ApiKey
 from oauth.models import Application, default_scopes
 from oauth.server import DEVICE_CODE
-from onehorizon import demo
-from tests.helpers import BY_TEST, Api, commits, make_key, make_user, make_workspace
+from tests.helpers import BY_TEST, Api, commits, make_key, make_token, make_user, make_workspace
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
 pytestmark = pytest.mark.django_db
@@ -315,20 +315,40 @@ def test_a_migration_that_was_interrupted_can_be_repeated() -> None:
 # ---- seed_demo ----
 
 
-def test_seed_demo_resets_the_passwords_that_it_prints(db: None) -> None:
-    seeded = demo.seed()
-    owner = User.objects.get(email="owner@example.com")
-    owner.set_password("another")
-    owner.save()
-
-    assert demo.seed().users == seeded.users
-    for user in seeded.users:
-        assert User.objects.get(email=user["email"]).check_password(user["password"])
-
-
-def test_seed_demo_without_json_prints_text(db: None, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def _debug(settings: Any) -> None:
     settings.DEBUG = True
 
+
+def seed_demo(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    capsys.readouterr()
+    call_command("seed_demo", "--json")
+    printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return printed
+
+
+@pytest.mark.usefixtures("_debug")
+def test_seed_demo_keeps_a_changed_password_and_does_not_print_it(db: None, capsys: pytest.CaptureFixture[str]) -> None:
+    first = seed_demo(capsys)
+    owner = User.objects.get(email="owner@example.com")
+    owner.set_password("correct horse battery")
+    owner.save()
+    token = make_token(owner)
+
+    second = seed_demo(capsys)
+    call_command("seed_demo")
+
+    assert second["users"] == [first["users"][0] | {"password": None}, *first["users"][1:]]
+    owner.refresh_from_db()
+    assert owner.check_password("correct horse battery")
+    assert Api(token).get("/me").status_code == 200
+    for user in second["users"][1:]:
+        assert User.objects.get(email=user["email"]).check_password(user["password"])
+    assert "owner      owner@example.com  (changed)\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_debug")
+def test_seed_demo_without_json_prints_text(db: None, capsys: pytest.CaptureFixture[str]) -> None:
     call_command("seed_demo")
 
     output = capsys.readouterr().out
@@ -347,14 +367,13 @@ def test_a_demo_command_fails_if_debug_is_off(command: str, settings: Any) -> No
     assert not User.objects.exists()
 
 
-@pytest.fixture
-def demo_workspace(db: None) -> Workspace:
-    return demo.seed().workspace
-
-
-def test_seed_demo_keeps_at_most_twenty_keys_and_revokes_its_oldest(demo_workspace: Workspace) -> None:
+@pytest.mark.usefixtures("_debug")
+def test_seed_demo_keeps_at_most_twenty_keys_and_revokes_its_oldest(
+    db: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo_workspace = Workspace.objects.get(pk=seed_demo(capsys)["workspaceId"])
     service, _ = make_key(demo_workspace, "Somebody's own")
-    created = [demo.seed().secret for _ in range(25)]
+    created = [seed_demo(capsys)["apiKey"] for _ in range(25)]
 
     working = [secret for secret in created if Api(secret).get("/me").status_code == 200]
     assert working == created[-19:]
@@ -363,8 +382,9 @@ def test_seed_demo_keeps_at_most_twenty_keys_and_revokes_its_oldest(demo_workspa
     assert service.status == "active"
 
 
-def test_seed_demo_fails_instead_of_revoking_other_keys(demo_workspace: Workspace, settings: Any) -> None:
-    settings.DEBUG = True
+@pytest.mark.usefixtures("_debug")
+def test_seed_demo_fails_instead_of_revoking_other_keys(db: None, capsys: pytest.CaptureFixture[str]) -> None:
+    demo_workspace = Workspace.objects.get(pk=seed_demo(capsys)["workspaceId"])
     for number, api_key in enumerate(demo_workspace.api_keys.all()):
         api_key.rename(f"Somebody's own {number}", by=BY_TEST)
     for number in range(19):

@@ -39,6 +39,25 @@ URL = re.compile(r"http://127\.0\.0\.1:\d+")
 SECRET = re.compile(r"one_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 
 
+CHANGE_PASSWORD = """
+from workspaces.models import User
+owner = User.objects.get(email="owner@example.com")
+owner.set_password("correct horse battery")
+owner.save()
+"""
+CHECK_PASSWORD = """
+from workspaces.models import User
+print(User.objects.get(email="owner@example.com").check_password("correct horse battery"))
+"""
+REVOKE_AND_SUSPEND = """
+from workspaces.models import COMMAND_ACTOR, Workspace
+workspace = Workspace.objects.get(slug="demo")
+for api_key in workspace.api_keys.all():
+    api_key.revoke(by=COMMAND_ACTOR)
+workspace.suspend("Unpaid", by=COMMAND_ACTOR)
+"""
+
+
 @dataclass(frozen=True)
 class Quickstart:
     output: str
@@ -70,6 +89,10 @@ def quickstart(directory: Path) -> Iterator[Quickstart]:
         yield Quickstart(log.read_text(), database_url)
 
 
+def run_python(code: str, database_url: str) -> subprocess.CompletedProcess[str]:
+    return manage("shell", "--verbosity", "0", "--command", code, DATABASE_URL=database_url)
+
+
 def test_the_command_prints_a_url_a_sign_in_a_key_and_a_working_curl_command(tmp_path: Path) -> None:
     program("curl", install="apt-get install curl")
     with quickstart(tmp_path) as started:
@@ -79,13 +102,19 @@ def test_the_command_prints_a_url_a_sign_in_a_key_and_a_working_curl_command(tmp
             ["bash", "-c", f"{export}\n{curl}"], capture_output=True, text=True, timeout=TIMEOUT, check=True
         )
         metadata = fetch(f"{started.url}/.well-known/oauth-authorization-server")
+        unknown = fetch(f"{started.url}/nowhere/")
 
+    database = started.database_url.removeprefix("sqlite:///")
+    assert lines[:3] == [f"Creating the database {database}", "Adding the demo workspace", "Starting the server"]
+    assert lines[-1] == f"Press Ctrl-C to stop the server. The data stays in {database}."
     assert f"One Horizon   {started.url}/" in lines
     assert re.search(r"^Sign in +owner@example\.com +[0-9a-f]{16}$", "\n".join(lines), re.MULTILINE)
     assert f"API key       {started.secret}" in lines
     assert curl == (f'curl {started.url}/api/v1/workspaces/current/tasks -H "Authorization: Bearer $ONE_API_KEY"')
     assert {task["title"] for task in json.loads(result.stdout)["tasks"]} == {title for title, *_ in demo.TASKS}
     assert json.loads(metadata[2])["issuer"] == started.url
+    assert unknown[0] == 404
+    assert b"<h1>Not found</h1>" in unknown[2]
 
 
 def test_the_forty_first_request_and_a_revoked_key_are_rejected(tmp_path: Path) -> None:
@@ -112,7 +141,8 @@ def test_the_forty_first_request_and_a_revoked_key_are_rejected(tmp_path: Path) 
     assert json.loads(after[2]) == {"code": 401, "message": "The API key or access token is not valid."}
 
 
-def test_a_second_run_keeps_the_data_and_the_keys(tmp_path: Path) -> None:
+def test_a_second_run_keeps_the_data_and_the_key_and_shows_how_to_create_another(tmp_path: Path) -> None:
+    program("curl", install="apt-get install curl")
     with quickstart(tmp_path) as first:
         body = json.dumps({"title": "Still here"}).encode()
         headers = {"Authorization": f"Bearer {first.secret}", "Content-Type": "application/json"}
@@ -121,16 +151,59 @@ def test_a_second_run_keeps_the_data_and_the_keys(tmp_path: Path) -> None:
             assert created.status == 201
 
     with quickstart(tmp_path) as second:
-        responses = [second.get("/workspaces/current/tasks", secret) for secret in (first.secret, second.secret)]
+        keys = manage("list_api_keys", "demo", DATABASE_URL=second.database_url).stdout.splitlines()[1:]
+        status, _, tasks = second.get("/workspaces/current/tasks", first.secret)
+        lines = [line.strip() for line in second.output.splitlines()]
+        export, curl = (next(line for line in lines if line.startswith(word)) for word in ("export ", "curl "))
+        result = subprocess.run(
+            ["bash", "-c", f"{export.replace('.venv/bin/python', sys.executable)}\n{curl}"],
+            cwd=ROOT,
+            env=environment(DATABASE_URL=second.database_url),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=True,
+        )
 
-    assert second.secret != first.secret
-    for status, _, tasks in responses:
-        assert status == 200
-        titles = [task["title"] for task in json.loads(tasks)["tasks"]]
-        assert titles[0] == "Still here"
-        assert len(titles) == len(demo.TASKS) + 1
+    assert len(keys) == 1
+    assert lines[0] == "Starting the server"
+    assert f"API key       {first.secret[:16]}_…" in lines
+    assert SECRET.search(second.output) is None
+    for listed in (json.loads(tasks)["tasks"], json.loads(result.stdout)["tasks"]):
+        assert listed[0]["title"] == "Still here"
+        assert len(listed) == len(demo.TASKS) + 1
+    assert status == 200
     sign_in = re.compile(r"Sign in.*")
     assert sign_in.findall(first.output) == sign_in.findall(second.output)
+
+
+def test_a_run_replaces_a_revoked_key_and_keeps_a_changed_password(tmp_path: Path) -> None:
+    with quickstart(tmp_path) as first:
+        revoked = manage("revoke_api_key", "-", stdin=first.secret, DATABASE_URL=first.database_url)
+        assert revoked.returncode == 0
+        changed = run_python(CHANGE_PASSWORD, first.database_url)
+        assert changed.returncode == 0
+
+    with quickstart(tmp_path) as second:
+        assert [second.get("/me", secret)[0] for secret in (first.secret, second.secret)] == [401, 200]
+    kept = run_python(CHECK_PASSWORD, second.database_url)
+
+    assert "owner@example.com   the password that you set. To set another one:\n" in second.output
+    assert " .venv/bin/python manage.py changepassword owner@example.com\n" in second.output
+    assert kept.stdout == "True\n"
+
+
+def test_a_workspace_that_can_not_have_another_key_does_not_prevent_the_start(tmp_path: Path) -> None:
+    with quickstart(tmp_path) as first:
+        pass
+    assert run_python(REVOKE_AND_SUSPEND, first.database_url).returncode == 0
+
+    with quickstart(tmp_path) as second:
+        status, _, page = fetch(f"{second.url}/sign-in/")
+
+    assert "API key       none. This workspace is suspended: “Unpaid”." in second.output
+    assert "ONE_API_KEY" not in second.output
+    assert (status, b"<h1>Sign in</h1>" in page) == (200, True)
 
 
 def test_make_run_says_what_it_installs_only_when_it_does(tmp_path: Path) -> None:

@@ -1,33 +1,43 @@
 import errno
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connections
+from django.db import connection, connections
 from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server import Server
 
 from apikeys.models import KeyNotCreated
 from onehorizon import demo
+from onehorizon.health import is_migrated
+from workspaces.models import Workspace
 
 HOST = "127.0.0.1"
 
 WELCOME = """
-  One Horizon   http://{host}:{port}/
+  One Horizon   {url}/
 
   Sign in       {email}   {password}
-  API key       {secret}
-
-  Try it:
-
-  export ONE_API_KEY={secret}
-  curl http://{host}:{port}/api/v1/workspaces/current/tasks -H "Authorization: Bearer $ONE_API_KEY"
-
-  Press Ctrl-C to stop the server. The data stays in var/.
+  API key       {key}
+{first_request}
+  Press Ctrl-C to stop the server. The data stays in {database}.
 """
+CHANGED_SIGN_IN = """the password that you set. To set another one:
+                .venv/bin/python manage.py changepassword {email}"""
+FIRST_REQUEST = """
+  {introduction}
+
+  export ONE_API_KEY={key}
+  curl {url}/api/v1/workspaces/current/tasks -H "Authorization: Bearer $ONE_API_KEY"
+"""
+NEW_KEY = "We can't show this key again. Try it:"
+EXISTING_KEY = "The key was shown when it was created, and we can't show it again. Use it, or create another one:"
+CREATE_KEY = '$(.venv/bin/python manage.py create_api_key {workspace.slug} --description "Local development")'
 
 
 class Command(BaseCommand):
@@ -40,15 +50,16 @@ class Command(BaseCommand):
         demo.require_debug()
         port = options["port"]
         _require_free_port(port)
+        if not is_migrated():
+            verb = "Updating" if connection.introspection.table_names() else "Creating"
+            self._print(f"{verb} the database {_database()}")
         call_command("migrate", verbosity=0)
-        try:
-            demo_data = demo.seed()
-        except KeyNotCreated as error:
-            raise CommandError(str(error)) from None
+        if not demo.is_seeded():
+            self._print("Adding the demo workspace")
+        welcome = _welcome(demo.seed(), f"http://{HOST}:{port}")
         connections.close_all()
-        owner = demo_data.users[0]
-        self.stdout.write(WELCOME.format(host=HOST, port=port, secret=demo_data.secret, **owner))
-        self.stdout.flush()
+        self._print("Starting the server")
+        self._print(welcome)
         Server(
             "onehorizon.wsgi:application",
             address=HOST,
@@ -59,6 +70,43 @@ class Command(BaseCommand):
             websockets=False,
             log_level=LogLevels.warning,
         ).serve()
+
+    def _print(self, text: str) -> None:
+        """Print the text at once, also to a pipe, where output would otherwise wait in a buffer."""
+        self.stdout.write(text)
+        self.stdout.flush()
+
+
+def _welcome(demo_data: demo.Demo, url: str) -> str:
+    owner = demo_data.users[0]
+    password = owner["password"] or CHANGED_SIGN_IN.format(**owner)
+    key, first_request = _key(demo_data.workspace, url)
+    return WELCOME.format(
+        url=url, email=owner["email"], password=password, key=key, first_request=first_request, database=_database()
+    )
+
+
+def _key(workspace: Workspace, url: str) -> tuple[str, str]:
+    """Return the demo key and a first request with it. Create the key unless there is one.
+
+    An existing key is masked, because its secret is not stored. A workspace that can't have another key, such as one
+    that is suspended, must not prevent the start: the site is where to change that.
+    """
+    api_key = demo.latest_key(workspace)
+    if api_key is not None:
+        command = CREATE_KEY.format(workspace=workspace)
+        return api_key.masked, FIRST_REQUEST.format(introduction=EXISTING_KEY, key=command, url=url)
+    try:
+        secret = demo.create_key(workspace)
+    except KeyNotCreated as error:
+        return f"none. {error}", ""
+    return secret, FIRST_REQUEST.format(introduction=NEW_KEY, key=secret, url=url)
+
+
+def _database() -> str:
+    """Return the database's name, which for SQLite is a path."""
+    name = Path(connection.settings_dict["NAME"])
+    return str(name.relative_to(settings.BASE_DIR) if name.is_relative_to(settings.BASE_DIR) else name)
 
 
 def _require_free_port(port: int) -> None:

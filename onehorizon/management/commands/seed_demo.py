@@ -9,8 +9,8 @@ from onehorizon import demo
 
 class Command(BaseCommand):
     help = (
-        "Creates the demo workspace, its users and its tasks if they are missing, resets the users' passwords, "
-        "and creates an API key. Works only while DEBUG is on."
+        "Creates the demo workspace, its users and its tasks if they are missing, and always another API key. "
+        "Passwords that were changed are kept and not printed. Works only while DEBUG is on."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -18,15 +18,16 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         demo.require_debug()
+        demo_data = demo.seed()
         try:
-            demo_data = demo.seed()
+            secret = demo.create_key(demo_data.workspace)
         except KeyNotCreated as error:
             raise CommandError(str(error)) from None
         if options["json"]:
-            output = {"workspaceId": demo_data.workspace.pk, "apiKey": demo_data.secret, "users": demo_data.users}
+            output = {"workspaceId": demo_data.workspace.pk, "apiKey": secret, "users": demo_data.users}
             self.stdout.write(json.dumps(output))
             return
         self.stdout.write(f"workspace  {demo_data.workspace.pk}")
-        self.stdout.write(f"API key    {demo_data.secret}")
+        self.stdout.write(f"API key    {secret}")
         for user in demo_data.users:
-            self.stdout.write(f"{user['role']:<10} {user['email']}  {user['password']}")
+            self.stdout.write(f"{user['role']:<10} {user['email']}  {user['password'] or '(changed)'}")
