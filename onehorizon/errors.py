@@ -236,8 +236,9 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler403."""
-    return render(request, "403.html", status=403)
+    """Django's handler403. The page of the admin says which permission is missing, and who can grant it."""
+    is_admin = request.resolver_match is not None and request.resolver_match.app_name == "admin"
+    return render(request, "admin/403.html" if is_admin else "403.html", status=403)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

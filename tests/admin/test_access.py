@@ -81,8 +81,31 @@ def test_each_role_reaches_its_pages_and_no_others(
     assert statuses == {name: 200 if name in REACHABLE[role] else denied for name in pages}
 
 
-def test_a_user_who_is_not_staff_gets_403(owner: User) -> None:
-    assert sign_in(owner).get(INDEX, follow=True).status_code == 403
+def test_a_user_who_is_not_staff_gets_403_and_learns_who_can_grant_access(owner: User) -> None:
+    response = sign_in(owner).get(INDEX, follow=True)
+    page = response.content.decode()
+
+    assert response.status_code == 403
+    assert "This page is for operators, and your account isn't one." in page
+    assert "An operator or a superuser can grant access" in page
+    assert 'href="/">Go to your workspace' in page
+
+
+def test_staff_without_a_permission_learn_that_it_is_missing_and_who_can_grant_it(
+    plain_staff: User, operator: User, api_key: ApiKey
+) -> None:
+    root = User.objects.create_superuser("root@example.com", "Root", "root-password")
+    responses: list[Any] = [
+        sign_in(plain_staff).get(f"{REVOKE}?key={api_key.pk}"),
+        sign_in(operator).get(action_url(root, "end-access")),
+    ]
+
+    for response in responses:
+        page = response.content.decode()
+        assert response.status_code == 403
+        assert "Your account lacks the operator permission for this page." in page
+        assert "Another operator or a superuser can grant it" in page
+        assert f'href="{INDEX}">Go to the admin' in page
 
 
 def test_an_anonymous_user_is_redirected_to_the_sign_in_page(client: Client) -> None:
