@@ -16,9 +16,9 @@ class OAuthConfig(AppConfig):
 
 
 class ToolkitConfig(DOTConfig):  # type: ignore[misc]  # the toolkit has no types
-    """django-oauth-toolkit, whose models are the tokens."""
+    """django-oauth-toolkit, whose models are the tokens. The admin lists them in one section with the applications."""
 
-    verbose_name = "OAuth tokens"
+    verbose_name = OAuthConfig.verbose_name
 
 
 def revoke_tokens(user: Any, **_: Any) -> None:

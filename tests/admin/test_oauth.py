@@ -258,8 +258,26 @@ def test_no_object_has_a_view_on_site(admin_client: Client) -> None:
     assert admin_client.get(f"{INDEX}r/1/1/").status_code == 404
 
 
-def test_the_index_names_the_tokens(admin_client: Client) -> None:
-    page = admin_client.get(INDEX).content.decode()
+@pytest.mark.parametrize("app", ["oauth", "oauth2_provider"])
+def test_applications_and_tokens_are_in_one_section(admin_client: Client, support: User, app: str) -> None:
+    def sections(client: Client, url: str) -> dict[str, list[str]]:
+        response: Any = client.get(url)
+        return {item["name"]: [model["name"] for model in item["models"]] for item in response.context["app_list"]}
 
-    assert "OAuth tokens" in page
-    assert "Toolkit" not in page
+    models = ["Access tokens", "Applications", "Refresh tokens"]
+    for client in (admin_client, sign_in(support)):
+        assert sections(client, INDEX)["OAuth"] == models
+        assert list(sections(client, INDEX)) == ["API keys", "OAuth", "Workspaces"]
+        assert sections(client, f"{INDEX}{app}/") == {"OAuth": models}
+    assert "OAuth administration" in admin_client.get(f"{INDEX}{app}/").content.decode()
+    assert (
+        f'<a href="{INDEX}oauth2_provider/">OAuth</a>' in admin_client.get(changelist_url(AccessToken)).content.decode()
+    )
+
+
+def test_staff_who_may_only_view_tokens_see_them_in_the_section(plain_staff: User) -> None:
+    plain_staff.user_permissions.add(Permission.objects.get(codename="view_accesstoken"))
+
+    response: Any = sign_in(plain_staff).get(INDEX)
+
+    assert [(item["name"], len(item["models"])) for item in response.context["app_list"]] == [("OAuth", 1)]
