@@ -55,7 +55,7 @@ class ApplicationAdmin(AuditedAdmin[Application]):
     form = ApplicationForm
     list_display = ("name", "client_id", "client_type", "authorization_grant_type", "created")
     search_fields = ("^name", "client_id__startswith")
-    search_help_text = "Search by the start of a name or a client ID."
+    search_help_text = "Start of a name or a client ID"
     created_action = Action.APPLICATION_CREATED
     changed_action = Action.APPLICATION_CHANGED
     COMMON_FIELDS = ("name", "client_type", "authorization_grant_type", "redirect_uris", "scopes")
@@ -95,7 +95,7 @@ class TokenAdmin(ReadOnlyMixin, OperatorsAdmin[Any]):
 
     list_select_related = ("user", "application")
     search_fields = ("user__email__exact", "application__client_id__exact")
-    search_help_text = "Search by a user's email or an application's client ID."
+    search_help_text = "User's email or application's client ID"
     actions = ("revoke",)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:

@@ -32,7 +32,7 @@ admin.site.unregister(Group)  # migrations define the groups
 class WorkspaceAdmin(UsageMixin, QuotaAdmin[Workspace]):
     list_display = ("name", "slug", "tier_name", "active_keys", "suspended_at", "created_at", "links")
     search_fields = ("^slug", "^name", "id__exact")
-    search_help_text = "Search by the start of the name or slug, or by id."
+    search_help_text = "Start of a name or a slug, or a workspace ID"
     prepopulated_fields = {"slug": ("name",)}
     readonly_fields = ("id", "created_at", "suspended_at", "suspend_reason", "active_keys", "links", "quota_now")
     inlines = (MembershipInline,)

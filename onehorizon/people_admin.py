@@ -33,7 +33,7 @@ class UserAdmin(QuotaAdmin[User], auth_admin.UserAdmin[User]):
     list_display = ("email", "name", "is_active", "is_staff", "last_login", "created_at")
     list_filter = ("is_active", "is_staff")
     search_fields = ("^email", "^name", "id__exact")
-    search_help_text = "Search by the start of the email or name, or by id."
+    search_help_text = "Start of an email or a name, or a user ID"
     created_action = Action.USER_CREATED
     changed_action = Action.USER_CHANGED
     ordering = ("email",)

@@ -51,7 +51,7 @@ def test_a_leaked_key_is_found_and_revoked(page: Page, acme: Workspace, console_
     urls: list[str] = []
     page.on("framenavigated", lambda frame: urls.append(frame.url))
 
-    page.get_by_label("Full secret").fill(secret)
+    page.get_by_label("Secret, key ID").fill(secret)
     page.get_by_role("button", name="Find").click()
     expect(page.get_by_label("Description")).to_have_value("Billing worker")
     page.get_by_role("link", name="Revoke", exact=True).click()
