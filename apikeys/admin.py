@@ -259,15 +259,10 @@ class ApiKeyAdmin(UsageMixin, OperatorsAdmin[ApiKey]):
                 messages.warning(request, f"{workspace} has no active keys.")
                 return redirect(change_url(workspace))
             keys = "1 active key" if count == 1 else f"{count} active keys"
-            return self.page(
-                request,
-                "confirm.html",
-                form=form,
-                title=f"Revoke all keys of {workspace}?",
-                message=f"It has {keys}. Requests with its keys will fail immediately. This can't be undone.",
-                verb="Revoke all keys",
-                back=change_url(workspace),
-            )
+            message = f"It has {keys}. Requests with its keys will fail immediately. This can't be undone."
+            title = f"Revoke all keys of {workspace}?"
+            verb = "Revoke all keys"
+            return self.confirm(request, workspace, form, title=title, message=message, verb=verb, is_dangerous=True)
         actor, reason = Actor.of(request, Via.ADMIN), form.cleaned_data["reason"]
         count = ApiKey.objects.revoke_all(workspace, by=actor, reason=reason)
         messages.success(request, f"{count} key{'' if count == 1 else 's'} of {workspace} revoked.")

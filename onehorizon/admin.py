@@ -149,8 +149,8 @@ class WorkspaceAdmin(UsageMixin, QuotaAdmin[Workspace]):
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if not form.is_valid():
             message = "Requests with its keys will fail immediately. Its members see the reason on the API keys page."
-            title = f"Suspend {workspace}?"
-            return self.confirm(request, workspace, form, title=title, message=message, verb="Suspend")
+            title, verb = f"Suspend {workspace}?", "Suspend"
+            return self.confirm(request, workspace, form, title=title, message=message, verb=verb, is_dangerous=True)
         workspace.suspend(form.cleaned_data["reason"], by=Actor.of(request, Via.ADMIN))
         return self.redirect_to(request, workspace, f"{workspace} is suspended. Its keys are rejected.")
 

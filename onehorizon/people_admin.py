@@ -105,7 +105,8 @@ class UserAdmin(QuotaAdmin[User], auth_admin.UserAdmin[User]):
                 "This person has to sign in again in every browser, and to authorize applications and terminals again. "
                 "API keys keep working."
             )
-            return self.confirm(request, user, title=title, message=message, verb="End sessions and tokens")
+            verb = "End sessions and tokens"
+            return self.confirm(request, user, title=title, message=message, verb=verb, is_dangerous=True)
         with transaction.atomic():
             self.lock(request, user)
             user.end_access(by=Actor.of(request, Via.ADMIN))

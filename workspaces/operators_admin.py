@@ -160,9 +160,9 @@ class OperatorsAdmin(PlainFieldsMixin, admin.ModelAdmin[M]):
             raise PermissionDenied
         return obj
 
-    def confirm(self, request: HttpRequest, obj: M, form: forms.Form | None = None, **context: str) -> HttpResponse:
-        """Render the page that describes the change and asks for confirmation."""
-        return self.page(request, "confirm.html", form=form, back=change_url(obj), **context)
+    def confirm(self, request: HttpRequest, obj: Model, form: forms.Form | None = None, **context: Any) -> HttpResponse:
+        """Render the page that describes the change and asks for confirmation. `is_dangerous` makes its button red."""
+        return self.page(request, "confirm.html", form=form, opts=obj._meta, original=obj, **context)
 
     def redirect_to(self, request: HttpRequest, obj: M, message: str) -> HttpResponse:
         messages.success(request, message)

@@ -1,9 +1,12 @@
 """The tasks of an operator on call, in Chromium under the strict Content-Security-Policy."""
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
+from django.urls import reverse
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, RefreshToken
 from playwright.sync_api import Page, expect
@@ -11,7 +14,7 @@ from playwright.sync_api import Page, expect
 from apikeys.models import ApiKey, ApiKeyUsage, StoredSecret
 from core.admin import change_url, changelist_url
 from oauth.models import Application
-from tests.admin.pages import BUSIEST, MODELS
+from tests.admin.pages import BUSIEST, MODELS, REVOKE, action_url
 from tests.helpers import BY_TEST, Api, Visit, commits, make_key, make_staff, make_token, make_user, make_workspace
 from workspaces.models import Actor, Tier, User, Via, Workspace
 
@@ -57,7 +60,7 @@ def test_a_leaked_key_is_found_and_revoked(page: Page, acme: Workspace, console_
     page.get_by_role("link", name="Revoke", exact=True).click()
     page.get_by_label("Reason").fill("Leaked in a public repository")
     page.get_by_role("button", name="Revoke").click()
-    expect(page.get_by_role("listitem").filter(has_text="Billing worker")).to_contain_text("revoked")
+    expect(page.get_by_role("listitem").filter(has_text="Billing worker")).to_contain_text("Revoked")
 
     assert len(urls) <= MAX_PAGES
     assert Api(secret).get("/me").status_code == 401
@@ -161,6 +164,45 @@ def test_each_scope_is_on_one_line(page: Page) -> None:
 
     assert len(lines) == 6
     assert max(lines) < 30
+
+
+BUTTONS = """() => {
+  const buttons = [...document.querySelectorAll(".object-tools a, .submit-row input, .submit-row a")];
+  return buttons.filter((button) => button.checkVisibility()).map((button) => {
+    const { left, right } = button.getBoundingClientRect();
+    const red = getComputedStyle(button).backgroundColor === "rgb(186, 33, 33)";
+    return { label: button.value || button.textContent.trim(), red, left, right };
+  });
+}"""
+
+
+def test_dangerous_buttons_are_red_and_apart_from_the_others(page: Page, acme: Workspace) -> None:
+    api_key, owner = make_key(acme)[0], User.objects.get(name="Owner")
+    tier = Tier.objects.create(name="unused", requests=9, seconds=9, burst_requests=9, burst_seconds=9)
+    User.objects.get(name="Operator").user_permissions.add(Permission.objects.get(codename="delete_tier"))
+    dangerous = {
+        change_url(acme): ["Suspend", "Revoke all keys"],
+        change_url(owner): ["End sessions and tokens"],
+        change_url(api_key): ["Revoke"],
+        change_url(tier): ["Delete"],
+        f"{REVOKE}?key={api_key.pk}": ["Revoke key"],
+        reverse("admin:apikeys_apikey_revoke_all", args=[acme.pk]): ["Revoke all keys"],
+        action_url(acme, "suspend"): ["Suspend"],
+        action_url(owner, "end-access"): ["End sessions and tokens"],
+        action_url(acme, "clear-quota"): [],
+    }
+    for url, labels in dangerous.items():
+        page.goto(url)
+        buttons: list[dict[str, Any]] = page.evaluate(BUTTONS)
+        assert [button["label"] for button in buttons if button["red"]] == labels, url
+        for previous, button in pairwise(buttons):
+            if button["red"] and not previous["red"]:
+                assert button["left"] - previous["right"] > 20, (url, button)
+    page.goto(action_url(owner, "password").replace("_5F", "_"))
+    page.get_by_label("Disabled").check()
+    assert [(item["label"], item["red"]) for item in page.evaluate(BUTTONS)] == [
+        ("Disable password-based authentication", True)
+    ]
 
 
 @pytest.mark.parametrize("width", [1280, 390])
