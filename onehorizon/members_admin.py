@@ -12,12 +12,24 @@ from django.forms.models import BaseInlineFormSet
 from django.forms.utils import ErrorList
 from django.http import HttpRequest
 from django.urls import ResolverMatch
+from django.utils.safestring import SafeString
 
-from core.admin import PlainFieldsMixin
-from workspaces.models import LastOwner, Membership, Role, Workspace
+from core.admin import PlainFieldsMixin, change_url, link
+from workspaces.models import LastOwner, Membership, Role, User, Workspace
 from workspaces.operators_admin import ChangeForm
 
 MEMBERS_PER_PAGE = 100  # Django rejects a form with more than 1,000 fields
+
+
+class PersonLink(forms.Widget):
+    """Shows the person of a membership, who can't be changed."""
+
+    def __init__(self, person: User) -> None:
+        super().__init__()
+        self.person = person
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        return link(change_url(self.person), self.person)
 
 
 class MembershipForm(ChangeForm):
@@ -25,10 +37,14 @@ class MembershipForm(ChangeForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not self.instance._state.adding:
+        role = self.fields["role"].widget
+        if self.instance._state.adding:
+            role.attrs["aria-label"] = "Role of the new member"
+        else:
+            role.attrs["aria-label"] = f"Role of {self.instance.user}"
             field = self.fields["user"]
             field.disabled, field.show_hidden_initial = True, False
-            field.widget = forms.Select(choices=[(self.instance.user_id, str(self.instance.user))])
+            field.widget = PersonLink(self.instance.user)
 
     def clean(self) -> dict[str, Any]:
         """Check that a new member is not one already: Django doesn't validate this constraint in an inline."""
@@ -53,6 +69,12 @@ class MembershipFormSet(BaseInlineFormSet[Membership, Workspace, forms.ModelForm
         if self.is_outdated:
             self.is_bound = False
             del self.management_form  # the cached one is that of the data
+
+    def add_fields(self, form: forms.ModelForm[Membership], index: int | None) -> None:
+        """Label the checkbox that removes a member."""
+        super().add_fields(form, index)
+        if not form.instance._state.adding and "DELETE" in form.fields:
+            form.fields["DELETE"].widget.attrs["aria-label"] = f"Remove {form.instance.user}"
 
     def _sent_ids(self) -> set[str]:
         count = min(self.initial_form_count(), self.total_form_count())

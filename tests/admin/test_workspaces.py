@@ -107,6 +107,15 @@ def test_the_user_of_a_membership_cannot_be_changed(
     assert not Membership.objects.filter(workspace=workspace, user=outsider).exists()
 
 
+def test_the_controls_of_a_member_name_the_person(admin_client: Client, workspace: Workspace, member: User) -> None:
+    page = admin_client.get(change_url(workspace)).content.decode()
+
+    assert re.search(f'<select[^>]* aria-label="Role of {member.email}"', page)
+    assert re.search(f'<input type="checkbox"[^>]* aria-label="Remove {member.email}"', page)
+    assert f'<a href="{change_url(member)}">{member.email}</a>' in page
+    assert re.search('<select name="memberships-__prefix__-role" aria-label="Role of the new member"', page)
+
+
 # ---- new workspaces ----
 
 
