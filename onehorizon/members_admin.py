@@ -108,6 +108,13 @@ class MembershipInline(PlainFieldsMixin, admin.TabularInline[Membership, Workspa
     verbose_name_plural = "members"
     extra = 0
 
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Name the autocomplete: Select2 copies only the title of the select that it replaces."""
+        formfield = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        if formfield is not None and db_field.name == "user":
+            formfield.widget.attrs["title"] = "Person"
+        return formfield
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
         """Return the members of the page `?members=` of the workspace's members. The form is sent to the same URL."""
         members = super().get_queryset(request).select_related("user", "workspace")

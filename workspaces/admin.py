@@ -13,6 +13,8 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import path
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from core.admin import ReadOnlyMixin, change_url, changelist_url, link
 from core.logs import redact
@@ -72,7 +74,7 @@ def _parse_day(text: str) -> date | None:
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyMixin, OperatorsAdmin[AuditEvent]):
-    list_display = ("created_at", "action", "sentence", "about", "workspace", "actor", "via", "client_ip")
+    list_display = ("created_at", "action_name", "sentence", "about", "workspace", "by")
     list_filter = (DaysFilter, ActionFilter, "via")
     list_select_related = ("workspace", "actor")
     fields = readonly_fields = (
@@ -89,6 +91,11 @@ class AuditEventAdmin(ReadOnlyMixin, OperatorsAdmin[AuditEvent]):
     )
     link_filters: ClassVar = {"workspace": Workspace, "actor": User, "subject": None, "from": None, "to": None}
 
+    @admin.display(description="action")
+    def action_name(self, event: AuditEvent) -> SafeString:
+        """Return the action, which may wrap between its object and its verb."""
+        return format_html("{}{}<wbr>{}", *event.action.partition("."))
+
     @admin.display(description="about")
     def about(self, event: AuditEvent) -> str:
         """Return the subject, as a link if the prefix of its id is that of a model in this admin."""
@@ -98,6 +105,14 @@ class AuditEventAdmin(ReadOnlyMixin, OperatorsAdmin[AuditEvent]):
             if is_subject and self.admin_site.is_registered(model):
                 return link(change_url(model(pk=event.subject)), event.subject)
         return event.subject
+
+    @admin.display(description="by")
+    def by(self, event: AuditEvent) -> SafeString:
+        """Return the actor, and below it the interface and the client IP."""
+        source = f"{event.via} from {event.client_ip}" if event.client_ip else event.via
+        if event.actor is None:
+            return format_html("{}", source)
+        return format_html('{}<br><span class="quiet">{}</span>', event.actor, source)
 
     # ---- export ----
 

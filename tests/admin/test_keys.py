@@ -228,7 +228,7 @@ def messages_after(client: Client, text: str) -> list[str]:
 def rows_of_secrets(client: Client, api_key: ApiKey) -> list[list[str]]:
     """Return the cells of the table of secrets on a key's page."""
     html = client.get(change_url(api_key)).content.decode()
-    table = html.partition('<div class="secrets">')[2].partition("</table>")[0]
+    table = html.partition('<div class="secrets"')[2].partition("</table>")[0]
     rows = re.findall("<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.DOTALL)
     return [[re.sub("<.*?>", "", cell) for cell in re.findall("<td>(.*?)</td>", row)] for row in rows]
 
