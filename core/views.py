@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from django.contrib import messages
+from django.conf import settings
 from django.contrib.auth.views import LogoutView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 
 
 class SignOutView(LogoutView):
@@ -22,8 +23,11 @@ class SignOutView(LogoutView):
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return redirect(self.page)
 
+    def get_default_redirect_url(self) -> str:
+        """Return the URL of the sign-in page that confirms it. A message would need a new session."""
+        return reverse(settings.LOGOUT_REDIRECT_URL, query={"signed-out": "true"})
+
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response: HttpResponse = super().post(request, *args, **kwargs)
-        messages.success(request, "Signed out.", extra_tags="session")
         response["Clear-Site-Data"] = '"cache", "storage"'
         return response

@@ -79,11 +79,15 @@ def test_the_key_page_confirms_that_the_key_was_rotated(owner_client: Client, ap
 
 
 def test_the_sign_in_page_confirms_that_the_user_signed_out(owner_client: Client) -> None:
-    page = html_of(owner_client.post("/sign-out/", follow=True))
+    response = owner_client.post("/sign-out/", follow=True)
+    page = html_of(response)
 
     assert page.count('<p class="notice notice-success" role="status">Signed out.</p>') == 1
     assert focused(page) == ["id_username"]
-    assert "Signed out." not in html_of(owner_client.get("/sign-in/"))
+    url, _ = response.redirect_chain[-1]
+    wrong = {"username": "owner@example.com", "password": "wrong"}
+    for later in (owner_client.post(url, wrong), owner_client.get("/sign-in/")):
+        assert "Signed out." not in html_of(later)
 
 
 # ---- errors ----

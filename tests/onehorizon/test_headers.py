@@ -163,7 +163,7 @@ def test_without_https_cookies_have_plain_names(owner: User, workspace: Workspac
 def test_signing_out_clears_what_the_browser_stored_but_not_the_device_cookie(path: str, operator: User) -> None:
     response = sign_in(operator).post(path)
 
-    assert (response.status_code, response["Location"]) == (302, "/sign-in/")
+    assert (response.status_code, response["Location"]) == (302, "/sign-in/?signed-out=true")
     assert response["Clear-Site-Data"] == '"cache", "storage"'
     assert response.cookies["sessionid"]["max-age"] == 0
 

@@ -45,7 +45,7 @@ SMALL_TARGETS = """() => {
     return width && (width < 23.9 || height < 23.9) ? [`${control.outerHTML} ${width}x${height}`] : [];
   });
 }"""
-WIDTHS = (320, 390, 1280)  # pixels
+WIDTHS = (320, 390, 640, 1280)  # pixels; 640 are 1280 at 200 % zoom
 SCREENSHOTS = os.environ.get("SCREENSHOTS")  # a directory, for `make screenshots`
 
 
