@@ -125,7 +125,7 @@ def test_print_leaves_out_what_only_works_on_a_screen(
     for path, shown in [("", page.locator(".keys")), (f"{api_key.pk}/", page.locator(".facts"))]:
         page.goto(keys_url + path)
         expect(shown).to_be_visible()
-        for hidden in (".top", ".side", ".toolbar", ".button", "button"):
+        for hidden in (".top", ".side", ".toolbar", ".edit", ".button", "button"):
             for element in page.locator(hidden).all():
                 expect(element).not_to_be_visible()
 
