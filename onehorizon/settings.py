@@ -116,7 +116,6 @@ INSTALLED_APPS = [
     "oauth.apps.ToolkitConfig",
     "rest_framework",
     "drf_spectacular",
-    "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
     "onehorizon.middleware.DefaultHeadersMiddleware",

@@ -1,18 +1,19 @@
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
-from django.views.generic import RedirectView, TemplateView
+from django.views.generic import RedirectView
 
 from onehorizon.documents import DocumentView
 from onehorizon.openapi import SchemaView
 from onehorizon.paths import API_DOCS
+from onehorizon.reference import ReferenceView
 from workspaces.api import UnknownPathView
 
 urlpatterns = [
     path("api/v1/", include("workspaces.api_urls")),
     path("api/v1/", include("apikeys.api_urls")),
     path("api/v1/openapi.json", SchemaView.as_view(), name="openapi"),
-    path(API_DOCS, TemplateView.as_view(template_name="api_docs.html"), name="api-docs"),
+    path(API_DOCS, ReferenceView.as_view(), name="api-docs"),
     re_path(r"^api(/[\s\S]*)?\Z", UnknownPathView.as_view()),
     path(settings.ADMIN_URL, admin.site.urls),
     path("", RedirectView.as_view(pattern_name="current-api-keys"), name="home"),
