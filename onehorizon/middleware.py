@@ -24,7 +24,7 @@ from onehorizon.errors import (
     not_found,
     page_error_response,
 )
-from onehorizon.paths import is_for_programs, is_oauth_endpoint
+from onehorizon.paths import is_file, is_for_programs, is_oauth_endpoint
 from workspaces.access import Principal
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -53,7 +53,7 @@ class DefaultHeadersMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        is_static_file = request.path.startswith(settings.STATIC_URL) and response.has_header("Cache-Control")
+        is_static_file = is_file(request.path) and response.has_header("Cache-Control")
         if not is_static_file:  # their caching headers are WhiteNoise's
             response["Cache-Control"] = "no-store"
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -84,7 +84,7 @@ class RequestLogMiddleware:
         with request_fields(requestId=request_id, route=UNMATCHED) as fields:
             response = self.get_response(request)
             response["X-Request-Id"] = request_id
-            if not request.path.startswith(settings.STATIC_URL):
+            if not is_file(request.path):
                 seconds = time.perf_counter() - started
                 observe_request(request, response, seconds)
                 if response.status_code == 503:

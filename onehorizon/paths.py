@@ -1,8 +1,11 @@
-"""Which paths belong to the REST API, whose views must be guarded, and which requests get JSON errors."""
+"""Which paths belong to the REST API, whose views must be guarded; which requests get JSON errors; which are files."""
 
+from django.conf import settings
 from django.http import HttpRequest
 
 API_DOCS = "api/docs"  # a page, although its path is below /api/
+
+PUBLIC_FILES = ("/favicon.ico", "/robots.txt")  # in public/; WhiteNoise serves them
 
 
 def is_below_api(path: str) -> bool:
@@ -21,3 +24,8 @@ def is_oauth_endpoint(request: HttpRequest) -> bool:
 
 def is_for_programs(request: HttpRequest) -> bool:
     return is_api_path(request.path) or is_oauth_endpoint(request)
+
+
+def is_file(path: str) -> bool:
+    """Return whether this is the path of a file that WhiteNoise serves, if it exists."""
+    return path.startswith(settings.STATIC_URL) or path in PUBLIC_FILES
