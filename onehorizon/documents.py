@@ -20,7 +20,7 @@ from mdit_py_plugins.anchors import anchors_plugin
 
 from core.sites import site_url
 
-NAMES = ["api-keys", "api", "ci", "oauth", "terminal"]  # in the order of the navigation
+NAMES = ["api-keys", "api", "ci", "oauth", "terminal", "security"]  # in the order of the navigation
 SITE = "https://onehorizon.ai"  # the pages replace it with the URL of this installation
 LINKED = ("h2", "h3")  # headings that are links to themselves
 

@@ -165,13 +165,14 @@ def _is_network(text: str) -> bool:
 
 
 def env_contact(name: str) -> str:
-    """Return an email address or a URL that starts with `https://`, or an empty string."""
+    """Return an email address or a URL that starts with `https://`, or an empty string. See `core.sites.contact_url`."""
     contact = env_str(name, "")
     validate_contact = URLValidator(["https"]) if contact.startswith("https://") else validate_email
     try:
         if contact:
             validate_contact(contact)
-    except ValidationError:
+            contact.encode("ascii")
+    except (ValidationError, UnicodeEncodeError):
         raise ImproperlyConfigured(
             f"{name} must be an email address such as support@example.com, or a URL that starts with https://."
         ) from None

@@ -56,6 +56,8 @@ if not DEBUG and "*" in ALLOWED_HOSTS:
 CSRF_TRUSTED_ORIGINS = env_origins("CSRF_TRUSTED_ORIGINS")
 # The public URL. OAuth clients compare the issuer with it, so it must not depend on a request's Host header.
 BASE_URL = env_base_url("BASE_URL", ALLOWED_HOSTS, debug=DEBUG)
+# Where to report a vulnerability, as /.well-known/security.txt says. Without it there is no such file.
+SECURITY_CONTACT = env_contact("SECURITY_CONTACT")
 
 # The environment's name, which the admin shows.
 ENVIRONMENT = env_label("ENVIRONMENT", "development" if DEBUG else "production", max_length=30)

@@ -7,6 +7,7 @@ from onehorizon.documents import DocumentView
 from onehorizon.openapi import SchemaView
 from onehorizon.paths import API_DOCS
 from onehorizon.reference import ReferenceView
+from onehorizon.security_txt import SecurityTxtView
 from workspaces.api import UnknownPathView
 
 urlpatterns = [
@@ -19,6 +20,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="current-api-keys"), name="home"),
     path("docs/", RedirectView.as_view(url="/docs/api-keys/"), name="documents"),
     path("docs/<str:name>/", DocumentView.as_view(), name="document"),
+    path(".well-known/security.txt", SecurityTxtView.as_view(), name="security-txt"),
     path("", include("workspaces.urls")),
     path("", include("apikeys.urls")),
     path("", include("oauth.urls")),

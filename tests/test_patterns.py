@@ -173,6 +173,7 @@ OPEN_TO_ALL = {
     "/.well-known/oauth-authorization-server",
     "/.well-known/oauth-protected-resource",
     "/.well-known/oauth-protected-resource/api/v1",
+    "/.well-known/security.txt",
 }
 
 

@@ -52,6 +52,8 @@ def https_only(settings: Any) -> None:
         ("POST", "/app/auth/token", "testserver", 400),
         ("GET", "/.well-known/oauth-authorization-server", "testserver", 200),
         ("GET", "/.well-known/oauth-protected-resource", "testserver", 200),
+        ("GET", "/.well-known/security.txt", "testserver", 404),
+        ("POST", "/.well-known/security.txt", "testserver", 405),
     ],
 )
 def test_every_response_has_nosniff_and_a_policy(method: str, path: str, host: str, status: int) -> None:

@@ -16,6 +16,12 @@ DOCUMENTS = ["/api/v1/openapi.json", *(example_path(route) for route in pages() 
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture(autouse=True)
+def _security_contact(settings: Any) -> None:
+    """Without it there is no security.txt."""
+    settings.SECURITY_CONTACT = "mailto:security@example.com"
+
+
 def headers_for_origins(response: Any) -> dict[str, str]:
     """Return the headers of CORS."""
     headers = {name.lower(): value for name, value in response.headers.items()}

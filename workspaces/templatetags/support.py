@@ -1,10 +1,10 @@
 """Whom to contact about what only operators can do. A tag, because pages for errors have no context processors."""
 
-from urllib.parse import quote
-
 from django import template
 from django.conf import settings
 from django.utils.html import format_html
+
+from core.sites import contact_url
 
 register = template.Library()
 
@@ -15,5 +15,4 @@ def support_contact() -> str:
     contact: str = settings.SUPPORT_CONTACT
     if not contact:
         return "the people who run this installation"
-    url = contact if contact.startswith("https://") else f"mailto:{quote(contact, safe='@')}"
-    return format_html('<a href="{}">{}</a>', url, contact)
+    return format_html('<a href="{}">{}</a>', contact_url(contact), contact)
