@@ -205,7 +205,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 # Pages of every origin may read the public documents for programs, but not the API: keys don't belong in browsers.
-CORS_URLS_REGEX = r"/(api/v1/openapi\.json\Z|\.well-known/)"
+CORS_URLS_REGEX = r"/(api/v1/openapi\.json\Z|\.well-known/(?!change-password\Z))"
 CORS_ALLOW_ALL_ORIGINS = True  # at these URLs
 CORS_ALLOW_METHODS = ["GET", "HEAD", "OPTIONS"]
 CORS_ALLOW_HEADERS = ["Accept", "Content-Type", "MCP-Protocol-Version"]  # MCP clients send the last one; never a key

@@ -20,6 +20,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="current-api-keys"), name="home"),
     path("docs/", RedirectView.as_view(url="/docs/api-keys/"), name="documents"),
     path("docs/<str:name>/", DocumentView.as_view(), name="document"),
+    path(".well-known/change-password", RedirectView.as_view(pattern_name="change-password")),
     path(".well-known/security.txt", SecurityTxtView.as_view(), name="security-txt"),
     path("", include("workspaces.urls")),
     path("", include("apikeys.urls")),

@@ -160,6 +160,7 @@ def test_only_endpoints_for_clients_without_a_browser_are_csrf_exempt() -> None:
 
 OPEN_TO_ALL = {
     "/",  # redirects to a page that requires sign-in
+    "/.well-known/change-password",  # the same
     "/docs/",
     "/docs/1/",
     "/sign-in/",

@@ -271,3 +271,15 @@ def test_a_redirect_to_https_is_not_cacheable(settings: Any) -> None:
     response = Client().get("/sign-in/")
 
     assert (response.status_code, response["Cache-Control"]) == (301, "no-store")
+
+
+def test_password_managers_find_the_page_to_change_a_password(client: Client, owner_client: Client) -> None:
+    """See https://www.w3.org/TR/change-password-url/, which also requires that unknown well-known URLs are a 404."""
+    url, unknown = "/.well-known/change-password", "/.well-known/resource-that-should-not-exist"
+    response = client.get(url)
+
+    assert (response.status_code, response["Location"]) == (302, "/settings/password/")
+    assert not response.cookies
+    assert client.get(url, follow=True).redirect_chain[-1][0] == "/sign-in/?next=/settings/password/"
+    assert owner_client.get(url, follow=True).redirect_chain == [("/settings/password/", 302)]
+    assert client.get(unknown).status_code == 404
