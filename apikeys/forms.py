@@ -72,6 +72,8 @@ class AddKeyForm(DescriptionForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        examples = "for example “CI, production” or “Billing worker, staging”"
+        self.fields["description"].help_text = f"The service and the environment, {examples}."
         now = timezone.now()
         labels = {"never": "Never", "30": "30 days", "90": "90 days", "365": "1 year"}
         self.fields["expiry"].choices = [  # type: ignore[attr-defined]  # a ChoiceField
@@ -83,8 +85,9 @@ class AddKeyForm(DescriptionForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if cleaned.get("expiry") != CUSTOM:
-            # A custom date is ignored unless it is selected.
-            self.errors.pop("expires_on", None)
+            if self.data.get(self.add_prefix("expires_on")):  # without JavaScript, typing a date doesn't select it
+                self.errors.pop("expires_on", None)
+                self.add_error("expires_on", "Choose “Custom date” to use this date, or clear it.")
         elif "expires_on" in cleaned:
             day = cleaned["expires_on"]
             if day is None:
@@ -123,12 +126,16 @@ class RevokeForm(forms.Form):
         widget=KeylessInput(attrs={"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}),
         error_messages={"required": "Type the description to confirm that you want to revoke a key that is in use."},
     )
-    reason = ReasonField(required=False)
+    reason = ReasonField(
+        required=False, help_text="Shown in the key's history, for example “leaked in a log” or “replaced”."
+    )
 
     def __init__(self, *args: Any, api_key: ApiKey, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.api_key = api_key
-        if not api_key.was_used_recently:
+        if api_key.was_used_recently:
+            self.fields["confirmation"].help_text = api_key.description
+        else:
             del self.fields["confirmation"]
 
     def clean_confirmation(self) -> str:

@@ -50,6 +50,12 @@ def parse(text: str) -> str | None:
     return match["key_id"]
 
 
+def find(text: str) -> str | None:
+    """Return the first bearer string in `text`, such as a line of a log or of a configuration file, or None."""
+    match = PATTERN.search(text)
+    return match[0] if match else None
+
+
 def key_id_of(secret: str) -> str:
     """Return the key id of a bearer string without checking its format: faster than `parse`."""
     return secret[len(PREFIX) + 1 :][:KEY_ID_LENGTH]

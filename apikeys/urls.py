@@ -10,7 +10,7 @@ in_workspace = [
     path("<str:api_key_id>/", views.KeyView.as_view(), name="api-key"),
     path("<str:api_key_id>/rename/", views.RenameKeyView.as_view(), name="rename-api-key"),
     path("<str:api_key_id>/rotate/", views.RotateKeyView.as_view(), name="rotate-api-key"),
-    path("<str:api_key_id>/first-request/", views.FirstRequestView.as_view(), name="first-request"),
+    path("<str:api_key_id>/first-request/<str:key_id>/", views.FirstRequestView.as_view(), name="first-request"),
     path("<str:api_key_id>/previous-secret/", views.PreviousSecretView.as_view(), name="previous-secret"),
     path(
         "<str:api_key_id>/end-previous-secret/",

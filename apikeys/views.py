@@ -8,7 +8,7 @@ from django.contrib.auth.mixins import AccessMixin, LoginRequiredMixin
 from django.core.exceptions import ValidationError
 from django.core.paginator import Page, Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
@@ -187,14 +187,14 @@ class KeyListView(ManagesKeysMixin, TemplateView):
         query.update(valid_filters(self.request.GET, q=text, status=status if "status" in self.request.GET else ""))
         return query
 
-    def _secret_search(self) -> tuple[bool, StoredSecret | None]:
-        """Return whether a secret was searched for, and what is stored of it.
+    def _secret_search(self) -> tuple[str, StoredSecret | None]:
+        """Return what FindKeyView says of the secret that was searched for, and what is stored of it.
 
-        FindKeyView redirects here with the secret's key id.
+        The former is its key id, `unknown` or `incomplete`, or empty if no secret was searched for.
         """
         key_id = self.request.GET.get("secret", "")
         stored = self.workspace_secrets.filter(pk=key_id).first() if keys.KEY_ID_PATTERN.fullmatch(key_id) else None
-        return "secret" in self.request.GET, stored
+        return key_id, stored
 
 
 class QuotaView(ManagesKeysMixin, TemplateView):
@@ -219,9 +219,11 @@ class FindKeyView(LimitedFormMixin, ManagesKeysMixin, FormView[FindForm]):
     @sensitive_variables()
     def form_valid(self, form: FindForm) -> HttpResponse:
         text = form.cleaned_data["text"]
-        if looks_like_secret(text):
-            stored = self.workspace_secrets.find_by_secret(text)
+        if secret := keys.find(text):
+            stored = self.workspace_secrets.find_by_secret(secret)
             query = {"secret": stored.key_id if stored else "unknown"}
+        elif looks_like_secret(text):
+            query = {"secret": "incomplete"}
         else:
             query = valid_filters(self.request.GET, q=text)
         return redirect(reverse("api-keys", args=[self.workspace.pk], query=query))
@@ -325,6 +327,8 @@ class RenameKeyView(LimitedFormMixin, OneKeyMixin, FormView[DescriptionForm]):
     def form_valid(self, form: DescriptionForm) -> HttpResponse:
         if self.api_key.rename(form.cleaned_data["description"], by=self.actor):
             messages.success(self.request, "Key renamed.", extra_tags="description")
+        else:
+            messages.info(self.request, "The key has this description already.", extra_tags="description")
         return super().form_valid(form)
 
     def form_invalid(self, form: DescriptionForm) -> HttpResponse:
@@ -364,9 +368,13 @@ class RotateKeyView(LimitedFormMixin, OneKeyMixin, FormView[RotateForm]):
 
 
 class FirstRequestView(OneKeyMixin, TemplateView):
-    """Whether the current secret has been used, as an HTML fragment, which the script of the page with it fetches."""
+    """Whether a secret has been used, as an HTML fragment, which the script of the page with the secret fetches."""
 
     template_name = "apikeys/_first_request.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        stored = get_object_or_404(self.api_key.secrets, pk=self.kwargs["key_id"])
+        return super().get_context_data(stored=stored, **kwargs)
 
 
 class PreviousSecretView(OneKeyMixin, TemplateView):
@@ -422,4 +430,6 @@ class RevokeKeyView(LimitedFormMixin, OneKeyMixin, FormView[RevokeForm]):
         return super().form_valid(form)
 
     def form_invalid(self, form: RevokeForm) -> HttpResponse:
+        if self.api_key.revoked_at is not None:
+            return redirect(self.get_success_url())
         return self.render_to_response(self.get_context_data(form=form, revoke_form=form))

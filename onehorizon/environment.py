@@ -165,7 +165,7 @@ def _is_network(text: str) -> bool:
 
 
 def env_contact(name: str) -> str:
-    """Return an email address or a URL that starts with `https://`, or an empty string. See `core.sites.contact_url`."""
+    """Return an email address or a URL that starts with `https://`, or an empty string."""
     contact = env_str(name, "")
     validate_contact = URLValidator(["https"]) if contact.startswith("https://") else validate_email
     try:

@@ -58,6 +58,8 @@ CSRF_TRUSTED_ORIGINS = env_origins("CSRF_TRUSTED_ORIGINS")
 BASE_URL = env_base_url("BASE_URL", ALLOWED_HOSTS, debug=DEBUG)
 # Where to report a vulnerability, as /.well-known/security.txt says. Without it there is no such file.
 SECURITY_CONTACT = env_contact("SECURITY_CONTACT")
+# Pages name it to people who need an operator.
+SUPPORT_CONTACT = env_contact("SUPPORT_CONTACT")
 
 # The environment's name, which the admin shows.
 ENVIRONMENT = env_label("ENVIRONMENT", "development" if DEBUG else "production", max_length=30)
@@ -67,9 +69,6 @@ if DEBUG and ENVIRONMENT.lower() == "production":
 ADMIN_URL = env_str("ADMIN_URL", "admin/")
 if not re.fullmatch(r"(?!(api|app|docs|w|settings|static|workspaces|sign-in|sign-out)/)([0-9A-Za-z_-]+/)+", ADMIN_URL):
     raise ImproperlyConfigured("ADMIN_URL must be an unused path that ends with a slash, such as operators/.")
-
-# An email address or a URL that pages name to people who need an operator.
-SUPPORT_CONTACT = env_contact("SUPPORT_CONTACT")
 
 # Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted.
 TRUSTED_PROXIES = env_networks("TRUSTED_PROXIES")

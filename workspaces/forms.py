@@ -32,7 +32,10 @@ class SavePasswordOnlyMixin:
 
 
 class ChangePasswordForm(SavePasswordOnlyMixin, PasswordChangeForm):
-    pass
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["new_password1"].help_text = "At least 10 characters. Common passwords are rejected."
+        self.fields["new_password2"].help_text = ""
 
 
 class SetPasswordForm(SavePasswordOnlyMixin, AdminPasswordChangeForm):  # type: ignore[type-arg]  # not generic at run time

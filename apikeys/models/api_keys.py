@@ -231,9 +231,11 @@ class ApiKey(models.Model):
 
     @property
     def was_used_recently(self) -> bool:
-        """Whether a secret that still works was used within `RECENT_USE`."""
+        """Whether the key is active, and a secret that still works was used within `RECENT_USE`."""
         cutoff = timezone.now() - RECENT_USE
-        return any(s.last_used_at is not None and s.last_used_at > cutoff for s in self.secrets_not_ended)
+        return self.is_active and any(
+            s.last_used_at is not None and s.last_used_at > cutoff for s in self.secrets_not_ended
+        )
 
     @property
     def last_rotated_at(self) -> datetime | None:

@@ -63,17 +63,27 @@ for (const details of queryAll("details.menu, details.edit")) {
     }
   });
   if (details.matches(".menu")) {
+    details.addEventListener("focusout", (event) => { if (event.relatedTarget && !details.contains(event.relatedTarget)) close(); });
     document.addEventListener("click", (event) => { if (!details.contains(event.target)) close(); });
   } else {
     details.addEventListener("toggle", () => { if (details.open) details.querySelector("input[type=text]").focus(); });
   }
 }
 
-// ---- custom date: typing a date selects its radio button ----
+const navigation = document.querySelector("nav[popover]");
+if (navigation) {
+  const hide = () => { if (navigation.matches(":popover-open")) navigation.hidePopover(); };
+  navigation.addEventListener("click", (event) => { if (event.target.closest("a")) hide(); });
+  matchMedia("(max-width: 52rem)").addEventListener("change", hide);
+}
+
+// ---- custom date: typing a date selects its radio button, and choosing another one clears the date ----
 
 const customDate = document.getElementById("id_expires_on");
 if (customDate) {
-  customDate.addEventListener("input", () => { document.querySelector("input[name=expiry][value=date]").checked = true; });
+  const radios = queryAll("input[name=expiry]");
+  customDate.addEventListener("input", () => { radios.find((radio) => radio.value === "date").checked = true; });
+  for (const radio of radios) radio.addEventListener("change", () => { if (radio.value !== "date") customDate.value = ""; });
 }
 
 // ---- confirmations: open in a dialog instead of on a page of their own ----
@@ -121,12 +131,13 @@ for (const button of queryAll("button[data-copy]")) {
 // ---- what changes while the page is open: refreshed every 5 seconds while it is visible ----
 
 for (const tile of queryAll("[data-refresh]")) {
-  let shown = "";
+  let shown = tile.innerHTML.trim();
+  tile.hidden = false;
   const refresh = async () => {
     if (document.hidden) return;
     try {
       const response = await fetch(tile.dataset.refresh, { headers: { Accept: "text/html" }, redirect: "error" });
-      const html = response.ok ? await response.text() : shown;
+      const html = response.ok ? (await response.text()).trim() : shown;
       if (html !== shown) tile.innerHTML = shown = html;
       updateTimes(tile);
     } catch {

@@ -83,7 +83,7 @@ if (secretPage) {
     link.href = URL.createObjectURL(new Blob([download.dataset.prefix, document.getElementById(download.dataset.download).textContent, "\n"]));
     link.download = download.dataset.name;
     link.click();
-    URL.revokeObjectURL(link.href);
+    addEventListener("pagehide", () => URL.revokeObjectURL(link.href));
     suggest(saved);
   });
   saved.addEventListener("click", (event) => {

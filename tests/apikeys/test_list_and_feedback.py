@@ -47,6 +47,7 @@ def text_of(html: str) -> str:
 
 def focused(html: str) -> list[str]:
     """Return the ids of the elements that get the focus when the page has loaded, or the tags of those without one."""
+    html = re.sub(r"<dialog.*?</dialog>", "", html, flags=re.DOTALL)
     elements = re.findall(r"<(\w+)([^>]* autofocus[^>]*)>", html)
     return [(re.findall(r' id="([^"]*)"', attributes) or [tag])[0] for tag, attributes in elements]
 
@@ -299,7 +300,8 @@ def test_the_description_is_asked_for_a_day_after_the_last_use_of_any_secret_tha
 
 def test_the_first_request_is_shown_as_a_fragment(owner_client: Client, api_key: ApiKey, key_url: str) -> None:
     def fragment() -> str:
-        return text_of(html_of(owner_client.get(f"{key_url}first-request/")))
+        key_id = ApiKey.objects.get().current_secret.key_id
+        return text_of(html_of(owner_client.get(f"{key_url}first-request/{key_id}/")))
 
     assert fragment() == "Waiting for the first request…"
     api_key.current_secret.record_use("203.0.113.7")
@@ -309,3 +311,59 @@ def test_the_first_request_is_shown_as_a_fragment(owner_client: Client, api_key:
     assert fragment() == "Waiting for the first request with the new secret…"
     ApiKey.objects.get().current_secret.record_use(None)
     assert fragment() == "First request received. The key works."
+    other = make_key(api_key.workspace)[0].current_secret.key_id
+    assert owner_client.get(f"{key_url}first-request/{other}/").status_code == 404
+
+
+def test_a_key_that_is_revoked_already_needs_no_description(
+    owner_client: Client, api_key: ApiKey, key_url: str
+) -> None:
+    api_key.current_secret.record_use("203.0.113.7")
+    api_key.revoke(by=BY_TEST)
+
+    assert owner_client.post(f"{key_url}revoke/", {"reason": "x" * 201})["Location"] == key_url
+
+
+def test_an_expired_key_is_revoked_without_its_description(owner_client: Client, api_key: ApiKey, key_url: str) -> None:
+    api_key.current_secret.record_use("203.0.113.7")
+    ApiKey.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+    page = text_of(html_of(owner_client.get(f"{key_url}revoke/")))
+    owner_client.post(f"{key_url}revoke/", {"reason": ""})
+
+    assert "Requests with this key already fail, because it has expired." in page
+    assert ApiKey.objects.get().status == "revoked"
+
+
+def test_the_hint_of_each_field_describes_it(
+    owner_client: Client, api_key: ApiKey, keys_url: str, key_url: str
+) -> None:
+    api_key.current_secret.record_use("203.0.113.7")
+
+    for url, fields in [
+        (f"{keys_url}add/", ["id_description"]),
+        (f"{key_url}revoke/", ["id_confirmation", "id_reason"]),
+        ("/settings/password/", ["id_new_password1"]),
+    ]:
+        page = html_of(owner_client.get(url))
+        assert re.findall(r'<p class="hint" id="(\w+)_helptext">', page) == fields
+        for field in fields:
+            assert re.search(rf'<input[^>]*aria-describedby="{field}_helptext"[^>]*id="{field}"', page)
+
+
+def test_keys_of_a_suspended_workspace_can_not_be_rotated_on_the_page(
+    owner_client: Client, workspace: Workspace, api_key: ApiKey, key_url: str
+) -> None:
+    workspace.suspend("Unpaid invoices", by=BY_TEST)
+
+    page = html_of(owner_client.get(key_url))
+
+    assert '<button disabled aria-describedby="suspended">Rotate</button>' in page
+    assert f'href="{key_url}rotate/"' not in page
+
+
+def test_saving_the_same_description_says_so(owner_client: Client, api_key: ApiKey, key_url: str) -> None:
+    page = html_of(owner_client.post(f"{key_url}rename/", {"description": api_key.description}, follow=True))
+
+    assert "The key has this description already." in page
+    assert focused(page) == ["h1"]

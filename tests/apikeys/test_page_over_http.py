@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from time_machine import TimeMachineFixture
 
+from apikeys import keys
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, make_key, make_workspace
 from workspaces.models import Action, AuditEvent, User, Workspace
@@ -104,8 +105,9 @@ def test_a_key_is_created_with_the_chosen_expiry(
     owner_client: Client, workspace: Workspace, keys_url: str, expiry: dict[str, str], days: int | None
 ) -> None:
     day = (timezone.now() + timedelta(days=10)).date()
+    date = {"expires_on": day.isoformat()} if expiry["expiry"] == "date" else {}
 
-    response = owner_client.post(f"{keys_url}add/", NEW | expiry | {"expires_on": day.isoformat()})
+    response = owner_client.post(f"{keys_url}add/", NEW | expiry | date)
 
     expires_at = workspace.api_keys.get().expires_at
     assert response.status_code == 200
@@ -177,12 +179,16 @@ def test_an_invalid_form_shows_its_error_and_creates_nothing(
     assert not workspace.api_keys.exists()
 
 
-def test_a_custom_date_is_ignored_unless_it_is_chosen(
-    owner_client: Client, workspace: Workspace, keys_url: str
+@pytest.mark.parametrize("date", ["2999-12-31", "2020-01-01", "soon"])
+def test_a_date_that_is_not_chosen_is_not_ignored(
+    owner_client: Client, workspace: Workspace, keys_url: str, date: str
 ) -> None:
-    owner_client.post(f"{keys_url}add/", NEW | {"expires_on": "soon"})
+    response = owner_client.post(f"{keys_url}add/", NEW | {"expires_on": date})
 
-    assert workspace.api_keys.get().expires_at is None
+    errors = re.findall(r'<p class="error"[^>]*>(.*?)</p>', response.content.decode())
+    assert errors == ["Choose “Custom date” to use this date, or clear it."]
+    assert f'value="{date}"' in response.content.decode()
+    assert not workspace.api_keys.exists()
 
 
 def test_submitting_a_form_twice_redirects_to_the_key_it_created(
@@ -218,7 +224,18 @@ def test_a_search_redirects_to_the_list_and_never_with_a_secret_in_the_url(
 ) -> None:
     key_id = api_key.current_secret.key_id
     assert owner_client.post(f"{keys_url}find/", {"text": secret})["Location"] == f"{keys_url}?secret={key_id}"
-    assert owner_client.post(f"{keys_url}find/", {"text": secret[:-1]})["Location"] == f"{keys_url}?secret=unknown"
+    other = keys.generate().secret
+    for text, found in [
+        (f'ONE_API_KEY="{secret}"', key_id),
+        (f" export ONE_API_KEY={secret}\ncurl", key_id),
+        (f"Authorization: Bearer {secret}", key_id),
+        (other, "unknown"),
+        (secret[:-7] + other[-7:], "unknown"),
+        (secret[:-1], "incomplete"),
+        (secret[20:], "incomplete"),
+    ]:
+        assert owner_client.post(f"{keys_url}find/", {"text": text})["Location"] == f"{keys_url}?secret={found}"
+    assert "This is not a complete key." in owner_client.get(f"{keys_url}?secret=incomplete").content.decode()
     assert owner_client.post(f"{keys_url}find/", {"text": api_key.pk})["Location"] == f"{keys_url}?q={api_key.pk}"
 
 

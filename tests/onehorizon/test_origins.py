@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _security_contact(settings: Any) -> None:
     """Without it there is no security.txt."""
-    settings.SECURITY_CONTACT = "mailto:security@example.com"
+    settings.SECURITY_CONTACT = "security@example.com"
 
 
 def headers_for_origins(response: Any) -> dict[str, str]:

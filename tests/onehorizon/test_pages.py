@@ -196,7 +196,7 @@ def test_a_missing_slash_at_the_end_is_appended(method: str, debug: bool, settin
     ("contact", "expected"),
     [
         ("", "contact the people who run this installation."),
-        ("help+1@x.example", 'contact <a href="mailto:help%2B1@x.example">help+1@x.example</a>.'),
+        ("help+1@x.example", 'contact <a href="mailto:help+1@x.example">help+1@x.example</a>.'),
         ("https://x.example/?a&b", 'contact <a href="https://x.example/?a&amp;b">https://x.example/?a&amp;b</a>.'),
     ],
 )

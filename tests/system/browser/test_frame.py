@@ -281,3 +281,62 @@ def test_the_masked_key_and_the_id_can_be_copied(
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == page.locator(selector).text_content()
     expect(page.get_by_role("button", name=name)).to_be_visible()  # again, after a moment
+
+
+def test_the_navigation_of_a_phone_closes_when_a_link_is_followed_or_the_screen_widens(visit: Visit) -> None:
+    page = visit(**PHONE)
+    page.goto("/docs/api-keys/")
+    navigation, toggle = page.get_by_role("navigation", name="Documentation"), page.locator(".nav-toggle")
+
+    toggle.tap()
+    navigation.get_by_role("link", name="Rate limits").tap()
+    expect(navigation).not_to_be_visible()
+    expect(page.get_by_role("heading", name="Rate limits", exact=True)).to_be_in_viewport()
+
+    page.goto("/docs/api-keys/")
+    toggle.tap()
+    expect(navigation).to_be_visible()
+    page.set_viewport_size({"width": 1280, "height": 844})
+    expect(page.locator("nav:popover-open")).to_have_count(0)
+    assert box(page.locator("main"))["x"] >= box(navigation)["x"] + box(navigation)["width"]
+
+
+def test_a_dialog_opens_with_the_focus_on_nothing_that_changes_something(
+    visit: Visit, owner: User, api_key: ApiKey, keys_url: str
+) -> None:
+    api_key.rotate(overlap=timedelta(days=1), by=BY_TEST)
+    page = visit(owner)
+    page.goto(f"{keys_url}{api_key.pk}/")
+
+    for link, heading in [("Rotate", "Rotate this key?"), ("End now", "End the old secret?")]:
+        page.get_by_role("link", name=link, exact=True).click()
+        expect(page.get_by_role("heading", name=heading)).to_be_focused()
+        page.keyboard.press("Space")
+        page.keyboard.press("Enter")
+        page.get_by_role("dialog").get_by_role("link", name="Cancel").click()
+    expect(page.get_by_role("region", name="Old secret")).to_be_visible()
+
+
+def test_choosing_another_expiry_clears_the_custom_date(visit: Visit, owner: User, keys_url: str) -> None:
+    page = visit(owner)
+    page.goto(f"{keys_url}add/")
+    date = page.locator("#id_expires_on")
+
+    date.fill("2020-01-01")
+    expect(page.get_by_label("Custom date")).to_be_checked()
+    page.get_by_label("90 days").check()
+
+    expect(date).to_have_value("")
+
+
+def test_a_menu_closes_when_the_focus_leaves_it(visit: Visit, owner: User, keys_url: str) -> None:
+    page = visit(owner)
+    page.goto(keys_url)
+    page.wait_for_load_state()
+    page.locator("details.switcher summary").click()
+    expect(page.locator("details.switcher")).to_have_attribute("open", "")
+
+    for _ in range(3):
+        page.keyboard.press("Tab")
+
+    expect(page.locator("details.switcher")).not_to_have_attribute("open", "")

@@ -18,7 +18,7 @@ def test_revoking_shows_the_consequences_and_applies_from_the_next_request(
     assert fetch(f"{site}/api/v1/me", secret)[0] == 200
     page = visit(owner, java_script_enabled=javascript)
     page.goto(keys_url)
-    page.get_by_role("link", name=api_key.description).click()
+    page.get_by_role("link", name=api_key.description).first.click()
     expect(page.get_by_role("heading", name=api_key.description, exact=True)).to_be_visible()
     page.wait_for_load_state()
 
