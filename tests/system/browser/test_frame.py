@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Visit, commits, make_key
@@ -18,11 +18,11 @@ pytestmark = [commits, pytest.mark.one_database("how Chromium shows a page")]
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
-def box(locator: Locator) -> dict[str, float]:
+def box(locator: Locator) -> FloatRect:
     """Return the position and size of an element, in pixels."""
     bounding_box = locator.bounding_box()
     assert bounding_box is not None
-    return dict(bounding_box)
+    return bounding_box
 
 
 def visible_bottom(page: Page) -> float:
