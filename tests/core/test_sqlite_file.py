@@ -68,8 +68,9 @@ def test_connections_that_create_the_database_at_once_share_it(file: Path) -> No
 
     assert {0o600} in outcomes
     assert {str(outcome) for outcome in outcomes if outcome != {0o600}} <= {"database is locked"}
-    assert list(file.parent.iterdir()) == [file], "the temporary files of all connections are removed"
     assert write(file) == PRIVATE
+    # Only now: if the last two connections close at once, neither removes the temporary files.
+    assert list(file.parent.iterdir()) == [file], "the temporary files of all connections are removed"
 
 
 def test_a_directory_that_is_missing_is_reported_by_sqlite(file: Path) -> None:

@@ -19,7 +19,7 @@ from core.admin import change_url, changelist_url
 from oauth.models import Application
 from tests.admin.pages import BUSIEST, FIND, INDEX, MODELS, REVOKE, action_url, add_url
 from tests.helpers import Visit, commits, make_staff, make_token, make_user, make_workspace
-from tests.system.browser.test_craft import AXE, TAGS
+from tests.system.browser.test_craft import AXE, SIZES_AND_COLOURS, TAGS
 from workspaces.models import Action, Actor, AuditEvent, Tier, User, Via, Workspace
 from workspaces.validators import REASON_MAX_LENGTH
 
@@ -31,7 +31,6 @@ EMAIL = "{}@" + ".".join(["d" * 60] * 3) + ".com"
 
 # Select2 puts a text box without a name into its combobox. `preload` would violate the page's policy.
 RUN_AXE = "runOnly => axe.run({ exclude: ['.select2-selection__rendered'] }, { runOnly, preload: false })"
-SIZES_AND_COLOURS = ["color-contrast", "link-in-text-block", "scrollable-region-focusable", "target-size"]
 # By how many pixels the page, or a list on it, is wider than its box. On a phone a list scrolls.
 OVERFLOW = """() => {
   const lists = innerWidth < 1000 ? [] : document.querySelectorAll("#changelist .results");
