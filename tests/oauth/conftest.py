@@ -9,9 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 from authlib.integrations.requests_client import OAuth2Session
+from django.conf import settings as django_settings
 from django.core.cache import caches
 
 from oauth.models import Application
+from tests.helpers import sign_in
 from tests.processes import TIMEOUT
 from workspaces.models import User
 
@@ -20,14 +22,23 @@ ALL_SCOPES = "openid profile email workspace:read workspace:write api-keys:manag
 
 
 class Browser:
-    """A signed-in browser that can submit forms."""
+    """A browser that can submit forms, signed in as `user` if there is one.
 
-    def __init__(self, site: str, user: User) -> None:
+    It gets a session without the sign-in form: a server of several tests would limit how often one person signs in.
+    """
+
+    def __init__(self, site: str, user: User | None = None) -> None:
         self.site = site
         self.session = requests.Session()
+        if user is not None:
+            name = django_settings.SESSION_COOKIE_NAME
+            self.session.cookies.set(name, sign_in(user).cookies[name].value)
+
+    def sign_in(self, user: User) -> None:
+        """Sign in with the form."""
         role = user.email.partition("@")[0]
-        response = self.session.get(f"{site}/sign-in/")
-        self.send(response, f"{site}/sign-in/", username=user.email, password=f"{role}-password")
+        response = self.session.get(f"{self.site}/sign-in/")
+        self.send(response, f"{self.site}/sign-in/", username=user.email, password=f"{role}-password")
 
     def open(self, url: str) -> requests.Response:
         return self.session.get(url, allow_redirects=False)
@@ -40,11 +51,16 @@ class Browser:
 
     def allow(self, url: str) -> str:
         """Allow the request on the consent page at `url` and return the URL of the redirect."""
-        return self.send(self.open(url), url, allow="yes").headers["Location"]
+        return self.decide(url, allow="yes")
 
     def refuse(self, url: str) -> str:
         """Deny the request on the consent page at `url` and return the URL of the redirect."""
-        return self.send(self.open(url), url).headers["Location"]
+        return self.decide(url)
+
+    def decide(self, url: str, **decision: str) -> str:
+        response = self.send(self.open(url), url, **decision)
+        assert response.is_redirect, f"{response.status_code} {response.text}"
+        return response.headers["Location"]
 
     def decide_device(self, user_code: str, **decision: str) -> requests.Response:
         response = self.session.get(f"{self.site}/app/auth/device", params={"user_code": user_code})

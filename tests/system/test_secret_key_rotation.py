@@ -38,7 +38,9 @@ class Customer:
         return self
 
     def sign_in(self) -> Browser:
-        return Browser(self.site, self.owner)
+        browser = Browser(self.site)
+        browser.sign_in(self.owner)
+        return browser
 
     @property
     def keys_url(self) -> str:
