@@ -162,6 +162,21 @@ def secret(_key: tuple[ApiKey, str]) -> str:
 
 
 @pytest.fixture
+def owner_client(owner: User) -> Client:
+    return sign_in(owner)
+
+
+@pytest.fixture
+def keys_url(workspace: Workspace) -> str:
+    return f"/w/{workspace.pk}/settings/developer/api-keys/"
+
+
+@pytest.fixture
+def key_url(keys_url: str, api_key: ApiKey) -> str:
+    return f"{keys_url}{api_key.pk}/"
+
+
+@pytest.fixture
 def api(secret: str) -> Api:
     """The REST API with the workspace's key."""
     return Api(secret)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +21,7 @@ from django.db.models.signals import pre_save
 from django.test import Client
 from django.utils import timezone
 from django.utils.crypto import get_random_string
+from django.utils.html import strip_tags
 from django_ratelimit.core import _get_window
 from oauth2_provider.models import AccessToken, set_token_value
 from oauth2_provider.scopes import get_scopes_backend
@@ -106,6 +109,17 @@ def sign_in(user: User) -> Client:
 def send_form(path: str, fields: dict[str, str], client: Client | None = None, **options: Any) -> Any:
     """Send a form as programs do. Django's test client would send multipart/form-data."""
     return (client or Client()).post(path, urlencode(fields), "application/x-www-form-urlencoded", **options)
+
+
+def html_of(response: Any) -> str:
+    html: str = response.content.decode()
+    return html
+
+
+def text_of(html: str) -> str:
+    """Return the text of HTML as a person reads it, with single spaces."""
+    text = re.sub(r"<(?!/?(?:a|b|bdi|code|em|strong|time|wbr)\b)[^>]*>", " ", html)  # inline elements end no word
+    return " ".join(unescape(strip_tags(text)).split())
 
 
 def make_workspace(owner: User, slug: str = "acme", **members: User) -> Workspace:

@@ -5,44 +5,17 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from html import unescape
-from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils import timezone
-from django.utils.html import strip_tags
 
 from apikeys.models import ApiKey, StoredSecret
-from tests.helpers import BY_TEST, fill_quota, make_key, sign_in
+from tests.helpers import BY_TEST, fill_quota, html_of, make_key, text_of
 from workspaces.models import User, Workspace
 
 IDEMPOTENCY_KEY = "0" * 32
 NEW = {"description": "CI, production", "expiry": "never", "idempotency_key": IDEMPOTENCY_KEY}
-
-
-@pytest.fixture
-def owner_client(owner: User) -> Client:
-    return sign_in(owner)
-
-
-@pytest.fixture
-def keys_url(workspace: Workspace) -> str:
-    return f"/w/{workspace.pk}/settings/developer/api-keys/"
-
-
-@pytest.fixture
-def key_url(keys_url: str, api_key: ApiKey) -> str:
-    return f"{keys_url}{api_key.pk}/"
-
-
-def html_of(response: Any) -> str:
-    html: str = response.content.decode()
-    return html
-
-
-def text_of(html: str) -> str:
-    """Return the text of HTML, with single spaces."""
-    return " ".join(unescape(strip_tags(html.replace("<", " <"))).split())
 
 
 def focused(html: str) -> list[str]:

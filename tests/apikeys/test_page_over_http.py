@@ -23,23 +23,6 @@ IDEMPOTENCY_KEY = "0" * 32
 NEW = {"description": "CI, production", "expiry": "never", "idempotency_key": IDEMPOTENCY_KEY}
 
 
-@pytest.fixture
-def owner_client(owner: User) -> Client:
-    client = Client()
-    client.force_login(owner)
-    return client
-
-
-@pytest.fixture
-def keys_url(workspace: Workspace) -> str:
-    return f"/w/{workspace.pk}/settings/developer/api-keys/"
-
-
-@pytest.fixture
-def key_url(keys_url: str, api_key: ApiKey) -> str:
-    return f"{keys_url}{api_key.pk}/"
-
-
 def test_the_short_url_redirects_to_the_only_workspace(owner_client: Client, keys_url: str) -> None:
     assert owner_client.get("/settings/developer/api-keys/")["Location"] == keys_url
 

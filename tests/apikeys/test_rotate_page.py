@@ -16,32 +16,15 @@ from time_machine import TimeMachineFixture
 
 from apikeys import keys
 from apikeys.models import ApiKey, StoredSecret
-from tests.helpers import BY_TEST, Api, make_key, sign_in
+from tests.helpers import BY_TEST, Api, html_of, make_key, sign_in, text_of
 from workspaces.models import User, Workspace
 
 IDEMPOTENCY_KEY = "0" * 32
 NOW = datetime(2026, 11, 26, 14, 5, tzinfo=UTC)
 
 
-@pytest.fixture
-def owner_client(owner: User) -> Client:
-    return sign_in(owner)
-
-
-@pytest.fixture
-def keys_url(workspace: Workspace) -> str:
-    return f"/w/{workspace.pk}/settings/developer/api-keys/"
-
-
-@pytest.fixture
-def key_url(keys_url: str, api_key: ApiKey) -> str:
-    return f"{keys_url}{api_key.pk}/"
-
-
-def text_of(response: Any) -> str:
-    """Return the text of a page, without tags, and with single spaces."""
-    html = response.content.decode().replace("</dt>", "</dt> ")
-    return re.sub(r"\s+", " ", strip_tags(html)).replace("&#x27;", "'")
+def page_text(response: Any) -> str:
+    return text_of(html_of(response))
 
 
 def rotation_of(api_key: ApiKey, **changes: str) -> dict[str, str]:
@@ -78,7 +61,7 @@ def test_a_key_is_rotated_with_the_chosen_overlap(
 
     response = owner_client.post(f"{key_url}rotate/", rotation_of(api_key, overlap=choice))
 
-    page = text_of(response)
+    page = page_text(response)
     assert "Save your new API key" in page
     assert "rotate the key again" in page
     rotated = ApiKey.objects.get()
@@ -99,7 +82,7 @@ def test_the_form_shows_the_exact_end_of_each_overlap(
     time_machine.move_to(NOW, tick=False)
 
     for url in (f"{key_url}rotate/", key_url):  # the dialog too
-        page = text_of(owner_client.get(url))
+        page = page_text(owner_client.get(url))
 
         assert "Now. Services that use it fail immediately." in page
         assert "In 1 hour: 26 Nov 2026, 15:05 UTC" in page
@@ -114,13 +97,13 @@ def test_no_overlap_is_longer_than_the_life_of_the_key(
     time_machine.move_to(NOW, tick=False)
     api_key, secret = make_key(workspace, expires_at=NOW + timedelta(hours=5))
 
-    page = text_of(owner_client.get(f"{keys_url}{api_key.pk}/rotate/"))
+    page = page_text(owner_client.get(f"{keys_url}{api_key.pk}/rotate/"))
     response = owner_client.post(f"{keys_url}{api_key.pk}/rotate/", rotation_of(api_key))
 
     assert "In 1 hour: 26 Nov 2026, 15:05 UTC" in page
     assert "In 24 hours, or when the key expires: 26 Nov 2026, 19:05 UTC" in page
     assert "In 7 days, or when the key expires: 26 Nov 2026, 19:05 UTC" in page
-    assert "works until 26 Nov 2026, 19:05 UTC." in text_of(response)
+    assert "works until 26 Nov 2026, 19:05 UTC." in page_text(response)
     assert StoredSecret.objects.get(pk=keys.parse(secret)).ends_at == NOW + timedelta(hours=5)
 
 
@@ -133,10 +116,10 @@ def test_submitting_a_form_twice_rotates_once_and_shows_the_secret_once(
     repeated = owner_client.post(f"{key_url}rotate/", form, follow=True)
 
     assert repeated.redirect_chain == [(f"{key_url}?duplicate=rotation", 302)]
-    assert "You submitted this form twice; the key was rotated only once." in text_of(repeated)
+    assert "You submitted this form twice; the key was rotated only once." in page_text(repeated)
     assert (
         "If you didn't save it, rotate the key again, which ends the old secret immediately, or create another key."
-        in text_of(repeated)
+        in page_text(repeated)
     )
     assert secret not in repeated.content.decode()
     assert ApiKey.objects.get().current_secret.key_id == keys.parse(secret)
@@ -152,24 +135,24 @@ def test_a_form_shown_before_a_colleague_rotated_the_key_changes_nothing(
     response = owner_client.post(f"{key_url}rotate/", stale)
 
     masked = keys.mask(keys.parse(theirs) or "")
-    assert f"This key was rotated in the meantime: its current secret is {masked}." in text_of(response)
+    assert f"This key was rotated in the meantime: its current secret is {masked}." in page_text(response)
     assert [Api(value).get("/me").status_code for value in (secret, theirs)] == [200, 200]
     assert api_key.secrets.count() == 2
     # The page with the error describes the present state, so that its form can replace the colleague's secret.
     assert f'name="replacing" value="{keys.parse(theirs)}"' in response.content.decode()
-    assert "Rotating ends it immediately." in text_of(response)
+    assert "Rotating ends it immediately." in page_text(response)
 
 
 def test_the_form_warns_that_rotating_ends_the_old_secret_with_its_last_use(
     owner_client: Client, api_key: ApiKey, secret: str, key_url: str
 ) -> None:
-    assert "Rotating ends it immediately" not in text_of(owner_client.get(f"{key_url}rotate/"))
+    assert "Rotating ends it immediately" not in page_text(owner_client.get(f"{key_url}rotate/"))
     masked = api_key.masked
     rotate(api_key)
     use(api_key, secret, last_used_at=timezone.now() - timedelta(minutes=3, seconds=5))
 
     for url in (f"{key_url}rotate/", key_url):
-        page = text_of(owner_client.get(url))
+        page = page_text(owner_client.get(url))
 
         assert f"The old secret {masked} still works (last used 3 minutes ago from 203.0.113.7)." in page
         assert "Rotating ends it immediately." in page
@@ -191,7 +174,7 @@ def test_a_revoked_or_expired_key_can_not_be_rotated(
     url = f"{keys_url}{api_key.pk}/"
 
     assert owner_client.get(f"{url}rotate/")["Location"] == url
-    assert f"This key is {state}, so it can't be rotated." in text_of(owner_client.post(f"{url}rotate/", form))
+    assert f"This key is {state}, so it can't be rotated." in page_text(owner_client.post(f"{url}rotate/", form))
     assert f"{url}rotate/" not in owner_client.get(url).content.decode()
     assert api_key.secrets.count() == 1
 
@@ -201,7 +184,7 @@ def test_a_key_of_a_suspended_workspace_can_not_be_rotated(
 ) -> None:
     workspace.suspend(by=BY_TEST, reason="Unpaid")
 
-    assert "You can rotate keys once it is resumed" in text_of(
+    assert "You can rotate keys once it is resumed" in page_text(
         owner_client.post(f"{key_url}rotate/", rotation_of(api_key))
     )
     button = '<button class="primary" disabled aria-describedby="suspended">Rotate key'
@@ -226,7 +209,7 @@ def test_an_invalid_form_shows_an_error_and_rotates_nothing(
 ) -> None:
     response = owner_client.post(f"{key_url}rotate/", rotation_of(api_key, **changes))
 
-    assert error in text_of(response)
+    assert error in page_text(response)
     assert 'role="alert"' in response.content.decode()
     assert api_key.secrets.count() == 1
 
@@ -270,14 +253,14 @@ def test_the_secret_page_is_not_cached_and_never_translated(
 def test_the_key_page_and_the_list_show_the_old_secret_and_its_last_use(
     owner_client: Client, api_key: ApiKey, secret: str, keys_url: str, key_url: str
 ) -> None:
-    assert "Old secret" not in text_of(owner_client.get(key_url)) + text_of(owner_client.get(keys_url))
+    assert "Old secret" not in page_text(owner_client.get(key_url)) + page_text(owner_client.get(keys_url))
     masked = api_key.masked
     rotate(api_key)
     use(api_key, secret, last_used_at=timezone.now() - timedelta(minutes=3, seconds=5))
     ends_at = StoredSecret.objects.get(pk=keys.parse(secret)).ends_at
 
     for url in (key_url, keys_url, f"{key_url}previous-secret/", f"{key_url}end-previous-secret/"):
-        page = text_of(owner_client.get(url))
+        page = page_text(owner_client.get(url))
 
         assert f"Old secret {masked} works until {ends_at:%-d %b %Y, %H:%M} UTC" in page, url
         assert "· last used 3 minutes ago from 203.0.113.7" in page, url
@@ -301,7 +284,7 @@ def test_the_pages_say_when_the_old_secret_is_safe_to_end(
     ]:
         StoredSecret.objects.filter(pk=keys.parse(secret)).update(last_used_at=last_used_at)
         for url in urls:
-            page = text_of(owner_client.get(url))
+            page = page_text(owner_client.get(url))
             assert message in page, url
             assert ("Safe to end." in page) == ("Safe to end." in message), url
 
@@ -331,9 +314,9 @@ def test_after_an_hour_in_which_only_the_new_secret_was_used_the_old_one_is_safe
     of_new = StoredSecret.objects.filter(pk=keys.parse(new))
     of_new.update(first_used_at=NOW - timedelta(hours=3), last_used_at=NOW)
 
-    page = text_of(owner_client.get(key_url))
+    page = page_text(owner_client.get(key_url))
     of_new.update(last_used_at=NOW - timedelta(hours=1))
-    without_a_use = text_of(owner_client.get(key_url))
+    without_a_use = page_text(owner_client.get(key_url))
 
     assert message in page
     assert ("Safe to end." in page) == ("Safe to end." in message)
@@ -346,16 +329,16 @@ def test_the_old_secret_is_ended_after_a_confirmation(
     old = api_key.current_secret.key_id
     new = rotate(api_key)
     confirmation = owner_client.get(f"{key_url}end-previous-secret/")
-    assert "Requests with this secret will fail immediately." in text_of(confirmation)
+    assert "Requests with this secret will fail immediately." in page_text(confirmation)
     assert f'name="key_id" value="{old}"' in confirmation.content.decode()
 
     ended = owner_client.post(f"{key_url}end-previous-secret/", {"key_id": old}, follow=True)
 
     assert ended.redirect_chain == [(key_url, 302)]
-    assert "Old secret ended." in text_of(ended)
+    assert "Old secret ended." in page_text(ended)
     assert [Api(value).get("/me").status_code for value in (secret, new)] == [401, 200]
     assert owner_client.get(f"{key_url}end-previous-secret/")["Location"] == key_url
-    assert "The old secret has ended." in text_of(owner_client.get(f"{key_url}previous-secret/"))
+    assert "The old secret has ended." in page_text(owner_client.get(f"{key_url}previous-secret/"))
 
 
 def test_a_confirmation_shown_before_another_rotation_ends_nothing(
@@ -368,7 +351,7 @@ def test_a_confirmation_shown_before_another_rotation_ends_nothing(
     response = owner_client.post(f"{key_url}end-previous-secret/", {"key_id": first.key_id}, follow=True)
 
     message = f"Nothing was ended: {first.masked} is not an old secret of this key that still works."
-    assert message in text_of(response)
+    assert message in page_text(response)
     assert Api(second).get("/me").status_code == 200
 
 
@@ -380,25 +363,25 @@ def test_an_incomplete_confirmation_ends_nothing(
 
     response = owner_client.post(f"{key_url}end-previous-secret/", form, follow=True)
 
-    assert "Nothing was ended, because the form was incomplete. Try again." in text_of(response)
+    assert "Nothing was ended, because the form was incomplete. Try again." in page_text(response)
     assert ApiKey.objects.get().previous_secret is not None
 
 
 def test_the_details_are_about_the_current_secret(
     owner_client: Client, api_key: ApiKey, secret: str, keys_url: str, key_url: str
 ) -> None:
-    assert "Last rotated Never" in text_of(owner_client.get(key_url))
+    assert "Last rotated Never" in page_text(owner_client.get(key_url))
     use(api_key, secret)
     new = rotate(api_key, overlap=timedelta())
 
-    page = text_of(owner_client.get(key_url))
+    page = page_text(owner_client.get(key_url))
     assert "Last used Not since the rotation" in page
     assert "Last rotated just now" in page
     assert "It has not been used with its current secret." in page
-    assert "Not since rotation" in text_of(owner_client.get(keys_url))
+    assert "Not since rotation" in page_text(owner_client.get(keys_url))
 
     use(api_key, new)
-    assert "Last used just now from 203.0.113.7" in text_of(owner_client.get(key_url))
+    assert "Last used just now from 203.0.113.7" in page_text(owner_client.get(key_url))
 
 
 def test_the_confirmation_of_a_revocation_names_the_old_secret(
@@ -408,7 +391,7 @@ def test_the_confirmation_of_a_revocation_names_the_old_secret(
     rotate(api_key)
     use(api_key, secret)
 
-    page = text_of(owner_client.get(f"{key_url}revoke/"))
+    page = page_text(owner_client.get(f"{key_url}revoke/"))
 
     assert f"Its old secret {masked} still works (last used just now from 203.0.113.7), and ends too." in page
 
@@ -421,7 +404,7 @@ def test_the_history_shows_each_step(owner_client: Client, api_key: ApiKey, secr
     second = ApiKey.objects.get().masked
     owner_client.post(f"{key_url}rotate/", rotation_of(api_key, overlap="0", idempotency_key="1" * 32))
 
-    page = text_of(owner_client.get(key_url))
+    page = page_text(owner_client.get(key_url))
 
     steps = [
         f"Rotated to {ApiKey.objects.get().masked}; the old secret {second} ended",
@@ -471,11 +454,11 @@ def test_a_search_for_a_secret_says_which_secret_of_the_key_it_is(
         assert message in strip_tags(notice[0])
         assert re.findall(r'href="([^"]*)"', notice[0]) == [*links, keys_url]
         assert keys.mask(keys.parse(pasted) or "") in notice[0]
-    assert "no longer works." in text_of(search(secret))
-    assert "If it leaked, end it now, or revoke the key." in text_of(search(second))
+    assert "no longer works." in page_text(search(secret))
+    assert "If it leaked, end it now, or revoke the key." in page_text(search(second))
 
     api_key.revoke(by=BY_TEST)
     for pasted in (secret, second, third):
         page = search(pasted)
-        assert "The key is revoked, so the secret no longer works." in text_of(page)
+        assert "The key is revoked, so the secret no longer works." in page_text(page)
         assert f'href="{key_url}revoke/"' not in page.content.decode()

@@ -19,12 +19,6 @@ def suspended(workspace: Workspace) -> Workspace:
     return workspace
 
 
-@pytest.fixture
-def owner_client(owner: User, client: Client) -> Client:
-    client.force_login(owner)
-    return client
-
-
 def test_a_suspended_workspaces_key_gets_the_same_response_as_an_unknown_key(api: Api, workspace: Workspace) -> None:
     unknown = Api("one_000000000000_0").get("/me")
     assert api.get("/me").status_code == 200

@@ -18,22 +18,12 @@ from time_machine import TimeMachineFixture
 from apikeys.models import ApiKey, ApiKeyUsage, Counts, StoredSecret
 from apikeys.usage import recorder
 from apikeys.usage_by_key import percent
-from tests.helpers import BY_TEST, Api, make_key, make_workspace, sign_in
+from tests.helpers import BY_TEST, Api, html_of, make_key, make_workspace, text_of
 from workspaces.models import User, Workspace
 
 NOW = datetime(2026, 11, 26, 10, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def owner_client(owner: User) -> Client:
-    return sign_in(owner)
-
-
-@pytest.fixture
-def keys_url(workspace: Workspace) -> str:
-    return f"/w/{workspace.pk}/settings/developer/api-keys/"
 
 
 @pytest.fixture
@@ -48,15 +38,10 @@ def use(api_key: ApiKey, counts: Counts, *, hours_ago: int = 0) -> None:
     ApiKeyUsage.objects.create(workspace_id=api_key.workspace_id, api_key=api_key, hour=hour, **numbers)
 
 
-def html_of(client: Client, url: str, **params: str) -> str:
+def get(client: Client, url: str, **params: str) -> str:
     response = client.get(url, params)
     assert response.status_code == 200
-    return response.content.decode()
-
-
-def text_of(html: str) -> str:
-    """Return the text of HTML, with single spaces."""
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
+    return html_of(response)
 
 
 def rows_of(html: str, start: str, tag: str) -> list[str]:
@@ -86,13 +71,13 @@ def test_the_figures_are_those_of_the_requests(
         api.get(path)
     recorder.write()
 
-    html = html_of(owner_client, keys_url)
+    html = get(owner_client, keys_url)
 
     assert heaviest(html) == [text_of("CI, production") + f" {busy_now()} 100% 3 admitted"]
     idle, used = key_rows(html)
     assert "3 requests 100%" in used
     assert " 0 " in idle
-    key_page = text_of(html_of(owner_client, f"{keys_url}{api_key.pk}/"))
+    key_page = text_of(get(owner_client, f"{keys_url}{api_key.pk}/"))
     assert "Admitted 3 Rejected (429) 0 4xx errors 1 5xx errors 0" in key_page
     assert "3 requests in the last 24 hours." in key_page
 
@@ -113,7 +98,7 @@ def test_the_key_that_used_most_of_the_quota_comes_first(
     use(worker, Counts(admitted=5), hours_ago=23)
     use(worker, Counts(admitted=9_000), hours_ago=24)
 
-    html = html_of(owner_client, keys_url)
+    html = get(owner_client, keys_url)
 
     assert "1,000 admitted · 12,060 rejected" in text_of(html)
     assert heaviest(html) == [
@@ -137,7 +122,7 @@ def test_five_keys_are_named_revoked_ones_too_and_the_others_are_added_up(
         use(key, Counts(admitted=100 - number, rejected=number))
     keys[0].revoke(by=BY_TEST)
 
-    first, *rest = heaviest(html_of(owner_client, keys_url))
+    first, *rest = heaviest(get(owner_client, keys_url))
 
     assert first.startswith("Key 0 Revoked ")
     assert first.endswith(" 13% 100 admitted")
@@ -148,14 +133,14 @@ def test_five_keys_are_named_revoked_ones_too_and_the_others_are_added_up(
         "Key 4",
         "3 other keys 37% 282 admitted 18 rejected",
     ]
-    assert heaviest(html_of(owner_client, keys_url, status="revoked")) == [first, *rest]
+    assert heaviest(get(owner_client, keys_url, status="revoked")) == [first, *rest]
 
 
 def test_a_workspace_without_requests_says_so(owner_client: Client, api_key: ApiKey, keys_url: str) -> None:
     for url in (keys_url, f"{keys_url}{api_key.pk}/"):
-        text = text_of(html_of(owner_client, url))
+        text = text_of(get(owner_client, url))
         assert "No requests in the last 24 hours." in text
-    assert "No requests in the last 7 days." in text_of(html_of(owner_client, url, usage="7d"))
+    assert "No requests in the last 7 days." in text_of(get(owner_client, url, usage="7d"))
 
 
 def test_usage_of_other_workspaces_is_never_shown(
@@ -166,7 +151,7 @@ def test_usage_of_other_workspaces_is_never_shown(
         use(make_key(other, "Not this workspace")[0], Counts(admitted=777, rejected=777))
 
     for url in (keys_url, f"{keys_url}{api_key.pk}/"):
-        html = html_of(owner_client, url)
+        html = get(owner_client, url)
         assert "No requests in the last 24 hours." in html
         assert "777" not in html
         assert "Not this workspace" not in html
@@ -180,10 +165,10 @@ def test_descriptions_are_escaped(owner_client: Client, workspace: Workspace, ke
     use(api_key, Counts(admitted=1))
 
     for url in (keys_url, f"{keys_url}{api_key.pk}/"):
-        html = html_of(owner_client, url)
+        html = get(owner_client, url)
         assert "<script>alert" not in html
         assert description in unescape(html)
-    assert heaviest(html_of(owner_client, keys_url))[0].startswith(description)
+    assert heaviest(get(owner_client, keys_url))[0].startswith(description)
 
 
 @pytest.mark.usefixtures("_frozen_clock")
@@ -200,7 +185,7 @@ def test_a_page_of_fifty_keys_takes_as_many_queries_as_one_of_two(
         use(make_key(workspace, f"Key {number + 2}")[0], Counts(admitted=number, rejected=1))
 
     with CaptureQueriesContext(connection) as of_fifty_keys:
-        html = html_of(owner_client, keys_url)
+        html = get(owner_client, keys_url)
 
     assert len(key_rows(html)) == 50
     assert len(of_fifty_keys) == len(of_two_keys)
@@ -214,8 +199,8 @@ def test_huge_numbers_have_separators(owner_client: Client, workspace: Workspace
     use(api_key, Counts(10_000_000_000, 9_876_543_210, 1_234_567, 1))
     use(make_key(workspace, "Small")[0], Counts(admitted=1))
 
-    html = html_of(owner_client, keys_url)
-    key_page = text_of(html_of(owner_client, f"{keys_url}{api_key.pk}/"))
+    html = get(owner_client, keys_url)
+    key_page = text_of(get(owner_client, f"{keys_url}{api_key.pk}/"))
 
     assert "10,000,000,001 admitted · 9,876,543,210 rejected" in text_of(html)
     assert [row.split("00 ", 1)[-1] for row in heaviest(html)] == [
@@ -265,7 +250,7 @@ def test_the_figures_of_the_chosen_period_are_those_of_its_bars(
     use(api_key, Counts(100, 200, 1, 0), hours_ago=29 * 24)
     use(api_key, Counts(5_000, 5_000, 5_000, 0), hours_ago=30 * 24)
 
-    html = html_of(owner_client, f"{keys_url}{api_key.pk}/", usage=period)
+    html = get(owner_client, f"{keys_url}{api_key.pk}/", usage=period)
 
     admitted, rejected, client_errors, server_errors = expected
     totals = f"Admitted {admitted} Rejected (429) {rejected} 4xx errors {client_errors} 5xx errors {server_errors}"
@@ -325,19 +310,19 @@ def test_a_key_without_requests_in_the_current_hour_or_day_is_no_longer_busy(
 
 def key_text(client: Client, url: str, period: str) -> str:
     """Return the text of a key's page with the chart of this period."""
-    return text_of(html_of(client, url, usage=period)).replace(" .", ".")
+    return text_of(get(client, url, usage=period)).replace(" .", ".")
 
 
 @pytest.mark.usefixtures("_frozen_clock")
 def test_only_rejected_requests_are_a_chart_too(owner_client: Client, api_key: ApiKey, keys_url: str) -> None:
     use(api_key, Counts(rejected=50))
 
-    html = html_of(owner_client, f"{keys_url}{api_key.pk}/")
+    html = get(owner_client, f"{keys_url}{api_key.pk}/")
 
     assert "Admitted 0 Rejected (429) 50" in text_of(html)
     assert '<path class="admitted" d=""/>' in html
     assert re.search(r'<path class="rejected" fill="url\(#usage-stripes\)" d="M23.1 100v-100h0.8v100z"/>', html)
-    assert heaviest(html_of(owner_client, keys_url))[0].endswith("0% 0 admitted 50 rejected")
+    assert heaviest(get(owner_client, keys_url))[0].endswith("0% 0 admitted 50 rejected")
 
 
 def test_the_usage_stays_on_the_page_of_an_invalid_new_name(
@@ -390,11 +375,11 @@ def test_a_key_is_unused_if_none_of_its_secrets_was_used(
     api_key = rotated_twice(workspace, AGO[earlier], AGO[previous], AGO[current])
     ApiKey.objects.filter(pk=api_key.pk).update(created_at=timezone.now() - (AGO[created] or DAY))
 
-    pages = {mark: html_of(owner_client, keys_url, show=mark) for mark in ("never-used", "unused", "expiring")}
+    pages = {mark: get(owner_client, keys_url, show=mark) for mark in ("never-used", "unused", "expiring")}
 
     assert {mark for mark, html in pages.items() if "<tbody>" in html} == set(marks)
     for url in (keys_url, f"{keys_url}{api_key.pk}/"):
-        assert badges(html_of(owner_client, url)) == list(marks.values())[:1]
+        assert badges(get(owner_client, url)) == list(marks.values())[:1]
 
 
 def rotated_twice(workspace: Workspace, *last_uses: timedelta | None) -> ApiKey:
@@ -440,8 +425,8 @@ def test_a_key_that_expires_in_less_than_seven_days_is_marked(
     api_key = rotated_twice(workspace, None, None, DAY)
     ApiKey.objects.filter(pk=api_key.pk).update(expires_at=expiry)
 
-    assert badges(html_of(owner_client, keys_url)) == ([badge] if badge else [])
-    assert ("<tbody>" in html_of(owner_client, keys_url, show="expiring")) == bool(badge)
+    assert badges(get(owner_client, keys_url)) == ([badge] if badge else [])
+    assert ("<tbody>" in get(owner_client, keys_url, show="expiring")) == bool(badge)
 
 
 def test_a_key_that_expires_while_its_page_is_rendered_expires_today(time_machine: TimeMachineFixture) -> None:
@@ -461,7 +446,7 @@ def test_keys_that_do_not_work_are_not_marked(owner_client: Client, workspace: W
     past = {"created_at": timezone.now() - 60 * DAY, "expires_at": timezone.now()}
     ApiKey.objects.filter(description="Expired").update(**past)
 
-    html = html_of(owner_client, keys_url, status="all")
+    html = get(owner_client, keys_url, status="all")
 
     assert len(key_rows(html)) == 2
     assert badges(html) == []
@@ -479,17 +464,17 @@ def test_a_mark_is_combined_with_search_status_and_pages(
     make_key(elsewhere, "CI elsewhere")
     StoredSecret.objects.filter(api_key__description="CI 7").update(last_used_at=timezone.now())
 
-    html = html_of(owner_client, keys_url, show="never-used", q="CI")
+    html = get(owner_client, keys_url, show="never-used", q="CI")
 
     assert len(key_rows(html)) == 50
     older = unescape(re.findall(r'rel="next" href="([^"]*)"', html)[0])
-    assert [row.split(" one_")[0] for row in key_rows(html_of(owner_client, keys_url + older))] == ["CI 0 Never used"]
+    assert [row.split(" one_")[0] for row in key_rows(get(owner_client, keys_url + older))] == ["CI 0 Never used"]
     assert re.search(r'href="\./\?q=CI" aria-current="true">Never used <b>52</b></a>', html)
     assert 'find/?show=never-used" role="search"' in html
     found = owner_client.post(f"{keys_url}find/?show=never-used", {"text": "Worker"})
     assert found["Location"] == f"{keys_url}?q=Worker&show=never-used"
-    assert "No keys are marked “Never used”." in html_of(owner_client, keys_url, show="never-used", status="revoked")
-    assert len(key_rows(html_of(owner_client, keys_url, show="unknown", status="active"))) == 50
+    assert "No keys are marked “Never used”." in get(owner_client, keys_url, show="never-used", status="revoked")
+    assert len(key_rows(get(owner_client, keys_url, show="unknown", status="active"))) == 50
 
 
 def test_links_to_the_same_list_do_not_repeat_a_secret(
@@ -499,7 +484,7 @@ def test_links_to_the_same_list_do_not_repeat_a_secret(
     for number in range(51):
         _, secret = make_key(workspace, f"CI {number}")
 
-    html = html_of(owner_client, keys_url, q=secret, secret=secret, show="never-used")
+    html = get(owner_client, keys_url, q=secret, secret=secret, show="never-used")
 
     assert 'rel="next"' in html
     assert secret not in html

@@ -52,11 +52,6 @@ def owner_client(owner: User) -> Client:
     return client
 
 
-@pytest.fixture
-def keys_url(workspace: Workspace) -> str:
-    return f"/w/{workspace.pk}/settings/developer/api-keys/"
-
-
 @pytest.mark.parametrize(
     "route", ["add/", "find/", "{key}/rename/", "{key}/rotate/", "{key}/end-previous-secret/", "{key}/revoke/"]
 )

@@ -13,7 +13,7 @@ from django.test import Client
 from apikeys.models import ApiKey
 from core.admin import change_url, changelist_url
 from oauth.models import Application
-from tests.helpers import Api, make_key, make_token, sign_in
+from tests.helpers import Api, make_key, make_token
 from workspaces.models import AuditEvent, Task, User, Workspace
 
 pytestmark = pytest.mark.django_db
@@ -31,16 +31,6 @@ MARKS = "e" + "\u0301" * 31
 @pytest.fixture
 def owner_api(owner: User, workspace: Workspace) -> Api:
     return Api(make_token(owner))
-
-
-@pytest.fixture
-def owner_client(owner: User) -> Client:
-    return sign_in(owner)
-
-
-@pytest.fixture
-def keys_url(workspace: Workspace) -> str:
-    return f"/w/{workspace.pk}/settings/developer/api-keys/"
 
 
 def new_key_form(description: str) -> dict[str, str]:

@@ -21,11 +21,6 @@ pytestmark = [commits, pytest.mark.one_database("how Chromium uses pages whose r
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
-def key_url(keys_url: str, api_key: ApiKey) -> str:
-    return f"{keys_url}{api_key.pk}/"
-
-
 def open_form(page: Page, key_url: str, javascript: bool = True) -> None:
     page.goto(key_url)
     page.get_by_role("link", name="Rotate", exact=True).click()
