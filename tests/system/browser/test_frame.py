@@ -130,6 +130,21 @@ def test_print_leaves_out_what_only_works_on_a_screen(
                 expect(element).not_to_be_visible()
 
 
+def test_a_meter_is_painted_over_its_full_height(
+    visit: Visit, owner: User, workspace: Workspace, api_key: ApiKey, keys_url: str
+) -> None:
+    page = visit(owner)
+    page.goto(keys_url)
+
+    for meter in page.locator("meter").all():
+        area = box(meter)
+        upper, lower = (
+            page.screenshot(clip={"x": area["x"] + 5, "y": area["y"] + area["height"] * part, "width": 4, "height": 1})
+            for part in (0.3, 0.7)  # within the value, which is at the left
+        )
+        assert upper == lower
+
+
 def test_a_meter_has_a_track_with_forced_colours(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
