@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString
 
 from apikeys import keys
@@ -134,15 +134,20 @@ class RevokeForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.api_key = api_key
         if api_key.was_used_recently:
-            self.fields["confirmation"].help_text = api_key.description
+            self.fields["confirmation"].help_text = escape(api_key.description)  # Django takes it for HTML
         else:
             del self.fields["confirmation"]
 
     def clean_confirmation(self) -> str:
         confirmation: str = self.cleaned_data["confirmation"]
-        if confirmation.casefold() != self.api_key.description.casefold():
+        if _as_read(confirmation) != _as_read(self.api_key.description):
             raise ValidationError("This is not the key's description. Type it as shown above.")
         return confirmation
+
+
+def _as_read(text: str) -> str:
+    """Return the text with the spacing that a browser shows, in one case."""
+    return " ".join(text.casefold().split())
 
 
 class ReasonForm(forms.Form):
