@@ -102,8 +102,8 @@ class StoredSecretManager(_BaseManager["StoredSecret"]):
     def look_up(self, text: str) -> StoredSecret:
         """Return the secret with this key id, masked form or full text, or the current one of the key with this id.
 
-        The secret may have ended, and its key may have any status. Raise `DoesNotExist`, also for a wrong secret with
-        an existing key id.
+        The full text may be part of a line, such as one of a log. The secret may have ended, and its key may have any
+        status. Raise `DoesNotExist`, also for a wrong secret with an existing key id.
         """
         text = text.strip()
         with_key = self.select_related("api_key")
@@ -113,7 +113,7 @@ class StoredSecretManager(_BaseManager["StoredSecret"]):
             return with_key.get(key_id=text)
         if masked := keys.MASKED_PATTERN.fullmatch(text):
             return with_key.get(key_id=masked["key_id"])
-        stored = self.find_by_secret(text)
+        stored = self.find_by_secret(keys.find(text) or text)
         if stored is None:
             raise self.model.DoesNotExist
         return stored

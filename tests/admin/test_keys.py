@@ -22,7 +22,10 @@ from workspaces.models import AuditEvent, User, Workspace
 LIST = changelist_url(ApiKey)
 
 
-@pytest.mark.parametrize("template", ["{secret}", " {secret}\n", "one_{key_id}_…", "one_{key_id}_", "{key_id}", "{id}"])
+@pytest.mark.parametrize(
+    "template",
+    ["{secret}", " {secret}\n", "ONE_API_KEY={secret}", "one_{key_id}_…", "one_{key_id}_", "{key_id}", "{id}"],
+)
 def test_a_key_is_found_by_id_key_id_masked_form_or_secret(
     admin_client: Client, api_key: ApiKey, secret: str, template: str
 ) -> None:

@@ -413,6 +413,8 @@ def test_a_key_in_any_state_is_found_by_id_key_id_masked_form_or_secret(workspac
         f"one_{api_key.current_secret.key_id}_",
         f"one_{api_key.current_secret.key_id}_...",
         secret,
+        f"export ONE_API_KEY={secret}",
+        f"curl -H 'Authorization: Bearer {secret}'",
     ]
 
     assert {StoredSecret.objects.look_up(f" {reference}\n").api_key for reference in references} == {api_key}
