@@ -236,7 +236,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler403. The page of the admin says which permission is missing, and who can grant it."""
+    """Django's handler403. The page of the admin says who can grant permissions."""
     is_admin = request.resolver_match is not None and request.resolver_match.app_name == "admin"
     return render(request, "admin/403.html" if is_admin else "403.html", status=403)
 
