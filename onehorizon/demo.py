@@ -33,7 +33,7 @@ TASKS = [
 @dataclass(frozen=True)
 class Demo:
     workspace: Workspace
-    users: list[dict[str, str | None]]  # email, password, role; the password is None if somebody changed it
+    users: list[dict[str, str | None]]  # email, password, role. The password is None if it or SECRET_KEY was changed
 
 
 def require_debug() -> None:
@@ -95,7 +95,7 @@ def _get_or_create_user(role: str) -> User:
 
 
 def _current_password(user: User) -> str | None:
-    """Return the demo user's password, or None if it is no longer the one that the user was created with."""
+    """Return the demo user's password, or None if the user has another one: it or SECRET_KEY was changed."""
     password = _password(user.email)
     return password if user.check_password(password) else None
 

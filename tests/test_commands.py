@@ -344,7 +344,7 @@ def test_seed_demo_keeps_a_changed_password_and_does_not_print_it(db: None, caps
     assert Api(token).get("/me").status_code == 200
     for user in second["users"][1:]:
         assert User.objects.get(email=user["email"]).check_password(user["password"])
-    assert "owner      owner@example.com  (changed)\n" in capsys.readouterr().out
+    assert "owner      owner@example.com  (unknown)\n" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("_debug")

@@ -105,7 +105,7 @@ def test_the_command_prints_a_url_a_sign_in_a_key_and_a_working_curl_command(tmp
         unknown = fetch(f"{started.url}/nowhere/")
 
     database = started.database_url.removeprefix("sqlite:///")
-    assert lines[:3] == [f"Creating the database {database}", "Adding the demo workspace", "Starting the server"]
+    assert lines[:3] == [f"Preparing the database {database}", "Adding the demo workspace", "Starting the server"]
     assert lines[-1] == f"Press Ctrl-C to stop the server. The data stays in {database}."
     assert f"One Horizon   {started.url}/" in lines
     assert re.search(r"^Sign in +owner@example\.com +[0-9a-f]{16}$", "\n".join(lines), re.MULTILINE)
@@ -188,7 +188,10 @@ def test_a_run_replaces_a_revoked_key_and_keeps_a_changed_password(tmp_path: Pat
         assert [second.get("/me", secret)[0] for secret in (first.secret, second.secret)] == [401, 200]
     kept = run_python(CHECK_PASSWORD, second.database_url)
 
-    assert "owner@example.com   the password that you set. To set another one:\n" in second.output
+    assert (
+        "owner@example.com   with an unknown password: it was changed, or SECRET_KEY was. To set another one:\n"
+        in second.output
+    )
     assert " .venv/bin/python manage.py changepassword owner@example.com\n" in second.output
     assert kept.stdout == "True\n"
 

@@ -27,7 +27,7 @@ WELCOME = """
 {first_request}
   Press Ctrl-C to stop the server. The data stays in {database}.
 """
-CHANGED_SIGN_IN = """the password that you set. To set another one:
+OTHER_SIGN_IN = """with an unknown password: it was changed, or SECRET_KEY was. To set another one:
                 .venv/bin/python manage.py changepassword {email}"""
 FIRST_REQUEST = """
   {introduction}
@@ -51,8 +51,7 @@ class Command(BaseCommand):
         port = options["port"]
         _require_free_port(port)
         if not is_migrated():
-            verb = "Updating" if connection.introspection.table_names() else "Creating"
-            self._print(f"{verb} the database {_database()}")
+            self._print(f"Preparing the database {_database()}")
         call_command("migrate", verbosity=0)
         if not demo.is_seeded():
             self._print("Adding the demo workspace")
@@ -79,7 +78,7 @@ class Command(BaseCommand):
 
 def _welcome(demo_data: demo.Demo, url: str) -> str:
     owner = demo_data.users[0]
-    password = owner["password"] or CHANGED_SIGN_IN.format(**owner)
+    password = owner["password"] or OTHER_SIGN_IN.format(**owner)
     key, first_request = _key(demo_data.workspace, url)
     return WELCOME.format(
         url=url, email=owner["email"], password=password, key=key, first_request=first_request, database=_database()

@@ -10,7 +10,7 @@ from onehorizon import demo
 class Command(BaseCommand):
     help = (
         "Creates the demo workspace, its users and its tasks if they are missing, and always another API key. "
-        "Passwords that were changed are kept and not printed. Works only while DEBUG is on."
+        "A password that was changed is kept and not printed. Works only while DEBUG is on."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -30,4 +30,4 @@ class Command(BaseCommand):
         self.stdout.write(f"workspace  {demo_data.workspace.pk}")
         self.stdout.write(f"API key    {secret}")
         for user in demo_data.users:
-            self.stdout.write(f"{user['role']:<10} {user['email']}  {user['password'] or '(changed)'}")
+            self.stdout.write(f"{user['role']:<10} {user['email']}  {user['password'] or '(unknown)'}")
