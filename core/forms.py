@@ -4,17 +4,20 @@ from typing import Any
 
 from django import forms
 from django.forms.renderers import DjangoTemplates
+from django.utils.safestring import SafeString
 
 
 class BoundField(forms.BoundField):
-    """Gives the first invalid field of a form the focus when the page has loaded."""
+    """Gives the first invalid control of a form the focus when the page has loaded."""
 
-    def build_widget_attrs(self, attrs: dict[str, Any], widget: forms.Widget | None = None) -> dict[str, Any]:
-        attrs = super().build_widget_attrs(attrs, widget)
-        invalid = [field.name for field in self.form.visible_fields() if field.errors]
-        if invalid:
-            attrs["autofocus"] = self.name == invalid[0]
-        return attrs
+    def as_widget(
+        self, widget: forms.Widget | None = None, attrs: dict[str, Any] | None = None, only_initial: bool = False
+    ) -> SafeString:
+        # A group of controls is left out: each of them would have the attribute.
+        invalid = [field for field in self.form.visible_fields() if field.errors and not field.use_fieldset]
+        if widget is None and invalid:
+            attrs = {**(attrs or {}), "autofocus": self.name == invalid[0].name}
+        return super().as_widget(widget, attrs, only_initial)
 
 
 class FormRenderer(DjangoTemplates):
