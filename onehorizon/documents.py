@@ -92,6 +92,12 @@ def plain_text(inline: Token) -> str:
     return "".join(token.content for token in inline.children or [])
 
 
+def inline(text: str) -> SafeString:
+    """Return a line of Markdown in HTML."""
+    with _parsing:
+        return SafeString(_markdown.renderInline(text))  # safe: raw HTML in Markdown is disabled, so text is escaped
+
+
 @cache
 def document(name: str) -> Document:
     """Return the rendered document. Raise `KeyError` if the name is unknown."""

@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
-from threading import Lock
 from typing import Any
 
 from django.conf import settings
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.generic import TemplateView
-from markdown_it import MarkdownIt
 
 from core.sites import site_url
-from onehorizon.documents import NAMES, Renderer, document
+from onehorizon.documents import NAMES, document, inline
 from onehorizon.openapi import HEADERS_OF_EVERY_RESPONSE, schema
 
 JsonSchema = dict[str, Any]
@@ -26,8 +24,6 @@ JSON = "application/json"
 TITLES = {"ApiKeys": "API keys"}  # of tags whose name is not a word
 
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
-_markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=Renderer)
-_building = Lock()  # while markdown-it-py prepares its rules, another thread may get only some of them
 
 
 @dataclass(frozen=True)
@@ -111,10 +107,6 @@ class Reference:
     headers: list[Field]
 
 
-def markdown(text: str) -> SafeString:
-    return SafeString(_markdown.renderInline(text))  # safe: raw HTML in Markdown is disabled, so all text is escaped
-
-
 def breakable(path: str) -> SafeString:
     """Return the path in HTML. Lines may break after its slashes."""
     return format_html_join(SafeString("/<wbr>"), "{}", ((part,) for part in path.split("/")))
@@ -178,7 +170,7 @@ def rules_of(value: JsonSchema) -> Iterator[str]:
 
 
 def field_description(value: JsonSchema, description: str) -> SafeString:
-    return markdown(" ".join([description, *rules_of(value)]).strip())
+    return inline(" ".join([description, *rules_of(value)]).strip())
 
 
 def object_of(name: str) -> Object:
@@ -188,7 +180,7 @@ def object_of(name: str) -> Object:
         Field(key, type_of(item), field_description(item, item.get("description", "")), key in required)
         for key, item in value["properties"].items()
     ]
-    return Object(name, markdown(value.get("description", "")), fields)
+    return Object(name, inline(value.get("description", "")), fields)
 
 
 def parameter_of(value: JsonSchema) -> Parameter:
@@ -230,7 +222,7 @@ def operation_of(path: str, method: str, value: JsonSchema) -> Operation:
         shell_path=breakable(re.sub(r"\{(\w+)\}", lambda match: examples[match[1]], path)),
         credentials="ONE_API_KEY" if "apiKey" in security else "ACCESS_TOKEN",
         summary=value["summary"],
-        description=markdown(value["description"]),
+        description=inline(value["description"]),
         allows_keys="apiKey" in security,
         scopes=security["oauth2"],
         parameters=parameters,
@@ -254,30 +246,27 @@ def reference() -> Reference:
         for status, item in value["responses"].items()
         if "$ref" in item
     }
-    with _building:
-        operations = [(value["tags"], operation_of(path, method, value)) for path, method, value in items]
-        bodies = {operation.body.name for _, operation in operations if operation.body}
-        names = [name for name, value in components["schemas"].items() if "properties" in value and name not in bodies]
-        return Reference(
-            scopes=settings.OAUTH2_PROVIDER["SCOPES"],
-            tags=[
-                Tag(
-                    id=f"tag-{tag['name']}",
-                    title=TITLES.get(tag["name"], tag["name"]),
-                    description=markdown(tag["description"]),
-                    operations=[operation for tags, operation in operations if tag["name"] in tags],
-                )
-                for tag in openapi["tags"]
-            ],
-            objects=[object_of(name) for name in names],
-            errors={
-                status: markdown(component("responses", errors[status])["description"]) for status in sorted(errors)
-            },
-            headers=[
-                Field(name, type_of(value["schema"]), markdown(value["description"]))
-                for name, value in components["headers"].items()
-            ],
-        )
+    operations = [(value["tags"], operation_of(path, method, value)) for path, method, value in items]
+    bodies = {operation.body.name for _, operation in operations if operation.body}
+    names = [name for name, value in components["schemas"].items() if "properties" in value and name not in bodies]
+    return Reference(
+        scopes=settings.OAUTH2_PROVIDER["SCOPES"],
+        tags=[
+            Tag(
+                id=f"tag-{tag['name']}",
+                title=TITLES.get(tag["name"], tag["name"]),
+                description=inline(tag["description"]),
+                operations=[operation for tags, operation in operations if tag["name"] in tags],
+            )
+            for tag in openapi["tags"]
+        ],
+        objects=[object_of(name) for name in names],
+        errors={status: inline(component("responses", errors[status])["description"]) for status in sorted(errors)},
+        headers=[
+            Field(name, type_of(value["schema"]), inline(value["description"]))
+            for name, value in components["headers"].items()
+        ],
+    )
 
 
 class ReferenceView(TemplateView):
