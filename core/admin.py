@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, cast
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.utils import quote
@@ -24,8 +25,6 @@ class OperatorsSite(admin.AdminSite):
     site_header = site_title = "One Horizon"
     index_title = "Operators"
     enable_nav_sidebar = False  # it would take a quarter of a list's width; the index has all lists
-    # Apps whose models are listed in the section of another app.
-    sections: ClassVar[dict[str, str]] = {"oauth2_provider": "oauth"}
 
     def __init__(self, name: str = "admin") -> None:
         super().__init__(name)
@@ -36,15 +35,13 @@ class OperatorsSite(admin.AdminSite):
         return [url for url in super().get_urls() if getattr(url, "name", None) != "view_on_site"]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        """Return the sections of the index, or the one of this app: see `sections`."""
-        by_label: dict[str, Any] = {}
+        """Return the sections of the index, or the one with this app. Apps of the same name are one section."""
+        by_name: dict[str, Any] = {}
         for app in super().get_app_list(request):
-            label = self.sections.get(app["app_label"], app["app_label"])
-            section = by_label.setdefault(label, {**app, "models": []})
+            section = by_name.setdefault(app["name"], {**app, "models": []})
             section["models"] = sorted([*section["models"], *app["models"]], key=lambda model: model["name"])
-        if app_label is None:
-            return list(by_label.values())
-        return [section for label, section in by_label.items() if label == self.sections.get(app_label, app_label)]
+        name = app_label and apps.get_app_config(app_label).verbose_name
+        return [section for section in by_name.values() if name in (None, section["name"])]
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {**super().each_context(request), "environment": settings.ENVIRONMENT}
