@@ -45,7 +45,8 @@ class DefaultHeadersMiddleware:
     """Adds the headers that every response needs, and forbids caching of all but static files.
 
     The outermost middleware, so that static files, probes, redirects and early errors have them too. A page has its own
-    Content-Security-Policy from `CSPMiddleware`, which skips DEBUG's 404 and 500: Django's pages have inline styles.
+    Content-Security-Policy from `CSPMiddleware`. While DEBUG is on, that skips every 404 and 500, because Django's own
+    pages for them have inline styles.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
