@@ -414,3 +414,12 @@ def test_operators_cannot_rotate_in_the_admin(admin_client: Client, api_key: Api
     assert "Rotate" not in html
     assert "End now" not in html
     assert StoredSecret.objects.count() == 2
+
+
+def test_the_first_invalid_field_and_nothing_else_gets_the_focus(admin_client: Client, api_key: ApiKey) -> None:
+    """Django renders the earlier value of some fields in a hidden input next to the field."""
+    form = Page.open(admin_client, change_url(api_key)).form()
+
+    page = form.send(admin_client, description=" ").content.decode()
+
+    assert re.findall(r'<\w+ [^>]*name="([^"]+)"[^>]* autofocus', page) == ["description"]
