@@ -141,7 +141,7 @@ def type_of(value: JsonSchema) -> SafeString:
     if names == ["array"]:
         return format_html("array of {}", type_of(value["items"]))
     if names == ["object"]:
-        return format_html("object, each value an {}", type_of(value["additionalProperties"]))
+        return format_html("map of string to {}", type_of(value["additionalProperties"]))
     formats = {"string": value.get("format", "string")}
     return format_html_join(" or ", "{}", ((formats.get(name, name),) for name in names))
 

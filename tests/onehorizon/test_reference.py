@@ -116,7 +116,7 @@ def test_types_and_rules_are_readable_and_link_to_objects(html: str) -> None:
     assert "kind apiKey" in plain(section(html, "ApiKeyPrincipal").text)
     assert "200 OK, ApiKeyPrincipal or UserPrincipal" in plain(section(html, "whoAmI").text)
     assert "secret string, optional" in plain(section(html, "RotatedApiKey").text)
-    assert "errors object, each value an array of string, optional" in plain(section(html, "ErrorBody").text)
+    assert "errors map of string to array of string, optional" in plain(section(html, "ErrorBody").text)
     assert "limit integer, in the query The most items to return. From 1 to 200. Default: 50." in tasks
     assert "workspaceId string, in the path required" in tasks
     assert "status array of string, in the query Only tasks with one of these statuses. Values: idea, open," in tasks

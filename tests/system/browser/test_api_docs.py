@@ -97,7 +97,7 @@ def test_the_key_is_masked_and_forgotten(visit: Visit, workspace: Workspace, sec
     try_operation(page, "List workspaces")
     key = page.get_by_label("API key or access token")
     expect(key).to_have_attribute("type", "password")
-    expect(key).to_have_attribute("autocomplete", "off")
+    expect(key).to_have_attribute("autocomplete", "one-time-code")  # not a password to fill in or save
     key.fill(secret)
     page.keyboard.press("Enter")
     assert workspace.pk in response(page)
