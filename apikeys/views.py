@@ -30,6 +30,7 @@ from apikeys.forms import (
 )
 from apikeys.models import (
     ANY_STATUS,
+    MAX_COUNT,
     ApiKey,
     ApiKeyQuerySet,
     ApiKeyStatus,
@@ -142,33 +143,46 @@ class KeyListView(ManagesKeysMixin, TemplateView):
     template_name = "apikeys/list.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        text, status = text_and_status(self.request.GET)
-        mark, order = chosen_mark(self.request.GET), chosen_order(self.request.GET)
-        searched, found = self._secret_search()
-        page: Page[ApiKey] = Paginator(
-            self.keys.filter(pk=found.api_key_id) if found else self._listed(text, status, mark, order), KEYS_PER_PAGE
-        ).get_page(self.request.GET.get("page"))
-        counts = self.workspace.api_keys.count_by_status()
         return super().get_context_data(
-            page=page,
-            usage=UsageByKey(self.workspace, list(page)),
-            q=text,
-            status=status,
-            tabs=[(tab, counts[tab]) for tab in STATUS_TABS],
-            active_count=counts[ApiKeyStatus.ACTIVE],
-            many_active=settings.APIKEYS_MAX_ACTIVE * 4 // 5,
-            any_keys=bool(counts[ANY_STATUS]),
-            mark=mark,
-            marks=self._marks(mark),
-            order=order,
-            orders=KeyOrder,
-            filters=self._filters(text, status),
+            **self._numbers(),
+            **self._listed_keys(),
             quota=quota.status(self.workspace.pk, self.workspace.tier),
-            searched_secret=searched,
-            found_secret=found,
             changed=self.changed(),
             **kwargs,
         )
+
+    def _numbers(self) -> dict[str, Any]:
+        """Return the context of the tabs and of the limit on active keys."""
+        counts = self.workspace.api_keys.count_by_status()
+        limit = settings.APIKEYS_MAX_ACTIVE
+        return {
+            "tabs": [(tab, counts[tab]) for tab in STATUS_TABS],
+            "max_count": MAX_COUNT,
+            "active_count": counts[ApiKeyStatus.ACTIVE],
+            "many_active": limit - quota.low(limit),
+            "any_keys": bool(counts[ANY_STATUS]),
+        }
+
+    def _listed_keys(self) -> dict[str, Any]:
+        """Return the context of the table: the keys of one page, and what they were searched and sorted by."""
+        text, status = text_and_status(self.request.GET)
+        mark, order = chosen_mark(self.request.GET), chosen_order(self.request.GET)
+        searched, found = self._secret_search()
+        api_keys = self.keys.filter(pk=found.api_key_id) if found else self._listed(text, status, mark, order)
+        page: Page[ApiKey] = Paginator(api_keys, KEYS_PER_PAGE).get_page(self.request.GET.get("page"))
+        return {
+            "page": page,
+            "usage": UsageByKey(self.workspace, list(page)),
+            "q": text,
+            "status": status,
+            "mark": mark,
+            "marks": self._marks(mark),
+            "order": order,
+            "orders": KeyOrder,
+            "filters": self._filters(text, status),
+            "searched_secret": searched,
+            "found_secret": found,
+        }
 
     def _listed(self, text: str, status: str, mark: KeyMark | None, order: KeyOrder) -> ApiKeyQuerySet:
         api_keys = self.keys.with_status(status).in_order(order)

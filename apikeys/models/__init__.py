@@ -1,4 +1,4 @@
-from apikeys.models.api_key_querysets import ANY_STATUS, ApiKeyQuerySet, ApiKeyStatus, KeyMark, KeyOrder
+from apikeys.models.api_key_querysets import ANY_STATUS, MAX_COUNT, ApiKeyQuerySet, ApiKeyStatus, KeyMark, KeyOrder
 from apikeys.models.api_keys import (
     DEFAULT_OVERLAP,
     MAX_OVERLAP,
@@ -22,6 +22,7 @@ __all__ = [
     "ANY_STATUS",
     "DEFAULT_OVERLAP",
     "LAST_USED_RESOLUTION",
+    "MAX_COUNT",
     "MAX_OVERLAP",
     "ActiveKeyLimitReached",
     "ApiKey",

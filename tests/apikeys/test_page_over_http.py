@@ -16,7 +16,7 @@ from time_machine import TimeMachineFixture
 
 from apikeys import keys
 from apikeys.models import ApiKey
-from tests.helpers import BY_TEST, make_key, make_workspace
+from tests.helpers import BY_TEST, html_of, make_key, make_workspace
 from workspaces.models import Action, AuditEvent, User, Workspace
 
 IDEMPOTENCY_KEY = "0" * 32
@@ -218,7 +218,7 @@ def test_a_search_redirects_to_the_list_and_never_with_a_secret_in_the_url(
         (secret[20:], "incomplete"),
     ]:
         assert owner_client.post(f"{keys_url}find/", {"text": text})["Location"] == f"{keys_url}?secret={found}"
-    assert "This is not a complete key." in owner_client.get(f"{keys_url}?secret=incomplete").content.decode()
+    assert "This looks like part of a key." in owner_client.get(f"{keys_url}?secret=incomplete").content.decode()
     assert owner_client.post(f"{keys_url}find/", {"text": api_key.pk})["Location"] == f"{keys_url}?q={api_key.pk}"
 
 
@@ -398,3 +398,15 @@ def test_renaming_is_rate_limited(owner_client: Client, key_url: str) -> None:
     responses = [owner_client.post(f"{key_url}rename/", {"description": f"Key {number}"}) for number in range(121)]
 
     assert [response.status_code for response in responses[-2:]] == [302, 429]
+
+
+def test_the_tabs_count_up_to_a_thousand_keys(owner_client: Client, workspace: Workspace, keys_url: str) -> None:
+    make_key(workspace)
+    revoked = ApiKey.objects.bulk_create(ApiKey(workspace=workspace, revoked_at=timezone.now()) for _ in range(1000))
+
+    def tabs() -> list[str]:
+        return re.findall(r"<a [^>]*>(\w+ <small>.*?)</small>", html_of(owner_client.get(keys_url)))
+
+    assert tabs() == ["Active <small>1", "Expired <small>0", "Revoked <small>1,000", "All <small>1,000+"]
+    ApiKey.objects.bulk_create([ApiKey(workspace=workspace, revoked_at=revoked[0].revoked_at)])
+    assert tabs() == ["Active <small>1", "Expired <small>0", "Revoked <small>1,000+", "All <small>1,000+"]

@@ -31,6 +31,7 @@ from workspaces.quota.windows import (
     Window,
     has_slots,
     limits_of,
+    low,
     usage_of,
     window_at,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "delete_idle",
     "has_slots",
     "limits_of",
+    "low",
     "read",
     "rejected",
     "resource",

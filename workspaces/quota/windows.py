@@ -55,6 +55,11 @@ def usage_of(admissions: Sequence[int], now: int, limit: Limit) -> Usage:
     return Usage(used, min(next_to_leave, now) + limit.window)
 
 
+def low(limit: int) -> int:
+    """Return the number below which little is left of a limit: a fifth of it."""
+    return limit // 5
+
+
 class Window(NamedTuple):
     """The state of a limit: requests left, and seconds until one more request is allowed (0 if the window is empty)."""
 
@@ -64,8 +69,8 @@ class Window(NamedTuple):
 
     @property
     def low(self) -> int:
-        """The number of requests below which little is left: a fifth of the limit."""
-        return self.limit.requests // 5
+        """The number of requests below which little is left."""
+        return low(self.limit.requests)
 
     @property
     def is_low(self) -> bool:
