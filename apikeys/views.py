@@ -108,7 +108,7 @@ class ManagesKeysMixin(AccessMixin):
         )
 
     def changed(self) -> set[str]:
-        """Return what the messages on this page confirm a change of: their tags. It is highlighted."""
+        """Return the tags of the messages. A tag names what a change was confirmed of, which the page highlights."""
         return {message.extra_tags for message in messages.get_messages(self.request) if message.extra_tags}
 
 
@@ -202,9 +202,9 @@ class KeyListView(ManagesKeysMixin, TemplateView):
         return query
 
     def _secret_search(self) -> tuple[str, StoredSecret | None]:
-        """Return what FindKeyView says of the secret that was searched for, and what is stored of it.
+        """Return the parameter `secret`, which FindKeyView sets, and the stored secret with this key id, or None.
 
-        The former is its key id, `unknown` or `incomplete`, or empty if no secret was searched for.
+        The parameter is a key id, `unknown` or `incomplete`. It is empty if no secret was searched for.
         """
         key_id = self.request.GET.get("secret", "")
         stored = self.workspace_secrets.filter(pk=key_id).first() if keys.KEY_ID_PATTERN.fullmatch(key_id) else None
@@ -212,7 +212,7 @@ class KeyListView(ManagesKeysMixin, TemplateView):
 
 
 class QuotaView(ManagesKeysMixin, TemplateView):
-    """The current quota as an HTML fragment, which the list's script fetches."""
+    """An HTML fragment with the current quota, which the list refreshes."""
 
     template_name = "apikeys/_quota.html"
 
@@ -288,27 +288,10 @@ class OneKeyMixin(ManagesKeysMixin):
         return get_by_id(self.keys, self.kwargs["api_key_id"])
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        kwargs = {
-            "previous": self.api_key.previous_secret,
-            "revoke_form": RevokeForm(api_key=self.api_key),
-            "rotate_form": RotateForm(api_key=self.api_key),
-            "rename_form": DescriptionForm(initial={"description": self.api_key.description}),
-        } | kwargs
-        return super().get_context_data(api_key=self.api_key, **kwargs)
+        return super().get_context_data(api_key=self.api_key, previous=self.api_key.previous_secret, **kwargs)
 
     @cached_property
-    def history(self) -> CursorPage[AuditEvent]:
-        """The key's audit events, newest first, for the templates that show them."""
-        cursor = self.request.GET.get("before", "")
-        return page_after(self.api_key.audit_events, cursor if is_id("evt", cursor) else "", EVENTS_PER_PAGE)
-
-    @cached_property
-    def usage(self) -> ChosenUsage:
-        """The key's usage, for the templates that show it."""
-        return ChosenUsage.of(self.usage_of_key, self.request.GET)
-
-    @cached_property
-    def requests_today(self) -> int:
+    def requests_last_day(self) -> int:
         """The key's requests in the last 24 hours, for the templates that show them."""
         return Counts.sum(counts for _, counts in self.usage_of_key.in_period(Period.last_day()).by_key()).requests
 
@@ -320,7 +303,29 @@ class OneKeyMixin(ManagesKeysMixin):
         return reverse("api-key", args=[self.workspace.pk, self.api_key.pk])
 
 
-class KeyView(OneKeyMixin, TemplateView):
+class KeyPageMixin(OneKeyMixin):
+    """The page of a key, with its forms, history and usage."""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        forms = {
+            "revoke_form": RevokeForm(api_key=self.api_key),
+            "rotate_form": RotateForm(api_key=self.api_key),
+            "rename_form": DescriptionForm(initial={"description": self.api_key.description}),
+        }
+        return super().get_context_data(**forms | kwargs)
+
+    @cached_property
+    def history(self) -> CursorPage[AuditEvent]:
+        """The key's audit events, newest first."""
+        cursor = self.request.GET.get("before", "")
+        return page_after(self.api_key.audit_events, cursor if is_id("evt", cursor) else "", EVENTS_PER_PAGE)
+
+    @cached_property
+    def usage(self) -> ChosenUsage:
+        return ChosenUsage.of(self.usage_of_key, self.request.GET)
+
+
+class KeyView(KeyPageMixin, TemplateView):
     template_name = "apikeys/key.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
@@ -328,7 +333,7 @@ class KeyView(OneKeyMixin, TemplateView):
         return super().get_context_data(duplicate=duplicate, changed=self.changed(), **kwargs)
 
 
-class RenameKeyView(LimitedFormMixin, OneKeyMixin, FormView[DescriptionForm]):
+class RenameKeyView(LimitedFormMixin, KeyPageMixin, FormView[DescriptionForm]):
     """Receives the form of `KeyView`, and shows that page again if the form is invalid."""
 
     template_name = "apikeys/key.html"
@@ -377,22 +382,19 @@ class RotateKeyView(LimitedFormMixin, OneKeyMixin, FormView[RotateForm]):
         context = self.get_context_data(form=form, secret=secret, rotated=True, site=site_url(self.request))
         return render(self.request, "apikeys/secret.html", context)
 
-    def form_invalid(self, form: RotateForm) -> HttpResponse:
-        return self.render_to_response(self.get_context_data(form=form, rotate_form=form))
-
 
 class FirstRequestView(OneKeyMixin, TemplateView):
-    """Whether a secret has been used, as an HTML fragment, which the script of the page with the secret fetches."""
+    """An HTML fragment that says whether a secret has been used. The page with the secret refreshes it."""
 
     template_name = "apikeys/_first_request.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        stored = get_object_or_404(self.api_key.secrets, pk=self.kwargs["key_id"])
+        stored = get_object_or_404(self.api_key.secrets.without_hashes(), pk=self.kwargs["key_id"])
         return super().get_context_data(stored=stored, **kwargs)
 
 
 class PreviousSecretView(OneKeyMixin, TemplateView):
-    """The use of the previous secret as an HTML fragment, which the key page's script fetches."""
+    """An HTML fragment with the use of the previous secret, which the page of the key refreshes."""
 
     template_name = "apikeys/_previous_secret.html"
 
@@ -446,4 +448,4 @@ class RevokeKeyView(LimitedFormMixin, OneKeyMixin, FormView[RevokeForm]):
     def form_invalid(self, form: RevokeForm) -> HttpResponse:
         if self.api_key.revoked_at is not None:
             return redirect(self.get_success_url())
-        return self.render_to_response(self.get_context_data(form=form, revoke_form=form))
+        return super().form_invalid(form)
