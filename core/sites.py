@@ -1,4 +1,4 @@
-"""URLs of this installation and of its contacts. OAuth clients get `settings.BASE_URL` instead of the client's URL."""
+"""URLs of this installation and of its contacts. OAuth clients get `settings.BASE_URL` instead of the request's."""
 
 from urllib.parse import quote
 

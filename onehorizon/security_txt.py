@@ -14,7 +14,7 @@ VALIDITY = timedelta(days=90)  # from the start of today in UTC; RFC 9116, 2.5.5
 
 
 class SecurityTxtView(View):
-    """The contact in SECURITY_CONTACT, which holds as long as this installation serves it. Without one: 404."""
+    """Returns the contact in SECURITY_CONTACT, or 404 if there is none."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
         if not settings.SECURITY_CONTACT:

@@ -1,4 +1,4 @@
-// The page that shows a new secret. It also works without JavaScript.
+// The page that shows a new secret, after app.js. It also works without JavaScript.
 "use strict";
 
 // ---- tabs: without JavaScript all panels are shown, each under its heading ----

@@ -1,4 +1,4 @@
-"""Whom to contact about what only operators can do. A tag, because pages for errors have no context processors."""
+"""Whom to contact about what only operators can do. A tag, because some error pages are rendered without a request."""
 
 from django import template
 from django.conf import settings
