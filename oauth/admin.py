@@ -6,6 +6,7 @@ import oauth2_provider.admin  # noqa: F401, registers the toolkit's admins, whic
 from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
@@ -13,6 +14,7 @@ from django.core.validators import MinLengthValidator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils.html import format_html
 from oauth2_provider.models import AccessToken, RefreshToken
@@ -22,6 +24,8 @@ from core.admin import ReadOnlyMixin, changelist_url
 from oauth.models import SECRET_MIN_LENGTH, Application, default_scopes, revoke_token
 from workspaces.models import Action, Actor, AuditEvent, Via
 from workspaces.operators_admin import AuditedAdmin, ChangeForm, OperatorsAdmin
+
+NAMED_TOKENS = 20  # at most, on the page that asks whether to revoke tokens
 
 for model in [*apps.get_app_config("oauth2_provider").get_models(), *apps.get_app_config("oauth").get_models()]:
     if admin.site.is_registered(model):
@@ -103,10 +107,23 @@ class TokenAdmin(ReadOnlyMixin, OperatorsAdmin[Any]):
         return request.user.has_perm(f"{self.opts.app_label}.{permission}")
 
     @admin.action(description="Revoke selected tokens", permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+    def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Revoke the tokens when the operator has confirmed it. Before that, return the page that asks."""
+        if "confirmed" not in request.POST:
+            count = queryset.count()
+            return self.page(
+                request,
+                "revoke_tokens.html",
+                title=f"Revoke {count:,} token{pluralize(count)}?",
+                count=count,
+                named=queryset[:NAMED_TOKENS],
+                selected=request.POST.getlist(ACTION_CHECKBOX_NAME),
+                select_across=request.POST.get("select_across", "0"),
+            )
         actor = Actor.of(request, Via.ADMIN)
         count = sum(revoke_token(token, by=actor) for token in queryset)
-        messages.success(request, f"{count} token{'' if count == 1 else 's'} revoked.")
+        messages.success(request, f"{count:,} token{pluralize(count)} revoked.")
+        return None
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

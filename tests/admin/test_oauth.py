@@ -10,11 +10,12 @@ from django.db import IntegrityError
 from django.test import Client
 from oauth2_provider.models import AccessToken, RefreshToken
 
+import oauth.admin
 from core.admin import change_url, changelist_url
 from oauth.models import Application, revoke_token
 from tests.admin.browser import Page
 from tests.admin.pages import INDEX, add_url
-from tests.helpers import BY_TEST, Api, failing_events, make_token, sign_in
+from tests.helpers import BY_TEST, Api, failing_events, html_of, make_token, sign_in
 from tests.oauth.conftest import make_application
 from tests.oauth.program import Program
 from workspaces.models import AuditEvent, User, Workspace
@@ -32,6 +33,18 @@ NEW: dict[str, Any] = {
     "redirect_uris": "https://reports.example.com/back",
     "scopes": ["workspace:read", "workspace:write"],
 }
+
+
+def choose(client: Client, model: Any, **fields: Any) -> Page:
+    """Choose the action that revokes a token, for the only one unless `fields` say otherwise."""
+    action = {"action": "revoke", "_selected_action": model.objects.values_list("pk", flat=True)[0]}
+    response = client.post(changelist_url(model), action | fields)
+    return Page(changelist_url(model), response.content.decode())
+
+
+def revoke(client: Client, model: Any = AccessToken) -> Any:
+    """Revoke the only token, and confirm it."""
+    return choose(client, model).form("Revoke token").send(client)
 
 
 def test_an_application_is_created_and_its_secret_is_stored_hashed(admin_client: Client, operator: User) -> None:
@@ -113,9 +126,7 @@ def test_revoking_an_access_token_ends_its_refresh_token(
     program = Program(make_application("Dashboards"), sign_in(owner))
     tokens = program.tokens()
 
-    admin_client.post(
-        changelist_url(AccessToken), {"action": "revoke", "_selected_action": AccessToken.objects.get().pk}
-    )
+    revoke(admin_client)
 
     assert RefreshToken.objects.get().revoked is not None
     assert program.refresh(tokens["refresh_token"]).json() == {"error": "invalid_grant"}
@@ -142,7 +153,7 @@ def test_revoking_tokens_needs_the_permission_for_tokens(
     client = sign_in(plain_staff)
 
     page = client.get(changelist_url(model)).content.decode()
-    client.post(changelist_url(model), {"action": "revoke", "_selected_action": model.objects.get().pk})
+    choose(client, model, confirmed="Revoke token")
 
     assert ("Revoke selected tokens" in page) == is_allowed
     assert AccessToken.objects.exists() != is_allowed
@@ -155,7 +166,7 @@ def test_support_and_operators_can_revoke_tokens(
     make_token(owner)
     client = sign_in(request.getfixturevalue(role))
 
-    client.post(changelist_url(AccessToken), {"action": "revoke", "_selected_action": AccessToken.objects.get().pk})
+    revoke(client)
 
     assert not AccessToken.objects.exists()
 
@@ -166,8 +177,7 @@ def test_a_revoked_token_is_rejected_from_the_next_request_on(
     api = Api(make_token(owner))
     assert api.get("/me").status_code == 200
 
-    action = {"action": "revoke", "_selected_action": AccessToken.objects.get().pk}
-    response = admin_client.post(changelist_url(AccessToken), action, follow=True)
+    response = revoke(admin_client)
 
     assert "1 token revoked." in response.content.decode()
     assert api.get("/me").status_code == 401
@@ -228,11 +238,29 @@ def test_a_tokens_history_needs_the_permission_to_view_it(plain_staff: User, own
     assert sign_in(plain_staff).get(history).status_code == 403
 
 
+def test_all_tokens_of_a_search_are_revoked_after_a_confirmation(
+    admin_client: Client, owner: User, member: User, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oauth.admin, "NAMED_TOKENS", 1)
+    for user in (owner, owner, member):
+        make_token(user)
+    found = changelist_url(AccessToken, q=owner.email)
+    chosen = AccessToken.objects.filter(user=owner)[0].pk
+
+    fields = {"action": "revoke", "_selected_action": chosen, "select_across": "1"}
+    html = html_of(admin_client.post(found, fields))
+
+    assert AccessToken.objects.count() == 3
+    assert "Revoke 2 tokens?" in html
+    assert re.findall(r"<li>(owner.*|and others)</li>", html) == ["owner@example.com: tests", "and others"]
+    response = Page(found, html).form("Revoke tokens").send(admin_client)
+    assert "2 tokens revoked." in html_of(response)
+    assert [token.user for token in AccessToken.objects.all()] == [member]
+
+
 def test_the_events_of_tokens_can_be_listed(admin_client: Client, owner: User, workspace: Workspace) -> None:
     make_token(owner)
-    admin_client.post(
-        changelist_url(AccessToken), {"action": "revoke", "_selected_action": AccessToken.objects.get().pk}
-    )
+    revoke(admin_client)
 
     listed = admin_client.get(changelist_url(AuditEvent, action="accesstoken.revoked"))
 
