@@ -66,12 +66,17 @@ for (const details of queryAll("details.menu, details.edit")) {
     details.addEventListener("focusout", (event) => { if (event.relatedTarget && !details.contains(event.relatedTarget)) close(); });
     document.addEventListener("click", (event) => { if (!details.contains(event.target)) close(); });
   } else {
-    details.addEventListener("toggle", () => { if (details.open) details.querySelector("input[type=text]").focus(); });
+    details.addEventListener("toggle", () => {
+      const input = details.querySelector("input[type=text]");
+      if (!details.open) return;
+      input.focus();
+      input.setSelectionRange(input.value.length, input.value.length); // Browsers select all, or begin at the start.
+    });
   }
 }
 
 const navigation = document.querySelector("nav[popover]");
-if (navigation) {
+if (navigation?.hidePopover) {
   const hide = () => { if (navigation.matches(":popover-open")) navigation.hidePopover(); };
   navigation.addEventListener("click", (event) => { if (event.target.closest("a")) hide(); });
   matchMedia("(max-width: 52rem)").addEventListener("change", hide);
@@ -120,9 +125,9 @@ for (const button of queryAll("button[data-copy]")) {
   button.addEventListener("click", async () => {
     const copied = await copy(document.getElementById(button.dataset.copy));
     const announcement = document.querySelector("[data-announcement]");
-    button.textContent = copied ? "Copied" : "Press Ctrl-C";
+    button.textContent = copied ? "Copied" : "Press Ctrl-C or ⌘C";
     announcement.textContent = "";
-    requestAnimationFrame(() => { announcement.textContent = copied ? "Copied to the clipboard." : "Text selected. Press Ctrl-C to copy."; });
+    requestAnimationFrame(() => { announcement.textContent = copied ? "Copied to the clipboard." : "Text selected. Press Ctrl-C or Command-C to copy."; });
     setTimeout(() => { button.replaceChildren(...label); }, 2500);
     if (copied) button.dispatchEvent(new Event("copied", { bubbles: true }));
   });
