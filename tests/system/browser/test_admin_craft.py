@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -19,7 +18,7 @@ from core.admin import change_url, changelist_url
 from oauth.models import Application
 from tests.admin.pages import BUSIEST, FIND, INDEX, MODELS, REVOKE, action_url, add_url
 from tests.helpers import Visit, commits, make_staff, make_token, make_user, make_workspace
-from tests.system.browser.test_craft import AXE, SIZES_AND_COLOURS, TAGS
+from tests.system.browser.craft import SIZES_AND_COLOURS, TAGS, axe_violations
 from workspaces.models import Action, Actor, AuditEvent, Tier, User, Via, Workspace
 from workspaces.validators import REASON_MAX_LENGTH
 
@@ -29,8 +28,7 @@ CLIENT_IP = "2001:db8:1234:5678:9abc:def1:2345:6789"
 RIGHT_TO_LEFT = "مفتاح الفوترة 🔑 للإنتاج"
 EMAIL = "{}@" + ".".join(["d" * 60] * 3) + ".com"
 
-# Select2 puts a text box without a name into its combobox. `preload` would violate the page's policy.
-RUN_AXE = "runOnly => axe.run({ exclude: ['.select2-selection__rendered'] }, { runOnly, preload: false })"
+SELECT2_TEXT = ".select2-selection__rendered"  # Select2 gives it the role of a text box, and no name
 # By how many pixels the page, or a list on it, is wider than its box. On a phone a list scrolls.
 OVERFLOW = """() => {
   const lists = innerWidth < 1000 ? [] : document.querySelectorAll("#changelist .results");
@@ -38,23 +36,17 @@ OVERFLOW = """() => {
 }"""
 
 
-def problems_of(page: Page) -> list[str]:
+def admin_problems(page: Page) -> list[str]:
     """Return what is wrong with the open page on a light screen, and on a dark phone."""
-    page.wait_for_load_state()
-    page.evaluate(AXE)
     problems = []
     for width, scheme, rules in ((1280, "light", TAGS), (390, "dark", SIZES_AND_COLOURS)):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # a literal
         page.evaluate("Promise.all(document.getAnimations().map((animation) => animation.finished))")
-        results: dict[str, Any] = page.evaluate(RUN_AXE, rules)
-        problems += [
-            f"{page.url} at {width}: {item['id']}: {node['target']} {node['failureSummary']}"
-            for item in results["violations"]
-            for node in item["nodes"]
-        ]
+        found = axe_violations(page, rules, exclude=[SELECT2_TEXT])
         if any(page.evaluate(OVERFLOW)):
-            problems.append(f"{page.url} at {width}: {page.evaluate(OVERFLOW)} pixels too wide")
+            found.append(f"{page.evaluate(OVERFLOW)} pixels too wide")
+        problems += [f"{page.url} at {width}: {problem}" for problem in found]
     return problems
 
 
@@ -153,7 +145,7 @@ def test_every_page_of_an_operator_fits_the_window_and_passes_axe(
     problems = []
     for url in extremes.pages():
         page.goto(url)
-        problems += problems_of(page)
+        problems += admin_problems(page)
 
     assert problems == []
 
@@ -165,21 +157,21 @@ def test_the_pages_after_a_change_or_an_error_fit_the_window_and_pass_axe(
     page.goto(action_url(extremes.workspace, "clear-quota"))
     page.get_by_role("button", name="Clear quota").click()
     expect(page.get_by_text("is cleared.")).to_be_visible()
-    problems = problems_of(page)
+    problems = admin_problems(page)
     page.goto(action_url(extremes.workspace, "suspend"))
     page.get_by_label("Reason").fill(" ")
     page.get_by_role("button", name="Suspend").click()
     expect(page.get_by_text("Enter a reason.")).to_be_visible()
-    problems += problems_of(page)
+    problems += admin_problems(page)
     page.goto(add_url(Workspace))
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("Choose an owner.")).to_be_visible()
-    problems += problems_of(page)
+    problems += admin_problems(page)
     page.goto(f"{REVOKE}?key={extremes.api_key.pk}")
     page.get_by_label("Reason").fill("R" * REASON_MAX_LENGTH)
     page.get_by_role("button", name="Revoke key").click()
     expect(page.get_by_role("listitem")).to_contain_text("Revoked")
-    problems += problems_of(page)
+    problems += admin_problems(page)
 
     assert problems == []
 
@@ -189,6 +181,6 @@ def test_the_read_only_pages_of_support_fit_the_window_and_pass_axe(visit: Visit
     problems = []
     for item in (extremes.workspace, extremes.owner, extremes.tier, extremes.api_key, extremes.application):
         page.goto(change_url(item))
-        problems += problems_of(page)
+        problems += admin_problems(page)
 
     assert problems == []

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from apikeys.models import ApiKey, ApiKeyUsage, Counts, Interval, Period, StoredSecret
 from tests.helpers import BY_TEST, Visit, commits, make_key
-from tests.system.browser.test_craft import problems_of
+from tests.system.browser.craft import problems_of
 from workspaces.models import User, Workspace
 
 pytestmark = [commits, pytest.mark.one_database("how Chromium shows a page")]
