@@ -25,6 +25,17 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "onehorizon.example",
 }
 
+CONTACTS = ("SECURITY_CONTACT", "SUPPORT_CONTACT")
+VALID_CONTACTS = ["", "security@x.example", "a+b@x.example", "https://x.example", "https://x.example/report?a=b#c"]
+INVALID_CONTACTS = [
+    *(" ", "support", "support@", "@x.example", "a b@x.example", "a@b@x.example", "support@x", "\udcff"),
+    *("Support <support@x.example>", "a@x.example, b@x.example", "mailto:support@x.example", "\udcff@x.example"),
+    *("support@x.example\n", "a@x.example\nX: y", "https://x.example\n", "https://x.example/\nX: y"),
+    *("http://x.example", "http://x.example/", "HTTPS://x.example", "https://", "https://x y", "https://x example/"),
+    *("https:x.example", "//x.example", "//x.example/", "x.example", "x.example/help", "https://x.example/b\u00fccher"),
+    *("ftp://x.example/", "javascript:alert(1)"),
+]
+
 INVALID = {
     "DEBUG": ["maybe", "", " ", "on "],
     "SECRET_KEY": ["\udcff" * 60],
@@ -122,12 +133,6 @@ INVALID = {
         *("127.0.0.1:9401/metrics", "http://127.0.0.1:9401", "::1:9401", "[::1:9401", "[::1]9401", "127.0.0.1:٩٤٠١"),
     ],
     "ENVIRONMENT": ["", " ", "x" * 31, "a\nb", "\x1b[31m", "\udcff"],
-    "SUPPORT_CONTACT": [
-        *(" ", "support", "support@", "@x.example", "a b@x.example", "Support <support@x.example>", "support@x"),
-        *("a@x.example, b@x.example", "mailto:support@x.example", "support@x.example\n", "\udcff@x.example"),
-        *("http://x.example", "HTTPS://x.example", "https://", "https://x y", "x.example/help", "//x.example"),
-        *("javascript:alert(1)", "https:x.example", "https://x.example\n"),
-    ],
     "ADMIN_URL": [
         *(
             "",
@@ -291,26 +296,7 @@ INVALID = {
             "redis://host/\udcff",
         ),
     ],
-    "SECURITY_CONTACT": [
-        *(
-            "security",
-            "security@",
-            "@x.example",
-            "a@b@x.example",
-            "a b@x.example",
-            "a@x.example, b@x.example",
-            " ",
-            "\udcff",
-        ),
-        *(
-            "mailto:security@x.example",
-            "http://x.example/",
-            "https://",
-            "https://x example/",
-            "https://x.example/\nX: y",
-        ),
-        *("ftp://x.example/", "//x.example/", "x.example", "https://x.example/b\u00fccher", "a@x.example\nX: y"),
-    ],
+    **dict.fromkeys(CONTACTS, INVALID_CONTACTS),
     "APIKEYS_MAX_ACTIVE": ["0", "-1", "many", "", " ", "10001", "20.5", "2e1", "1,000", "0x14"],
     "APIKEYS_ARGON2_TIME_COST": ["0", "101", ""],
     "APIKEYS_ARGON2_MEMORY_COST": ["7", "19 MiB", "4194305"],
@@ -427,7 +413,7 @@ def test_a_database_url_may_have_connection_parameters(monkeypatch: pytest.Monke
         ("CACHE_URL", "hunter22://host/0"),
         ("CSRF_TRUSTED_ORIGINS", "https://me:hunter22@x"),
         ("BASE_URL", "https://me:hunter22@localhost"),
-        ("SECURITY_CONTACT", "http://me:hunter22@x.example"),
+        *((name, "http://me:hunter22@x.example") for name in CONTACTS),
         ("ALLOWED_HOSTS", "me:hunter22@x"),
         ("SECRET_KEY", "hunter22\udcff"),
     ],
@@ -456,13 +442,7 @@ VALID = {
         "https://xn--bcher-kva.example, https://a-b.example,",
     ],
     "BASE_URL": ["", "http://127.0.0.1:9000", "https://localhost", "https://[::1]:8443"],
-    "SECURITY_CONTACT": [
-        "",
-        "security@x.example",
-        "a+b@x.example",
-        "https://x.example",
-        "https://x.example/report?a=b#c",
-    ],
+    **dict.fromkeys(CONTACTS, VALID_CONTACTS),
     "TRUSTED_PROXIES": ["", " ", ",", "10.0.0.7", "10.0.0.0/8,", "::1, 2001:db8::/32", "0.0.0.0/1", "fe80::1%eth0"],
     "METRICS_ADDRESS": ["", "127.0.0.1:9401", "0.0.0.0:0", "[::1]:9401", "[::]:65535"],
     "ENVIRONMENT": ["staging", "Zürich 2"],
