@@ -122,6 +122,13 @@ def text_of(html: str) -> str:
     return " ".join(unescape(strip_tags(text)).split())
 
 
+def focused(html: str) -> list[str]:
+    """Return the ids of the elements that get the focus when the page has loaded, or the tags of those without one."""
+    html = re.sub(r"<dialog.*?</dialog>", "", html, flags=re.DOTALL)
+    elements = re.findall(r"<(\w+)([^>]* autofocus[^>]*)>", html)
+    return [(re.findall(r' id="([^"]*)"', attributes) or [tag])[0] for tag, attributes in elements]
+
+
 def make_workspace(owner: User, slug: str = "acme", **members: User) -> Workspace:
     workspace = Workspace.objects.create_with_owner(owner, name=slug.capitalize(), slug=slug, by=BY_TEST)
     for role, user in members.items():

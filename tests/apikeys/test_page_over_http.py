@@ -234,27 +234,6 @@ def test_an_invalid_description_shows_an_error_on_the_keys_page(
     assert "Enter a description" in owner_client.post(f"{key_url}rename/", {"description": ""}).content.decode()
 
 
-def test_a_key_is_revoked_with_a_reason_once(owner_client: Client, api_key: ApiKey, key_url: str) -> None:
-    assert owner_client.get(f"{key_url}revoke/").status_code == 200
-
-    for _ in range(2):
-        assert owner_client.post(f"{key_url}revoke/", {"reason": "Leaked"})["Location"] == key_url
-
-    assert owner_client.get(f"{key_url}revoke/")["Location"] == key_url
-    assert "Revoked: “Leaked”" in owner_client.get(key_url).content.decode()
-    assert AuditEvent.objects.filter(subject=api_key.pk, action="api_key.revoked").count() == 1
-
-
-def test_an_invalid_reason_shows_an_error_and_revokes_nothing(
-    owner_client: Client, api_key: ApiKey, secret: str, key_url: str
-) -> None:
-    response = owner_client.post(f"{key_url}revoke/", {"reason": f"It is {secret}"})
-
-    assert "put a key in the reason; it isn" in response.content.decode()
-    assert secret not in response.content.decode()
-    assert ApiKey.objects.get().status == "active"
-
-
 def test_text_that_is_too_long_shows_one_error(
     owner_client: Client, workspace: Workspace, api_key: ApiKey, keys_url: str, key_url: str
 ) -> None:

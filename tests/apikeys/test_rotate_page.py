@@ -192,6 +192,17 @@ def test_a_key_of_a_suspended_workspace_can_not_be_rotated(
     assert api_key.secrets.count() == 1
 
 
+def test_the_key_page_of_a_suspended_workspace_has_no_link_to_the_form(
+    owner_client: Client, workspace: Workspace, api_key: ApiKey, key_url: str
+) -> None:
+    workspace.suspend("Unpaid invoices", by=BY_TEST)
+
+    page = html_of(owner_client.get(key_url))
+
+    assert '<button disabled aria-describedby="suspended">Rotate</button>' in page
+    assert f'href="{key_url}rotate/"' not in page
+
+
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
