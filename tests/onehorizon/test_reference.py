@@ -14,7 +14,7 @@ from onehorizon.documents import NAMES
 from onehorizon.openapi import schema
 
 
-class Page(HTMLParser):
+class Markup(HTMLParser):
     """The elements and the text of a page."""
 
     def __init__(self, html: str) -> None:
@@ -43,14 +43,14 @@ def html(client: Client) -> str:
 
 
 @pytest.fixture
-def page(html: str) -> Page:
-    return Page(html)
+def page(html: str) -> Markup:
+    return Markup(html)
 
 
-def section(html: str, heading: str) -> Page:
+def section(html: str, heading: str) -> Markup:
     """Return the part of the page that the heading with this id begins."""
     (part,) = re.findall(rf'<section [^>]*aria-labelledby="{heading}">.*?</section>', html, re.DOTALL)
-    return Page(part)
+    return Markup(part)
 
 
 def plain(markdown: str) -> str:
@@ -124,7 +124,7 @@ def test_types_and_rules_are_readable_and_link_to_objects(html: str) -> None:
     assert "title string required" in plain(section(html, "createTask").text)
 
 
-def test_errors_and_headers_are_explained_once(page: Page) -> None:
+def test_errors_and_headers_are_explained_once(page: Markup) -> None:
     components, text = schema()["components"], plain(page.text)
 
     for response in components["responses"].values():
@@ -147,7 +147,7 @@ def test_examples_of_requests_have_the_site_of_the_request() -> None:
 
 
 def test_the_page_has_one_main_and_one_first_heading_and_its_links_have_targets(html: str) -> None:
-    page = Page(re.sub(r"<template.*?</template>", "", html, flags=re.DOTALL))
+    page = Markup(re.sub(r"<template.*?</template>", "", html, flags=re.DOTALL))
     ids = page.values("id")
     fragments = {href[1:] for href in page.values("href") if href.startswith("#")}
 
@@ -157,17 +157,17 @@ def test_the_page_has_one_main_and_one_first_heading_and_its_links_have_targets(
     assert {*operations(), "Task", "error-429", "header-Location"} <= fragments
 
 
-def test_the_page_links_to_the_documents_and_they_link_to_it(page: Page, client: Client) -> None:
+def test_the_page_links_to_the_documents_and_they_link_to_it(page: Markup, client: Client) -> None:
     documents = {f"/docs/{name}/" for name in NAMES}
 
     assert {*documents, "/api/v1/openapi.json", "/"} <= set(page.values("href"))
     for path in documents:
-        assert "/api/docs" in Page(client.get(path).content.decode()).values("href")
+        assert "/api/docs" in Markup(client.get(path).content.decode()).values("href")
 
 
 def test_the_page_sets_no_cookie_and_has_no_inline_style_or_script(client: Client) -> None:
     response = client.get("/api/docs")
-    page = Page(response.content.decode())
+    page = Markup(response.content.decode())
 
     assert not response.cookies
     assert page.values("style") == []

@@ -11,25 +11,14 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from apikeys import keys
 from apikeys.models import ApiKey
 from tests.helpers import Api, Visit, commits, make_key, make_token
 from tests.processes import TIMEOUT, fetch, program
+from tests.system.browser.helpers import create_key
 from workspaces.models import User, Workspace
 
 pytestmark = commits
 same_on_every_database = pytest.mark.one_database("examples that the page shows, and how Chromium shows them")
-
-
-def add_key(page: Page, keys_url: str, description: str = "CI, production") -> str:
-    """Fill in and submit the form, and return the secret that the page shows."""
-    page.goto(f"{keys_url}add/")
-    page.get_by_label("Description").fill(description)
-    page.get_by_role("button", name="Create key").click()
-    secret = page.locator("#secret").text_content() or ""
-    page.wait_for_load_state()  # by then, the script has replaced the history entry of the submitted form
-    assert keys.parse(secret)
-    return secret
 
 
 def assert_shown_nowhere(page: Page, secret: str) -> None:
@@ -68,7 +57,7 @@ def test_each_example_runs_as_copied_and_prints_the_tasks(
     program("curl", install="apt-get install curl")
     program("node", install="apt-get install nodejs (or your system's equivalent)")
     page = visit(owner, permissions=["clipboard-read", "clipboard-write"])
-    secret = add_key(page, keys_url)
+    secret = create_key(page, keys_url)
     (tmp_path / ".env").write_text("OTHER=1")  # its last line has no end
 
     printed = {}
@@ -90,7 +79,7 @@ def test_without_javascript_the_examples_are_complete(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str, tmp_path: Path
 ) -> None:
     page = visit(owner, java_script_enabled=False)
-    secret = add_key(page, keys_url)
+    secret = create_key(page, keys_url)
 
     for name, example in zip(EXAMPLES, page.locator("pre").all(), strict=True):
         expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
@@ -108,7 +97,7 @@ def test_a_shell_that_ignores_commands_with_a_leading_space_keeps_no_key_in_its_
     visit: Visit, owner: User, keys_url: str, tmp_path: Path
 ) -> None:
     page = visit(owner)
-    secret = add_key(page, keys_url)
+    secret = create_key(page, keys_url)
     pasted = "\n".join(page.locator("pre").all_text_contents())
 
     options = ["--norc", "--noprofile", "-i"]
@@ -122,7 +111,7 @@ def test_a_shell_that_ignores_commands_with_a_leading_space_keeps_no_key_in_its_
 @same_on_every_database
 def test_the_tabs_of_the_examples_work_with_the_keyboard(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner, viewport={"width": 320, "height": 568})
-    add_key(page, keys_url)
+    create_key(page, keys_url)
     tabs = page.get_by_role("tablist", name="Try it in a terminal").get_by_role("tab")
     expect(tabs).to_have_text(list(EXAMPLES))
 
@@ -166,7 +155,7 @@ COVERED = """() => {
 @same_on_every_database
 def test_the_element_with_the_focus_is_not_covered(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner, viewport={"width": 320, "height": 568})
-    add_key(page, keys_url)
+    create_key(page, keys_url)
 
     for _ in range(30):
         page.keyboard.press("Tab")
@@ -179,7 +168,7 @@ def test_the_element_with_the_focus_is_not_covered(visit: Visit, owner: User, ke
 @same_on_every_database
 def test_large_text_fits_into_the_dialog(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner, viewport={"width": 390, "height": 844})
-    add_key(page, keys_url)
+    create_key(page, keys_url)
 
     page.evaluate("document.documentElement.style.fontSize = document.body.style.fontSize = '30px'")
 
@@ -189,7 +178,7 @@ def test_large_text_fits_into_the_dialog(visit: Visit, owner: User, keys_url: st
 @same_on_every_database
 def test_the_page_links_to_the_guides(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner)
-    add_key(page, keys_url)
+    create_key(page, keys_url)
 
     for name, url, heading in [
         ("Use the key in GitHub Actions, GitLab CI or cron", "/docs/ci/", "API keys in CI"),
@@ -207,7 +196,7 @@ def test_the_dialog_closes_only_when_the_user_confirms_that_the_key_is_saved(
     visit: Visit, owner: User, keys_url: str
 ) -> None:
     page = visit(owner)
-    secret = add_key(page, keys_url)
+    secret = create_key(page, keys_url)
     dialog = page.get_by_role("dialog", name="Save your API key")
     expect(dialog).to_contain_text("You won't see this again.")
 
@@ -225,7 +214,7 @@ def test_the_dialog_closes_only_when_the_user_confirms_that_the_key_is_saved(
 def test_copying_is_confirmed_visibly_and_for_screen_readers(visit: Visit, owner: User, keys_url: str) -> None:
     page = visit(owner, permissions=["clipboard-read", "clipboard-write"])
     page.clock.install()
-    secret = add_key(page, keys_url)
+    secret = create_key(page, keys_url)
     page.clock.pause_at(timezone.now() + timedelta(hours=1))  # so that the label stays "Copied"
 
     page.get_by_role("button", name="Copy").first.click()
@@ -242,7 +231,7 @@ def test_reload_back_and_forward_create_no_second_key_and_show_no_secret(
 ) -> None:
     page = visit(owner, java_script_enabled=javascript)
     page.goto(keys_url)
-    secret = add_key(page, keys_url)
+    secret = create_key(page, keys_url)
 
     page.reload()
     assert_shown_nowhere(page, secret)
@@ -258,7 +247,7 @@ def test_going_back_from_another_page_shows_no_secret(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     page = visit(owner)
-    secret = add_key(page, keys_url)
+    secret = create_key(page, keys_url)
 
     page.goto("/settings/password/")
     page.go_back()
@@ -271,7 +260,7 @@ def test_a_reload_without_javascript_shows_that_one_key_was_created(
     visit: Visit, owner: User, workspace: Workspace, keys_url: str
 ) -> None:
     page = visit(owner, java_script_enabled=False)
-    secret = add_key(page, keys_url)
+    secret = create_key(page, keys_url)
 
     page.reload()
 
@@ -312,7 +301,7 @@ def test_the_same_form_in_two_tabs_creates_one_key(
 def test_the_secret_is_in_no_cookie_session_log_or_cache(visit: Visit, owner: User, keys_url: str, log: Path) -> None:
     page = visit(owner)
     with page.expect_response(lambda response: response.request.method == "POST") as created:
-        secret = add_key(page, keys_url)
+        secret = create_key(page, keys_url)
 
     assert created.value.headers["cache-control"] == "no-store"
     cookies = " ".join(f"{cookie['name']}={cookie['value']}" for cookie in page.context.cookies())
@@ -420,7 +409,7 @@ def test_with_twenty_active_keys_the_button_is_disabled_and_the_page_explains_wh
 
 
 def test_a_key_created_in_the_browser_works_at_once(visit: Visit, owner: User, site: str, keys_url: str) -> None:
-    secret = add_key(visit(owner), keys_url)
+    secret = create_key(visit(owner), keys_url)
 
     assert fetch(f"{site}/api/v1/me", secret)[0] == 200
 

@@ -11,11 +11,10 @@ from playwright.sync_api import FloatRect, Locator, Page, expect
 from apikeys.models import ApiKey
 from tests.helpers import BY_TEST, Visit, commits, make_key
 from tests.processes import fetch
+from tests.system.browser.helpers import PHONE, create_key
 from workspaces.models import User, Workspace
 
 pytestmark = [commits, pytest.mark.one_database("how Chromium shows a page")]
-
-PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
 def box(locator: Locator) -> FloatRect:
@@ -28,16 +27,6 @@ def box(locator: Locator) -> FloatRect:
 def visible_bottom(page: Page) -> float:
     height: float = page.evaluate("innerHeight")
     return height
-
-
-def create_key(page: Page, keys_url: str) -> str:
-    """Create a key in the browser and return the secret that the page shows."""
-    page.goto(f"{keys_url}add/")
-    page.get_by_label("Description").fill("CI, production")
-    page.get_by_role("button", name="Create key").click()
-    secret = page.locator("#secret").text_content() or ""
-    page.wait_for_load_state()
-    return secret
 
 
 # ---- the frame ----

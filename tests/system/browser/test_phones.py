@@ -12,6 +12,7 @@ from core.admin import change_url, changelist_url
 from oauth.models import Application
 from tests.admin.pages import FIND, INDEX, action_url, add_url
 from tests.helpers import Visit, commits, make_token
+from tests.system.browser.helpers import PHONE
 from workspaces.models import AuditEvent, Tier, User, Workspace
 
 pytestmark = [commits, pytest.mark.one_database("how Chromium shows a page")]
@@ -39,7 +40,6 @@ def small_inputs(page: Page, *urls: str) -> list[str]:
 def test_inputs_have_at_least_sixteen_pixels_on_a_phone(
     visit: Visit, owner: User, operator: User, workspace: Workspace, api_key: ApiKey, keys_url: str
 ) -> None:
-    phone: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
     make_token(owner)
     key_url = f"{keys_url}{api_key.pk}/"
     signed_in = [keys_url, f"{keys_url}add/", key_url, f"{key_url}revoke/", "/settings/password/", "/app/auth/device"]
@@ -55,9 +55,9 @@ def test_inputs_have_at_least_sixteen_pixels_on_a_phone(
         action_url(owner, "password").replace("_5F", "_"),
     ]
 
-    assert small_inputs(visit(**phone), "/sign-in/") == []
-    assert small_inputs(visit(owner, **phone), *signed_in) == []
-    page = visit(operator, **phone)
+    assert small_inputs(visit(**PHONE), "/sign-in/") == []
+    assert small_inputs(visit(owner, **PHONE), *signed_in) == []
+    page = visit(operator, **PHONE)
     assert small_inputs(page, *admin) == []
     page.goto(add_url(Workspace))
     page.locator(".select2-selection").first.click()
@@ -66,7 +66,7 @@ def test_inputs_have_at_least_sixteen_pixels_on_a_phone(
 
 
 def test_inputs_of_the_api_reference_have_at_least_sixteen_pixels_on_a_phone(visit: Visit) -> None:
-    page = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = visit(**PHONE)
     page.goto("/api/docs")
     page.wait_for_load_state()
 

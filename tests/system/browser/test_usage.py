@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 from apikeys.models import ApiKey, ApiKeyUsage, Counts, Interval, Period, StoredSecret
 from tests.helpers import BY_TEST, Visit, commits, make_key
 from tests.system.browser.craft import problems_of
+from tests.system.browser.helpers import PHONE
 from workspaces.models import User, Workspace
 
 pytestmark = [commits, pytest.mark.one_database("how Chromium shows a page")]
@@ -83,7 +84,7 @@ def test_the_figures_of_a_bar_are_shown_by_pointer_and_keyboard(
 def test_a_touch_shows_the_figures_of_a_bar(visit: Visit, owner: User, api_key: ApiKey, keys_url: str) -> None:
     use(api_key, Counts(5, 1), bar=2)
     use(api_key, Counts(7, 0), bar=10)
-    page = visit(owner, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = visit(owner, **PHONE)
     page.goto(f"{keys_url}{api_key.pk}/")
 
     page.locator(".usage-chart label").nth(0).tap()
