@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from apikeys.forms import RevokeForm
 from apikeys.models import ApiKey, StoredSecret
 from tests.helpers import BY_TEST, focused, html_of, make_key, text_of
 from workspaces.models import AuditEvent, Workspace
@@ -57,6 +58,29 @@ def test_a_key_in_use_is_revoked_only_with_its_description(
 
     owner_client.post(url, {"confirmation": "  café, PRODUCTION ", "reason": "Leaked in a log"})
     assert ApiKey.objects.get().status == "revoked"
+
+
+@pytest.mark.parametrize("description", ["CI,  production", "CI,\u00a0production"])
+def test_the_description_is_typed_with_the_spacing_that_the_browser_shows(
+    owner_client: Client, workspace: Workspace, keys_url: str, description: str
+) -> None:
+    """HTML collapses spaces, and what is selected on the page and pasted has only one too."""
+    api_key, _ = make_key(workspace, description)
+    api_key.current_secret.record_use("203.0.113.7")
+
+    owner_client.post(f"{keys_url}{api_key.pk}/revoke/", {"confirmation": "CI, production", "reason": ""})
+
+    assert ApiKey.objects.get().status == "revoked"
+
+
+def test_the_form_escapes_the_description_for_any_template(workspace: Workspace) -> None:
+    api_key, _ = make_key(workspace, "<b>CI</b>")
+    api_key.current_secret.record_use("203.0.113.7")
+
+    html = str(RevokeForm(api_key=ApiKey.objects.get()))
+
+    assert "&lt;b&gt;CI&lt;/b&gt;" in html
+    assert "<b>" not in html
 
 
 @pytest.mark.parametrize(("hours", "asked"), [(23, True), (25, False)])

@@ -264,6 +264,8 @@ def test_the_description_is_edited_in_place_of_the_heading(
     assert box(heading)["height"] <= 1  # still there for screen readers
     if javascript:
         expect(page.get_by_label("Description")).to_be_focused()
+        page.keyboard.type("!")
+        expect(page.get_by_label("Description")).to_have_value(f"{api_key.description}!")
         page.keyboard.press("Escape")
         expect(edit).to_be_focused()
         edit.click()
