@@ -111,11 +111,16 @@ def test_print_leaves_out_what_only_works_on_a_screen(
     page = visit(owner)
     page.emulate_media(media="print")
 
-    for path, shown in [("", page.locator(".keys")), (f"{api_key.pk}/", page.locator(".facts"))]:
+    for path, shown, left_out in [
+        ("", ".keys", [".top", ".side", ".toolbar", ".button", "button"]),
+        (f"{api_key.pk}/", ".facts", [".top", ".side", ".edit", ".button", "button"]),
+    ]:
         page.goto(keys_url + path)
-        expect(shown).to_be_visible()
-        for hidden in (".top", ".side", ".toolbar", ".edit", ".button", "button"):
-            for element in page.locator(hidden).all():
+        expect(page.locator(shown)).to_be_visible()
+        for selector in left_out:
+            elements = page.locator(selector).all()
+            assert elements, selector
+            for element in elements:
                 expect(element).not_to_be_visible()
 
 
@@ -125,6 +130,7 @@ def test_a_meter_is_painted_over_its_full_height(
     page = visit(owner)
     page.goto(keys_url)
 
+    expect(page.locator("meter")).to_have_count(3)
     for meter in page.locator("meter").all():
         area = box(meter)
         upper, lower = (
@@ -141,6 +147,7 @@ def test_a_meter_has_a_track_with_forced_colours(
     page = visit(owner, forced_colors="active")
     page.goto(keys_url)
 
+    expect(page.locator("meter")).to_have_count(3)
     for meter in page.locator("meter").all():
         style = meter.evaluate("e => [getComputedStyle(e).borderTopStyle, getComputedStyle(e).borderTopWidth]")
         assert style == ["solid", "1px"]
