@@ -62,6 +62,7 @@ def axe_violations(page: Page, rules: list[str] = TAGS, exclude: Iterable[str] =
 
 def layout_problems(page: Page) -> list[str]:
     """Return what is wrong at each width: a page or dialog that is wider than the window, and small targets."""
+    page.wait_for_load_state()  # after a click, the style sheet may still be loading
     problems = []
     for width, font_size in LAYOUTS:
         page.set_viewport_size({"width": width, "height": 844})

@@ -39,6 +39,7 @@ def a_found_secret(page: Page, keys_url: str, workspace: Workspace) -> None:
     page.goto(keys_url)
     page.get_by_role("searchbox").fill(secret)
     page.get_by_role("button", name="Find").click()
+    expect(page.get_by_text("This is the current secret of")).to_be_visible()
 
 
 def a_form_with_errors(page: Page, keys_url: str, workspace: Workspace) -> None:
@@ -131,6 +132,7 @@ def a_found_old_secret(page: Page, keys_url: str, workspace: Workspace) -> None:
     page.goto(keys_url)
     page.get_by_role("searchbox").fill(secret)
     page.get_by_role("button", name="Find").click()
+    expect(page.get_by_text("This is the old secret of")).to_be_visible()
 
 
 def a_revoked_key(page: Page, keys_url: str, workspace: Workspace) -> None:
