@@ -28,7 +28,7 @@ def main() -> None:
     except DatabaseError as error:
         from onehorizon.command_errors import database_problem  # needs Django's setup
 
-        problem = None if "--traceback" in sys.argv else database_problem(error)
+        problem = None if "--traceback" in sys.argv else database_problem(error, command=sys.argv[1])
         if problem is None:
             raise
         sys.exit(f"onehorizon: {problem}")

@@ -10,6 +10,7 @@ from psycopg_pool import PoolTimeout
 
 from onehorizon.health import is_migrated
 
+MISSING_MIGRATIONS = "The database lacks migrations of this release: run manage.py migrate."
 # SQLite's errors that a bug does not cause. Python raises some of them, and many bugs, as OperationalError.
 SQLITE_FAILURES = {
     *(
@@ -21,6 +22,8 @@ SQLITE_FAILURES = {
     ),
     *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB),
 }
+# PostgreSQL's errors that a bug does not cause. Like many bugs, they are Django's InternalError or ProgrammingError.
+POSTGRESQL_FAILURES = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.InsufficientPrivilege)
 # psycopg's line about one of several hosts. The first line of its message is about the last one only.
 HOST_FAILURE = re.compile(
     r"^- host: (?:'(.*?)'|None), port: (?:'(.*?)'|None), hostaddr: (?:'(.*?)'|None): "
@@ -29,11 +32,14 @@ HOST_FAILURE = re.compile(
 )
 
 
-def database_problem(error: DatabaseError) -> str | None:
-    """Return a sentence about a database that is unavailable or lacks migrations, or None if the error is a bug."""
+def database_problem(error: DatabaseError, command: str) -> str | None:
+    """Return a sentence about a database that is unavailable or lacks migrations, or None if the error is a bug.
+
+    `migrate` itself can't fail for lack of migrations.
+    """
     try:
         if not _is_failure(error):
-            return None if is_migrated() else "The database lacks migrations of this release: run manage.py migrate."
+            return None if command == "migrate" or is_migrated() else MISSING_MIGRATIONS
     except DatabaseError as failure:
         error = failure
     return f"The database can't be used: {_reason(error)}."
@@ -43,7 +49,7 @@ def _is_failure(error: DatabaseError) -> bool:
     cause = error.__cause__
     if isinstance(cause, sqlite3.Error):
         return cause.sqlite_errorcode & 0xFF in SQLITE_FAILURES  # without SQLite's details
-    return isinstance(error, OperationalError | MigrationSchemaMissing)
+    return isinstance(error, OperationalError | MigrationSchemaMissing) or isinstance(cause, POSTGRESQL_FAILURES)
 
 
 def _reason(error: DatabaseError) -> str:

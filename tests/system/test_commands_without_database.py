@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.db import connection
 
@@ -14,6 +18,15 @@ on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="ne
 
 MISSING_MIGRATIONS = "onehorizon: The database lacks migrations of this release: run manage.py migrate.\n"
 BUG = "from django.db import connection; connection.cursor().execute('SELECT nonsense')"
+
+IDLE_TRANSACTION = """
+import time
+from django.db import connection, transaction
+with transaction.atomic(), connection.cursor() as cursor:
+    cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 1")
+    time.sleep(0.1)
+    cursor.execute("SELECT 1")
+"""
 
 
 def sentence_of(*arguments: str, **overrides: str) -> str:
@@ -67,6 +80,57 @@ def test_postgresql_without_migrations() -> None:
     assert sentence_of("migrate", "--verbosity=0", DATABASE_URL=url) == (
         "onehorizon: The database can't be used: no schema has been selected to create in.\n"
     )
+
+
+@pytest.fixture
+def schema_url() -> Iterator[str]:
+    """The URL of a schema whose only table is an empty `django_migrations`."""
+    with psycopg.connect(database_url(), autocommit=True) as client:
+        client.execute("CREATE SCHEMA unmigrated")
+        client.execute(
+            "CREATE TABLE unmigrated.django_migrations "
+            "(id bigserial PRIMARY KEY, app varchar(255), name varchar(255), applied timestamptz)"
+        )
+        yield f"{database_url()}?options=-c%20search_path%3Dunmigrated"
+        client.execute("DROP SCHEMA unmigrated CASCADE")
+
+
+@on_postgresql
+def test_migrate_with_a_role_that_may_not_create_tables(schema_url: str) -> None:
+    result = manage("migrate", DATABASE_URL=f"{schema_url}%20-c%20role%3Dpg_read_all_data")
+
+    reason = "permission denied for schema unmigrated"
+    assert (result.returncode, result.stderr) == (1, f"onehorizon: The database can't be used: {reason}.\n")
+
+
+@on_postgresql
+def test_a_transaction_that_postgresql_ends() -> None:
+    assert sentence_of("shell", "--verbosity=0", "--command", IDLE_TRANSACTION) == (
+        "onehorizon: The database can't be used: terminating connection due to idle-in-transaction timeout.\n"
+    )
+
+
+@on_postgresql
+def test_a_migration_that_fails_on_postgresql_shows_its_traceback(schema_url: str) -> None:
+    with psycopg.connect(database_url(), autocommit=True) as client:
+        client.execute("CREATE TABLE unmigrated.workspaces_user ()")
+
+    result = manage("migrate", DATABASE_URL=schema_url)
+
+    assert result.returncode == 1
+    assert result.stderr.endswith('ProgrammingError: relation "workspaces_user" already exists\n')
+
+
+def test_a_migration_that_fails_on_sqlite_shows_its_traceback(tmp_path: Path) -> None:
+    """It must not ask for `migrate`, which is what fails."""
+    file = tmp_path / "onehorizon.sqlite3"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE workspaces_user (id)")
+
+    result = manage("migrate", DATABASE_URL=f"sqlite:///{file}")
+
+    assert result.returncode == 1
+    assert result.stderr.endswith('OperationalError: table "workspaces_user" already exists\n')
 
 
 def test_a_bug_shows_its_traceback() -> None:
