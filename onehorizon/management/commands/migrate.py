@@ -18,8 +18,12 @@ LONGEST_PAUSE = 10  # seconds between two attempts
 ADVISORY_LOCK = 0x6D696772617465  # one `migrate` at a time; "migrate" in ASCII
 
 BACKEND_PID = "SELECT pg_backend_pid()"
-SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, false)"
-RESET_LOCK_TIMEOUT = "RESET lock_timeout"
+# The role may have limits for requests, but building an index can take minutes. 0 is no limit.
+SET_LIMITS = """
+    SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', '0', false),
+        set_config('idle_in_transaction_session_timeout', '0', false)
+"""
+RESET_LIMITS = "RESET lock_timeout; RESET statement_timeout; RESET idle_in_transaction_session_timeout"
 # A statement that waited for this lock would delay CREATE INDEX CONCURRENTLY, which waits for all statements.
 TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_lock(%s)"
 ADVISORY_UNLOCK = "SELECT pg_advisory_unlock(%s)"
@@ -41,21 +45,21 @@ def _seconds(text: str) -> int:
 
 
 @contextmanager
-def limited_lock_waits(database: Any, report: Callable[[str], None]) -> Iterator[LockWatcher]:
-    """Set a lock timeout for the session, and report what it waits for."""
+def limits_of_migrations(database: Any, report: Callable[[str], None]) -> Iterator[LockWatcher]:
+    """Set the time limits of the session, and report what it waits for."""
     with database.cursor() as cursor:
         cursor.execute(BACKEND_PID)
         [pid] = cursor.fetchone()
         if pid != database.connection.info.backend_pid:  # a pooler reports an invented process id
             raise CommandError(POOLED)
-        cursor.execute(SET_LOCK_TIMEOUT, [str(LOCK_TIMEOUT)])  # not before: it would stay in the pooler's session
+        cursor.execute(SET_LIMITS, [str(LOCK_TIMEOUT)])  # not before: they would stay in the pooler's session
         watcher = LockWatcher(pid, report)
         try:
             with watcher.running(database.get_connection_params()):
                 yield watcher
         finally:
             with suppress(OperationalError):  # if the connection was lost, its settings are gone
-                cursor.execute(RESET_LOCK_TIMEOUT)
+                cursor.execute(RESET_LIMITS)
 
 
 class Command(migrate.Command):
@@ -86,7 +90,7 @@ class Command(migrate.Command):
             self._run(options)
             return
         with (
-            limited_lock_waits(self.database, lambda wait: self._write(f" Waiting {wait}.")) as watcher,
+            limits_of_migrations(self.database, lambda wait: self._write(f" Waiting {wait}.")) as watcher,
             self._only_migrate(),
         ):
             while not self._attempt(options):

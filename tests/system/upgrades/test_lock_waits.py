@@ -24,6 +24,7 @@ from tests.processes import TIMEOUT, database_url, fetch, manage, process, serve
 pytestmark = [commits, pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no such locks")]
 
 NEXT_RELEASE = {"DJANGO_SETTINGS_MODULE": "tests.system.upgrades.next_release.settings"}
+REQUEST_LIMITS = "-c statement_timeout=900 -c idle_in_transaction_session_timeout=1"
 WAITS_FOR_TASKS = " Waiting for a lock on workspaces_task (AccessExclusiveLock), blocked by process "
 CLEAN_UP = """
     DROP TABLE IF EXISTS next_release;
@@ -60,9 +61,9 @@ def migrate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def migrating(log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def migrating(log: Path, *arguments: str, **overrides: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run `migrate` during the block, and yield its process."""
-    with process([sys.executable, "manage.py", "migrate", *arguments], log, **NEXT_RELEASE) as started:
+    with process([sys.executable, "manage.py", "migrate", *arguments], log, **NEXT_RELEASE, **overrides) as started:
         yield started
 
 
@@ -130,14 +131,15 @@ def test_migrate_gives_up() -> None:
 
 
 def test_an_index_is_created_concurrently_after_its_creation_failed(tmp_path: Path) -> None:
-    """Its creation has no lock timeout: it waits for earlier transactions, which delays no request.
+    """Its creation waits for earlier transactions, which delays no request.
+    So it has no time limits, even if the role does.
 
     The second `migrate` continues after the last migration that was applied.
     """
     log = tmp_path / "log"
 
     with reader("SELECT count(*) FROM workspaces_tier") as pid:
-        with migrating(log) as migration:
+        with migrating(log, PGOPTIONS=REQUEST_LIMITS) as migration:
             text = f"0003_index... Waiting for earlier transactions to end, blocked by process {pid} (reader, "
             wait_until(lambda: text in log.read_text(), log.read_text)
 
